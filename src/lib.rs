@@ -1,0 +1,2 @@
+//! TLS session resumption for rustls servers.
+#![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
