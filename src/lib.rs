@@ -1,2 +1,41 @@
-//! TLS session resumption for rustls servers.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+mod aead;
+pub use aead::Sealing;
+mod cache;
+pub use cache::{DEFAULT_CACHE_ENTRIES, DEFAULT_SESSION_TTL, SessionCache};
+mod clock;
+pub use clock::{Clock, FakeClock};
+mod counters;
+pub mod docs;
+mod error;
+pub use error::Error;
+mod lineage;
+mod resumption;
+pub use resumption::{Resumption, ResumptionBuilder};
+mod ring;
+pub use ring::{DEFAULT_MAX_SESSION_AGE, DEFAULT_SOURCE_DEADLINE, StekRing};
+mod rotation;
+pub use rotation::{
+    DEFAULT_PUBLISH_AHEAD, DEFAULT_ROTATION_INTERVAL, DEFAULT_TICKET_LIFETIME, MAX_TICKET_LIFETIME,
+    Rotation,
+};
+mod rustls;
+mod scope;
+pub use scope::Scope;
+mod source;
+pub use source::{
+    DEFAULT_POLL_INTERVAL, SourceError, SourceKey, SourceQuery, StekSource, source_fn,
+};
+mod stats;
+pub use stats::{
+    CacheStats, Evictions, Misses, NotSealed, NotStored, Refused, Stats, StekStats, TicketStats,
+};
+mod stek;
+pub use stek::{KeyName, Stek};
+mod ticket;
+pub use ticket::DEFAULT_MAX_TICKET_LEN;
+mod timer;

@@ -1,0 +1,210 @@
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::aead::{
+    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey,
+};
+
+/// The AEAD that seals tickets and stored sessions.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Sealing {
+    /// AES-256-GCM with random nonces, for those who need an approved algorithm. A nonce that
+    /// repeats under one key breaks it, so a STEK seals at most [`Sealing::GCM_LIMIT`] times: well
+    /// before, the ring rotates early, and past it no more tickets are made.
+    Aes256Gcm,
+    /// AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)). The default: a nonce
+    /// that repeats, as after a fork or in a restored virtual machine, shows at most that two equal
+    /// sessions are equal.
+    #[default]
+    Aes256GcmSiv,
+}
+
+impl Sealing {
+    /// How often one key may seal with AES-256-GCM and random nonces: 2³² times
+    /// ([SP 800-38D §8.3](https://csrc.nist.gov/pubs/sp/800/38/d/final)).
+    pub const GCM_LIMIT: u64 = 1 << 32;
+
+    /// Stands for the algorithm where keys are derived.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Aes256GcmSiv => 1,
+            Self::Aes256Gcm => 2,
+        }
+    }
+}
+
+pub(crate) const KEY_LEN: usize = 32;
+pub(crate) const NONCE_LEN: usize = 12;
+pub(crate) const TAG_LEN: usize = 16;
+
+/// A key of either algorithm. aws-lc wipes what it expands from the key when it is dropped.
+pub(crate) enum AeadKey {
+    Gcm {
+        key: RandomizedNonceKey,
+        /// Seals so far. One contended counter, in this mode only: the limit must not be missed.
+        sealed: AtomicU64,
+    },
+    GcmSiv(LessSafeKey),
+}
+
+impl AeadKey {
+    pub(crate) fn new(sealing: Sealing, key: &[u8; KEY_LEN]) -> Option<Self> {
+        Some(match sealing {
+            Sealing::Aes256Gcm => Self::Gcm {
+                key: RandomizedNonceKey::new(&AES_256_GCM, key).ok()?,
+                sealed: AtomicU64::new(0),
+            },
+            Sealing::Aes256GcmSiv => Self::GcmSiv(LessSafeKey::new(
+                UnboundKey::new(&AES_256_GCM_SIV, key).ok()?,
+            )),
+        })
+    }
+
+    /// Seals in place. `None` when the key's limit is reached or the random generator fails.
+    pub(crate) fn seal(
+        &self,
+        aad: &[u8],
+        in_out: &mut [u8],
+    ) -> Option<([u8; NONCE_LEN], [u8; TAG_LEN])> {
+        let (nonce, tag) = match self {
+            Self::Gcm { key, sealed } => {
+                if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
+                    sealed.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                let (nonce, tag) = key
+                    .seal_in_place_separate_tag(Aad::from(aad), in_out)
+                    .ok()?;
+                (*nonce.as_ref(), tag)
+            }
+            Self::GcmSiv(key) => {
+                let nonce = batched_nonce()?;
+                let tag = key
+                    .seal_in_place_separate_tag(
+                        Nonce::assume_unique_for_key(nonce),
+                        Aad::from(aad),
+                        in_out,
+                    )
+                    .ok()?;
+                (nonce, tag)
+            }
+        };
+        Some((nonce, tag.as_ref().try_into().ok()?))
+    }
+
+    /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
+    pub(crate) fn open(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8],
+    ) -> Option<Vec<u8>> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        match self {
+            Self::Gcm { key, .. } => {
+                let mut out = Vec::with_capacity(ciphertext.len() + TAG_LEN);
+                out.extend_from_slice(ciphertext);
+                out.extend_from_slice(tag);
+                key.open_in_place(nonce, Aad::from(aad), &mut out).ok()?;
+                out.truncate(ciphertext.len());
+                Some(out)
+            }
+            Self::GcmSiv(key) => {
+                let mut out = vec![0; ciphertext.len()];
+                key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, &mut out)
+                    .ok()?;
+                Some(out)
+            }
+        }
+    }
+
+    /// Whether the key has sealed so often that the next one should take over.
+    pub(crate) fn is_worn(&self) -> bool {
+        match self {
+            Self::Gcm { sealed, .. } => sealed.load(Ordering::Relaxed) >= Sealing::GCM_LIMIT / 2,
+            Self::GcmSiv(_) => false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn wear(&self, seals: u64) {
+        if let Self::Gcm { sealed, .. } = self {
+            sealed.store(seals, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Nonces drawn at once: a draw costs about as much as two seals, whatever its size.
+const BATCH: usize = 32;
+
+struct NonceBatch {
+    bytes: [u8; BATCH * NONCE_LEN],
+    used: usize,
+}
+
+thread_local! {
+    static NONCES: RefCell<NonceBatch> = const {
+        RefCell::new(NonceBatch { bytes: [0; BATCH * NONCE_LEN], used: BATCH })
+    };
+}
+
+/// A random nonce. A forked process may see those left in the batch again: for AES-256-GCM-SIV only.
+fn batched_nonce() -> Option<[u8; NONCE_LEN]> {
+    NONCES
+        .try_with(|batch| {
+            let batch = &mut *batch.try_borrow_mut().ok()?;
+            if batch.used >= BATCH {
+                aws_lc_rs::rand::fill(&mut batch.bytes).ok()?;
+                batch.used = 0;
+            }
+            let at = batch.used * NONCE_LEN;
+            batch.used += 1;
+            batch.bytes.get(at..at + NONCE_LEN)?.try_into().ok()
+        })
+        .ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn both_algorithms_open_what_they_sealed_and_nothing_else() {
+        for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
+            let key = AeadKey::new(sealing, &[7; KEY_LEN]).unwrap();
+            let mut text = *b"a session's bytes";
+            let (nonce, mut tag) = key.seal(b"aad", &mut text).unwrap();
+            assert_ne!(&text, b"a session's bytes");
+            assert_eq!(
+                key.open(nonce, b"aad", &text, &tag).unwrap(),
+                b"a session's bytes"
+            );
+            assert!(key.open(nonce, b"add", &text, &tag).is_none());
+            tag[3] ^= 1;
+            assert!(key.open(nonce, b"aad", &text, &tag).is_none());
+        }
+    }
+
+    #[test]
+    fn nonces_do_not_repeat_within_and_across_batches() {
+        let nonces: HashSet<_> = (0..10 * BATCH).map(|_| batched_nonce().unwrap()).collect();
+        assert_eq!(nonces.len(), 10 * BATCH);
+    }
+
+    #[test]
+    fn aes_gcm_wears_out_at_half_its_limit_and_stops_at_the_limit() {
+        let key = AeadKey::new(Sealing::Aes256Gcm, &[7; KEY_LEN]).unwrap();
+        key.wear(Sealing::GCM_LIMIT / 2 - 1);
+        assert!(!key.is_worn());
+        assert!(key.seal(b"", &mut [1, 2, 3]).is_some());
+        assert!(key.is_worn());
+        key.wear(Sealing::GCM_LIMIT - 1);
+        assert!(key.seal(b"", &mut [1, 2, 3]).is_some());
+        assert!(key.seal(b"", &mut [1, 2, 3]).is_none());
+        assert!(key.seal(b"", &mut [1, 2, 3]).is_none());
+    }
+}

@@ -1,0 +1,508 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tracing::trace;
+use zeroize::Zeroize;
+
+use crate::clock::{Basis, Clock, Now, Time};
+use crate::counters::Counters;
+use crate::lineage::{self, BirthRecord};
+use crate::ring::DEFAULT_MAX_SESSION_AGE;
+use crate::rustls::{Session, Version};
+use crate::scope::{Scope, ScopeState, Scopes};
+use crate::stats::{CacheStats, Evictions, Misses, NotStored};
+use crate::timer::Timer;
+
+mod index;
+mod key;
+mod shard;
+mod slab;
+
+use key::Seed;
+use shard::{Entry, Leaving, Shard, value_of};
+
+/// How many sessions the cache holds in ticket mode, where it serves TLS 1.2 clients without ticket
+/// support: 20,000.
+pub const DEFAULT_CACHE_ENTRIES: usize = 20_000;
+
+/// How long a session is kept: 24 hours.
+pub const DEFAULT_SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Stateful resumption: the server remembers sessions.
+///
+/// Implements [`rustls::server::StoresServerSessions`] over shards of a segmented LRU. `get`, `take`
+/// and `put` take constant time under one shard's lock. It never holds more than its budget, never
+/// returns what has expired, and wipes each session when it leaves. A TLS 1.2 session is never
+/// `take`n and a TLS 1.3 session never `get`.
+///
+/// A session costs its value's bytes and at most 100 more: 1,000,000 sessions of 200 bytes, 300 MB.
+/// TLS 1.3 stores two per handshake, so provide for twice the clients.
+///
+/// A handle is cheap to clone, and [`SessionCache::scoped`] gives one for another [`Scope`]:
+/// sessions are found only in the scope that stored them. **Configurations that authenticate
+/// clients differently must not share a scope.**
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls_resumption::SessionCache;
+/// # fn f(mut config: rustls::ServerConfig) {
+/// config.session_storage = Arc::new(SessionCache::new(100_000));
+/// # }
+/// ```
+///
+/// Used alone it sweeps expired sessions out in small steps as others are stored; within a
+/// [`Resumption`](crate::Resumption) its timer does so without traffic too, within about a minute.
+#[derive(Clone)]
+pub struct SessionCache {
+    inner: Arc<Inner>,
+    scope: Arc<ScopeState>,
+    /// Kept alive by every handle.
+    timer: Option<Arc<Timer>>,
+}
+
+impl SessionCache {
+    /// A cache of so many sessions, all else at its default, in the default scope. With 0 it stores
+    /// nothing, and rustls tells clients so.
+    pub fn new(entries: usize) -> Self {
+        let settings = CacheSettings {
+            entries,
+            ..CacheSettings::default()
+        };
+        Self::build(settings, Arc::default())
+    }
+
+    pub(crate) fn build(settings: CacheSettings, scopes: Arc<Scopes>) -> Self {
+        let scope = scopes.state(Scope::default());
+        Self {
+            inner: Arc::new(Inner::new(settings, scopes)),
+            scope,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn with_timer(mut self, timer: Arc<Timer>) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// What the timer's job holds: it must not keep the timer alive.
+    pub(crate) fn sweeper(&self) -> Sweeper {
+        Sweeper {
+            cache: Arc::clone(&self.inner),
+            swept: None,
+        }
+    }
+
+    /// The same cache in another scope.
+    #[must_use]
+    pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            scope: self.inner.scopes.state(scope.into()),
+            timer: self.timer.clone(),
+        }
+    }
+
+    /// Drops and wipes what this scope stored up to now; no handshake finds it any more. Takes time
+    /// in proportion to the cache, in small steps between which handshakes go on.
+    pub fn forget(&self, scope: impl Into<Scope>) {
+        let now = self.inner.settings.now();
+        let number = self.inner.scopes.forget(&scope.into(), now);
+        if let Some(number) = number {
+            self.inner.drop_all(Some(number));
+        }
+    }
+
+    /// The same for every scope.
+    pub fn clear(&self) {
+        self.inner.scopes.forget_all(self.inner.settings.now());
+        self.inner.drop_all(None);
+    }
+
+    /// Counters of the cache.
+    pub fn stats(&self) -> CacheStats {
+        self.inner.stats()
+    }
+
+    pub(crate) fn store(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
+        self.inner.store(&self.scope, id, value)
+    }
+
+    pub(crate) fn fetch(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let found = self.inner.fetch(&self.scope, id);
+        trace!(hit = found.is_some(), "session looked up");
+        found
+    }
+
+    pub(crate) fn claim(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let found = self.inner.claim(&self.scope, id);
+        trace!(hit = found.is_some(), "session taken");
+        found
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.inner.settings.entries > 0
+    }
+}
+
+impl fmt::Debug for SessionCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache")
+            .field("scope", &self.scope.scope)
+            .field("max_entries", &self.inner.settings.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a cache is to work.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheSettings {
+    pub(crate) entries: usize,
+    pub(crate) bytes: Option<usize>,
+    pub(crate) ttl: Duration,
+    pub(crate) max_session_age: Duration,
+    pub(crate) shards: Option<usize>,
+    pub(crate) clock: Clock,
+    /// Which clock the births that others wrote go by.
+    pub(crate) basis: Basis,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            entries: DEFAULT_CACHE_ENTRIES,
+            bytes: None,
+            ttl: DEFAULT_SESSION_TTL,
+            max_session_age: DEFAULT_MAX_SESSION_AGE,
+            shards: None,
+            clock: Clock::system(),
+            basis: Basis::Steady,
+        }
+    }
+}
+
+impl CacheSettings {
+    fn now(&self) -> Time {
+        self.clock.now().on(self.basis)
+    }
+
+    /// How long a session whose full handshake is now may stay.
+    fn stay(&self) -> Duration {
+        self.ttl.min(self.max_session_age)
+    }
+
+    /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
+    /// shard is large enough for its LRU to mean something and for a large session to fit.
+    fn shard_count(&self) -> usize {
+        let wanted = self
+            .shards
+            .unwrap_or_else(|| 4 * thread::available_parallelism().map_or(1, usize::from));
+        let by_entries = self.entries / MIN_SHARD_ENTRIES;
+        let by_bytes = self
+            .bytes
+            .map_or(usize::MAX, |bytes| bytes / MIN_SHARD_BYTES);
+        let most = by_entries.min(by_bytes).clamp(1, MAX_SHARDS);
+        // Rounded up where that is allowed, else down.
+        let wanted = wanted.clamp(1, MAX_SHARDS).next_power_of_two();
+        wanted.min(1 << most.ilog2())
+    }
+}
+
+const MIN_SHARD_ENTRIES: usize = 64;
+const MIN_SHARD_BYTES: usize = 64 * 1024;
+const MAX_SHARDS: usize = 1 << 12;
+
+/// What the timer may hold.
+pub(crate) struct Sweeper {
+    cache: Arc<Inner>,
+    swept: Option<Duration>,
+}
+
+/// How often a part of the cache is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Into how many parts the cache is divided for that.
+const SWEEP_PARTS: usize = 60;
+
+impl Sweeper {
+    /// Sweeps the next part of the cache, if the last one is long enough ago.
+    pub(crate) fn step(&mut self) {
+        let now = self.cache.settings.clock.monotonic();
+        let is_due = |swept| now.saturating_sub(swept) >= SWEEP_INTERVAL;
+        if self.swept.is_none_or(is_due) {
+            self.swept = Some(now);
+            self.cache.sweep();
+        }
+    }
+}
+
+struct Inner {
+    /// A power of two of them.
+    shards: Box<[Padded<Mutex<Shard>>]>,
+    seed: Seed,
+    /// Entries of the budget that no shard has. Each shard has half its share for good; the other
+    /// half goes where it is needed, so that the cache as a whole is full before a shard evicts.
+    spare: AtomicUsize,
+    settings: CacheSettings,
+    scopes: Arc<Scopes>,
+    counters: Counters<COUNTS>,
+}
+
+/// What is counted without a shard, by index.
+#[derive(Clone, Copy)]
+enum Count {
+    MalformedLookup,
+    MalformedStore,
+    TooOld,
+    AgeUnknown,
+}
+
+const COUNTS: usize = Count::AgeUnknown as usize + 1;
+
+/// A shard gives spare room back when it has more than this.
+const IDLE_ROOM: usize = 8;
+
+impl Inner {
+    fn new(settings: CacheSettings, scopes: Arc<Scopes>) -> Self {
+        let count = settings.shard_count();
+        // Slots are numbered by `u32`.
+        let entries = settings.entries.min((u32::MAX / 2) as usize);
+        let own = entries / count / 2;
+        let own = if count == 1 { entries } else { own };
+        let byte_limit = settings.bytes.map_or(usize::MAX, |bytes| bytes / count);
+        let seed = Seed::random();
+        let shard = |_| {
+            Padded(Mutex::new(Shard::new(
+                seed,
+                entries / count,
+                own,
+                byte_limit,
+            )))
+        };
+        Self {
+            shards: (0..count).map(shard).collect(),
+            seed,
+            spare: AtomicUsize::new(entries - own * count),
+            settings,
+            scopes,
+            counters: Counters::new(),
+        }
+    }
+
+    fn store(&self, scope: &ScopeState, mut id: Vec<u8>, value: Vec<u8>) -> bool {
+        let value = value_of(value);
+        let Ok(fixed) = <&[u8; 32]>::try_from(id.as_slice()) else {
+            id.zeroize();
+            self.counters.add(Count::MalformedStore as usize);
+            return false;
+        };
+        let now = self.settings.clock.now();
+        let session = Session::parse(&value);
+        let (record, version) = (self.record(session.as_ref()), session.map(|s| s.version));
+        let mut entry = Entry {
+            version,
+            expires: now.steady.plus(self.settings.stay()),
+            is_renewal: record.is_some_and(|record| record.is_renewal),
+            value,
+        };
+        if let Some(record) = record {
+            let age = now.on(self.settings.basis).since(record.birth);
+            let left = self.settings.max_session_age.saturating_sub(age);
+            entry.expires = entry.expires.min(now.steady.plus(left));
+        }
+        let stored = entry.expires > now.steady;
+        if stored {
+            let key = self.seed.key(scope.number(), fixed);
+            let mut leaving = Leaving::default();
+            let mut shard = self.shard(key.hash).lock();
+            self.make_room(&mut shard);
+            let stored = shard.put(key, entry, now.steady, &mut leaving);
+            drop(shard);
+            drop(leaving); // wiped outside the lock
+            id.zeroize();
+            return stored;
+        }
+        id.zeroize();
+        self.counters.add(Count::TooOld as usize);
+        false
+    }
+
+    fn fetch(&self, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
+        let id = self.well_formed(id)?;
+        let now = self.settings.clock.now();
+        let key = self.seed.key(scope.number(), id);
+        let mut value = Vec::with_capacity(USUAL_LEN);
+        let mut leaving = Leaving::default();
+        let expires = {
+            let mut shard = self.shard(key.hash).lock();
+            shard.get(key, now.steady, &mut value, &mut leaving)
+        }?;
+        lineage::leave(Session::parse(&value).as_ref(), self.birth(expires, now));
+        Some(value)
+    }
+
+    fn claim(&self, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
+        let id = self.well_formed(id)?;
+        let now = self.settings.clock.now();
+        let key = self.seed.key(scope.number(), id);
+        let mut leaving = Leaving::default();
+        let mut value = {
+            let mut shard = self.shard(key.hash).lock();
+            let value = shard.take(key, now.steady, &mut leaving);
+            self.give_back_room(&mut shard);
+            value
+        }?;
+        Some(std::mem::take(&mut *value).into_vec())
+    }
+
+    /// The birth of a session that was `get`: those are TLS 1.2's, stored right after their full
+    /// handshake, for the whole stay.
+    fn birth(&self, expires: Time, now: Now) -> Time {
+        let stored = expires.minus(self.settings.stay());
+        now.on(self.settings.basis).minus(now.steady.since(stored))
+    }
+
+    /// What an acceptor wrote into a TLS 1.3 session. Where it wrote nothing, the age counts from
+    /// here, and that is counted.
+    fn record(&self, session: Option<&Session<'_>>) -> Option<BirthRecord> {
+        let session = session.filter(|session| session.version == Version::Tls13)?;
+        let record = BirthRecord::split(session.application_data).0;
+        if record.is_none() {
+            self.counters.add(Count::AgeUnknown as usize);
+        }
+        record
+    }
+
+    fn well_formed<'a>(&self, id: &'a [u8]) -> Option<&'a [u8; 32]> {
+        let id = id.try_into().ok();
+        if id.is_none() {
+            self.counters.add(Count::MalformedLookup as usize);
+        }
+        id
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // The low bits choose the bucket within the shard.
+        let index = (hash >> 48) as usize & (self.shards.len() - 1);
+        &self.shards[index]
+    }
+
+    /// Takes an entry of the spare budget if the shard is full and there is one.
+    fn make_room(&self, shard: &mut Shard) {
+        if shard.len() < shard.limit() || self.spare.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let less_one = |spare: usize| spare.checked_sub(1);
+        let taken = self
+            .spare
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, less_one);
+        if taken.is_ok() {
+            shard.set_limit(shard.limit() + 1);
+        }
+    }
+
+    /// Gives one back if the shard has idle room beyond what is its own.
+    fn give_back_room(&self, shard: &mut Shard) {
+        let own = self.settings.entries / self.shards.len() / 2;
+        if self.shards.len() > 1 && shard.limit() > own.max(shard.len() + IDLE_ROOM) {
+            shard.set_limit(shard.limit() - 1);
+            self.spare.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn sweep(&self) {
+        let now = self.settings.clock.now().steady;
+        for shard in &self.shards {
+            let slots = shard.lock().len() / SWEEP_PARTS + SWEEP_STEP as usize;
+            for _ in 0..slots.div_ceil(SWEEP_STEP as usize) {
+                let mut leaving = Leaving::default();
+                let mut shard = shard.lock();
+                let more = shard.sweep(now, SWEEP_STEP, &mut leaving);
+                self.give_back_room(&mut shard);
+                drop(shard);
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn drop_all(&self, scope: Option<u32>) {
+        for shard in &self.shards {
+            let mut from = 0;
+            while shard.lock().forget(scope, from, SWEEP_STEP) {
+                from += SWEEP_STEP;
+            }
+        }
+    }
+
+    fn stats(&self) -> CacheStats {
+        let count = |counter| self.counters.sum(counter as usize);
+        let outside = CacheStats {
+            misses: Misses {
+                malformed: count(Count::MalformedLookup),
+                ..Misses::default()
+            },
+            refused: NotStored {
+                malformed: count(Count::MalformedStore),
+                too_old: count(Count::TooOld),
+                ..NotStored::default()
+            },
+            age_unknown: count(Count::AgeUnknown),
+            ..CacheStats::default()
+        };
+        let shards = self.shards.iter().map(|shard| shard.lock().stats());
+        shards.fold(outside, sum)
+    }
+}
+
+/// Looked at under one lock, at most.
+const SWEEP_STEP: u32 = 256;
+
+/// Room made for a session before the lock is taken; most are shorter.
+const USUAL_LEN: usize = 256;
+
+fn sum(a: CacheStats, b: CacheStats) -> CacheStats {
+    CacheStats {
+        entries: a.entries + b.entries,
+        bytes: a.bytes + b.bytes,
+        stored: a.stored + b.stored,
+        hits: a.hits + b.hits,
+        misses: Misses {
+            unknown: a.misses.unknown + b.misses.unknown,
+            expired: a.misses.expired + b.misses.expired,
+            other_version: a.misses.other_version + b.misses.other_version,
+            malformed: a.misses.malformed + b.misses.malformed,
+        },
+        evictions: Evictions {
+            entries: a.evictions.entries + b.evictions.entries,
+            bytes: a.evictions.bytes + b.evictions.bytes,
+            forgotten: a.evictions.forgotten + b.evictions.forgotten,
+            replaced: a.evictions.replaced + b.evictions.replaced,
+        },
+        refused: NotStored {
+            no_room: a.refused.no_room + b.refused.no_room,
+            too_old: a.refused.too_old + b.refused.too_old,
+            malformed: a.refused.malformed + b.refused.malformed,
+        },
+        expired: a.expired + b.expired,
+        age_unknown: a.age_unknown + b.age_unknown,
+    }
+}
+
+/// On cache lines of its own, in pairs as processors fetch them.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

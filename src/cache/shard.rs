@@ -1,0 +1,321 @@
+use zeroize::{Zeroize, Zeroizing};
+
+use super::index::Index;
+use super::key::{Key, Seed};
+use super::slab::{NONE, Slab, Slot};
+use crate::clock::Time;
+use crate::rustls::Version;
+use crate::stats::CacheStats;
+
+/// A part of the cache: a segmented LRU, for one thread at a time.
+///
+/// A session enters on *probation*. One that is read moves to the *protected* segment, which holds
+/// at most four fifths of the shard; what it pushes out goes back on probation. Eviction takes the
+/// least recently used on probation. So sessions that are stored and never asked for again, however
+/// many, push out only each other.
+///
+/// Every operation takes constant time. What leaves is handed to the caller, who wipes it once the
+/// shard is unlocked.
+pub(crate) struct Shard {
+    slab: Slab,
+    index: Index,
+    seed: Seed,
+    probation: List,
+    protected: List,
+    /// Entries this shard may hold; the cache moves it within its budget.
+    limit: usize,
+    byte_limit: usize,
+    bytes: usize,
+    /// Where sweeping goes on.
+    hand: u32,
+    puts_until_sweep: u32,
+    stats: CacheStats,
+}
+
+/// A session as the cache keeps it: exactly as large as it must be, wiped when dropped.
+pub(crate) type Value = Zeroizing<Box<[u8]>>;
+
+/// What is to be stored.
+pub(crate) struct Entry {
+    pub(crate) value: Value,
+    /// `None` for bytes that are not a session of rustls as we know it.
+    pub(crate) version: Option<Version>,
+    pub(crate) expires: Time,
+    /// Whether its client is known to come back, so that it enters the protected segment.
+    pub(crate) is_renewal: bool,
+}
+
+/// Values that left a shard, to be wiped outside its lock. Few leave at once; what does not fit is
+/// wiped at once.
+#[derive(Default)]
+pub(crate) struct Leaving {
+    values: [Value; 4],
+    count: usize,
+}
+
+impl Leaving {
+    fn push(&mut self, value: Value) {
+        if let Some(place) = self.values.get_mut(self.count) {
+            *place = value;
+            self.count += 1;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct List {
+    head: u32,
+    tail: u32,
+    len: usize,
+}
+
+/// Sweeping looks at this many slots after this many stores: neighbours in memory, so cheaper at
+/// once than one by one.
+const SWEEP: u32 = 32;
+const PUTS_PER_SWEEP: u32 = 16;
+
+impl Shard {
+    /// `capacity` is what its index is made for; `limit` is what it may hold now.
+    pub(crate) fn new(seed: Seed, capacity: usize, limit: usize, byte_limit: usize) -> Self {
+        Self {
+            slab: Slab::default(),
+            index: Index::new(capacity),
+            seed,
+            probation: List::default(),
+            protected: List::default(),
+            limit,
+            byte_limit,
+            bytes: 0,
+            hand: 0,
+            puts_until_sweep: PUTS_PER_SWEEP,
+            stats: CacheStats::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.probation.len + self.protected.len
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            entries: self.len() as u64,
+            bytes: self.bytes as u64,
+            ..self.stats
+        }
+    }
+
+    /// Stores a session. False if the shard has no room for it at all.
+    pub(crate) fn put(
+        &mut self,
+        key: Key<'_>,
+        entry: Entry,
+        now: Time,
+        leaving: &mut Leaving,
+    ) -> bool {
+        let size = entry.value.len();
+        if self.limit == 0 || size > self.byte_limit {
+            self.stats.refused.no_room += 1;
+            return false;
+        }
+        if let Some(index) = self.find(key) {
+            self.stats.evictions.replaced += 1;
+            leaving.push(self.remove(index));
+        }
+        while self.len() >= self.limit {
+            self.stats.evictions.entries += u64::from(self.evict(now, leaving));
+        }
+        while self.bytes + size > self.byte_limit {
+            self.stats.evictions.bytes += u64::from(self.evict(now, leaving));
+        }
+        self.bytes += size;
+        self.stats.stored += 1;
+        let is_renewal = entry.is_renewal;
+        let index = self.slab.insert(key, entry);
+        self.index.insert(key.hash, index, &mut self.slab);
+        match is_renewal {
+            true => self.protect(index),
+            false => self.probation.push_front(index, &mut self.slab),
+        }
+        self.puts_until_sweep -= 1;
+        if self.puts_until_sweep == 0 {
+            self.puts_until_sweep = PUTS_PER_SWEEP;
+            self.sweep(now, SWEEP, leaving);
+        }
+        true
+    }
+
+    /// Reads a session into `out`, remembers that it was used, and says when it expires.
+    pub(crate) fn get(
+        &mut self,
+        key: Key<'_>,
+        now: Time,
+        out: &mut Vec<u8>,
+        leaving: &mut Leaving,
+    ) -> Option<Time> {
+        let index = self.find_live(key, Version::Tls12, now, leaving)?;
+        let slot = self.slab.slot(index);
+        let expires = slot.expires();
+        out.extend_from_slice(&slot.value);
+        if slot.is_protected() {
+            self.protected.unlink(index, &mut self.slab);
+        } else {
+            self.probation.unlink(index, &mut self.slab);
+        }
+        self.protect(index);
+        self.stats.hits += 1;
+        Some(expires)
+    }
+
+    /// Removes a session and returns it.
+    pub(crate) fn take(&mut self, key: Key<'_>, now: Time, leaving: &mut Leaving) -> Option<Value> {
+        let index = self.find_live(key, Version::Tls13, now, leaving)?;
+        self.stats.hits += 1;
+        Some(self.remove(index))
+    }
+
+    /// Drops the expired among the next `slots` slots. False at the end of the round.
+    pub(crate) fn sweep(&mut self, now: Time, slots: u32, leaving: &mut Leaving) -> bool {
+        for _ in 0..slots {
+            self.hand += 1;
+            if self.hand >= self.slab.end() {
+                self.hand = NONE;
+                return false;
+            }
+            let slot = self.slab.slot(self.hand);
+            if slot.is_used() && slot.expires() <= now {
+                self.stats.expired += 1;
+                leaving.push(self.remove(self.hand));
+            }
+        }
+        true
+    }
+
+    /// Drops what is of this scope among the slots `from..from + slots`. Returns whether there are
+    /// more.
+    pub(crate) fn forget(&mut self, scope: Option<u32>, from: u32, slots: u32) -> bool {
+        for index in from..from.saturating_add(slots) {
+            if index >= self.slab.end() {
+                return false;
+            }
+            let slot = self.slab.slot(index);
+            if slot.is_used() && scope.is_none_or(|scope| slot.scope == scope) {
+                self.stats.evictions.forgotten += 1;
+                drop(self.remove(index));
+            }
+        }
+        true
+    }
+
+    fn find(&self, key: Key<'_>) -> Option<u32> {
+        self.index.find(key, &self.slab)
+    }
+
+    /// Finds a session that may be handed out to this TLS version. Counts what is not.
+    fn find_live(
+        &mut self,
+        key: Key<'_>,
+        version: Version,
+        now: Time,
+        leaving: &mut Leaving,
+    ) -> Option<u32> {
+        let Some(index) = self.find(key) else {
+            self.stats.misses.unknown += 1;
+            return None;
+        };
+        let slot = self.slab.slot(index);
+        if slot.expires() <= now {
+            self.stats.misses.expired += 1;
+            self.stats.expired += 1;
+            leaving.push(self.remove(index));
+            return None;
+        }
+        if slot.version().is_some_and(|stored| stored != version) {
+            self.stats.misses.other_version += 1;
+            return None;
+        }
+        Some(index)
+    }
+
+    /// Removes the least valuable session. False if it had expired anyway.
+    fn evict(&mut self, now: Time, leaving: &mut Leaving) -> bool {
+        let index = match self.probation.tail {
+            NONE => self.protected.tail,
+            tail => tail,
+        };
+        let expired = self.slab.slot(index).expires() <= now;
+        self.stats.expired += u64::from(expired);
+        leaving.push(self.remove(index));
+        !expired
+    }
+
+    /// Puts an unlinked session at the front of the protected segment.
+    fn protect(&mut self, index: u32) {
+        self.slab.slot_mut(index).set_protected(true);
+        self.protected.push_front(index, &mut self.slab);
+        if self.protected.len > (self.limit * 4 / 5).max(1) {
+            let demoted = self.protected.tail;
+            self.protected.unlink(demoted, &mut self.slab);
+            self.slab.slot_mut(demoted).set_protected(false);
+            self.probation.push_front(demoted, &mut self.slab);
+        }
+    }
+
+    fn remove(&mut self, index: u32) -> Value {
+        let slot = self.slab.slot(index);
+        let hash = self.seed.hash(slot.scope, &slot.id);
+        self.index.remove(hash, index, &mut self.slab);
+        match self.slab.slot(index).is_protected() {
+            true => self.protected.unlink(index, &mut self.slab),
+            false => self.probation.unlink(index, &mut self.slab),
+        }
+        let value = self.slab.remove(index);
+        self.bytes -= value.len();
+        value
+    }
+}
+
+impl List {
+    fn push_front(&mut self, index: u32, slab: &mut Slab) {
+        let head = self.head;
+        let slot = slab.slot_mut(index);
+        slot.previous = NONE;
+        slot.next = head;
+        match head {
+            NONE => self.tail = index,
+            head => slab.slot_mut(head).previous = index,
+        }
+        self.head = index;
+        self.len += 1;
+    }
+
+    fn unlink(&mut self, index: u32, slab: &mut Slab) {
+        let Slot { previous, next, .. } = *slab.slot(index);
+        match previous {
+            NONE => self.head = next,
+            previous => slab.slot_mut(previous).next = next,
+        }
+        match next {
+            NONE => self.tail = previous,
+            next => slab.slot_mut(next).previous = previous,
+        }
+        self.len -= 1;
+    }
+}
+
+/// Makes a value of exactly its size, and wipes the buffer it came in, spare capacity included.
+pub(crate) fn value_of(mut buffer: Vec<u8>) -> Value {
+    if buffer.len() == buffer.capacity() {
+        return Zeroizing::new(buffer.into_boxed_slice());
+    }
+    let exact: Box<[u8]> = buffer.as_slice().into();
+    buffer.zeroize();
+    Zeroizing::new(exact)
+}

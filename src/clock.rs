@@ -1,0 +1,322 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where the crate reads the time: the system's clocks, or a [`FakeClock`] in a test.
+///
+/// It gives two readings. *Wall* time is what other hosts agree on. *Steady* time starts at wall
+/// time and from then on follows the larger of the wall and the monotonic clock, never going back:
+/// a clock stepped back does not lengthen a life, and a suspended machine does not either.
+///
+/// On Linux the kernel's coarse clocks are read (a few nanoseconds, as fine as the timer tick of 1
+/// to 10 ms), elsewhere the standard library's.
+#[derive(Clone)]
+pub struct Clock(Arc<Inner>);
+
+struct Inner {
+    reading: Reading,
+    /// Wall time when the clock was made, less the monotonic reading at that moment.
+    origin: i64,
+    /// How far wall time was ever seen ahead of `origin` plus monotonic time; only grows.
+    ahead: AtomicI64,
+}
+
+enum Reading {
+    #[cfg(target_os = "linux")]
+    Coarse,
+    #[cfg(not(target_os = "linux"))]
+    Std(std::time::Instant),
+    Fake(FakeClock),
+}
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Time(pub(crate) u64);
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) wall: Time,
+    pub(crate) steady: Time,
+}
+
+/// Which of the two readings decides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Basis {
+    /// One process alone: elapsed time counts.
+    Steady,
+    /// Several hosts that share keys: only wall time means the same to all.
+    Wall,
+}
+
+/// Steps in which `ahead` grows, so that a clock being slewed does not make every reading a write.
+const GRAIN_MS: i64 = 128;
+
+impl Clock {
+    /// The system's clocks.
+    pub fn system() -> Self {
+        #[cfg(target_os = "linux")]
+        let reading = Reading::Coarse;
+        #[cfg(not(target_os = "linux"))]
+        let reading = Reading::Std(std::time::Instant::now());
+        Self::with(reading)
+    }
+
+    fn with(reading: Reading) -> Self {
+        let (wall, monotonic) = reading.read();
+        Self(Arc::new(Inner {
+            reading,
+            origin: wall.saturating_sub(monotonic),
+            ahead: AtomicI64::new(0),
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let (wall, monotonic) = self.0.reading.read();
+        let elapsed = self.0.origin.saturating_add(monotonic);
+        let lead = wall.saturating_sub(elapsed);
+        let mut ahead = self.0.ahead.load(Ordering::Acquire);
+        if lead > ahead {
+            let step = lead.saturating_add(GRAIN_MS - 1) / GRAIN_MS;
+            ahead = step.saturating_mul(GRAIN_MS);
+            ahead = ahead.max(self.0.ahead.fetch_max(ahead, Ordering::AcqRel));
+        }
+        Now {
+            wall: Time::from_millis(wall),
+            steady: Time::from_millis(elapsed.saturating_add(ahead)),
+        }
+    }
+
+    /// Monotonic time since an arbitrary start: for measuring how long something took.
+    pub(crate) fn monotonic(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.reading.read().1).unwrap_or(0))
+    }
+
+    /// Whether time passes by itself, so that a timer thread makes sense.
+    pub(crate) fn runs(&self) -> bool {
+        !matches!(self.0.reading, Reading::Fake(_))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    /// Wall and monotonic time in milliseconds.
+    fn read(&self) -> (i64, i64) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Coarse => {
+                use rustix::time::{ClockId, clock_gettime};
+                let wall = clock_gettime(ClockId::RealtimeCoarse);
+                let monotonic = clock_gettime(ClockId::MonotonicCoarse);
+                let millis = |t: rustix::time::Timespec| {
+                    t.tv_sec
+                        .saturating_mul(1_000)
+                        .saturating_add(t.tv_nsec / 1_000_000)
+                };
+                (millis(wall), millis(monotonic))
+            }
+            #[cfg(not(target_os = "linux"))]
+            Self::Std(start) => (
+                Time::from(SystemTime::now()).0 as i64,
+                i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX),
+            ),
+            Self::Fake(fake) => (
+                fake.0.wall.load(Ordering::Acquire),
+                fake.0.monotonic.load(Ordering::Acquire),
+            ),
+        }
+    }
+}
+
+impl Now {
+    pub(crate) fn on(self, basis: Basis) -> Time {
+        match basis {
+            Basis::Steady => self.steady,
+            Basis::Wall => self.wall,
+        }
+    }
+}
+
+impl Time {
+    fn from_millis(millis: i64) -> Self {
+        Self(u64::try_from(millis).unwrap_or(0))
+    }
+
+    pub(crate) fn plus(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+
+    pub(crate) fn minus(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
+    /// How long after `earlier`; zero if it is not after it.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(time: SystemTime) -> Self {
+        Self(0).plus(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl From<Time> for SystemTime {
+    fn from(time: Time) -> Self {
+        // Past what the platform can hold, its last representable second will do: "for ever".
+        let duration = Duration::from_millis(time.0);
+        UNIX_EPOCH
+            .checked_add(duration)
+            .unwrap_or_else(|| UNIX_EPOCH + Duration::from_secs(i32::MAX as u64))
+    }
+}
+
+/// A clock that a test moves by hand. Clones move together.
+///
+/// ```
+/// # use std::time::Duration;
+/// use rustls_resumption::{FakeClock, Resumption};
+///
+/// let time = FakeClock::new();
+/// let resumption = Resumption::builder().clock(time.clock()).build()?;
+/// let before = resumption.stats().steks.active;
+/// time.advance(Duration::from_secs(2 * 60 * 60));
+/// resumption.step(); // no timer thread runs on a fake clock
+/// assert_ne!(resumption.stats().steks.active, before);
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FakeClock(Arc<FakeTime>);
+
+#[derive(Debug)]
+struct FakeTime {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+}
+
+impl FakeClock {
+    /// Wall time at which a fake clock starts, in seconds since the Unix epoch.
+    pub const START: u64 = 1_800_000_000;
+
+    /// A clock that stands at [`FakeClock::START`].
+    pub fn new() -> Self {
+        Self::starting_at(UNIX_EPOCH + Duration::from_secs(Self::START))
+    }
+
+    /// A clock whose wall time starts at `wall`.
+    pub fn starting_at(wall: SystemTime) -> Self {
+        let wall = i64::try_from(Time::from(wall).0).unwrap_or(i64::MAX);
+        Self(Arc::new(FakeTime {
+            wall: AtomicI64::new(wall),
+            monotonic: AtomicI64::new(0),
+        }))
+    }
+
+    /// The [`Clock`] to hand to a builder. Each has its own steady time and shares this wall time.
+    pub fn clock(&self) -> Clock {
+        Clock::with(Reading::Fake(self.clone()))
+    }
+
+    /// Time passes: both clocks move forward.
+    pub fn advance(&self, by: Duration) {
+        let by = signed_millis(by);
+        self.0.wall.fetch_add(by, Ordering::AcqRel);
+        self.0.monotonic.fetch_add(by, Ordering::AcqRel);
+    }
+
+    /// The wall clock is stepped forward, as by NTP, or as a suspended machine sees it on waking.
+    pub fn step_forward(&self, by: Duration) {
+        self.0.wall.fetch_add(signed_millis(by), Ordering::AcqRel);
+    }
+
+    /// The wall clock is stepped back.
+    pub fn step_back(&self, by: Duration) {
+        self.0.wall.fetch_sub(signed_millis(by), Ordering::AcqRel);
+    }
+
+    /// The wall time it shows.
+    pub fn wall(&self) -> SystemTime {
+        Time::from_millis(self.0.wall.load(Ordering::Acquire)).into()
+    }
+}
+
+impl Default for FakeClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn signed_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[test]
+    fn steady_time_starts_at_wall_time() {
+        let now = FakeClock::new().clock().now();
+        assert_eq!(now.steady, now.wall);
+        assert_eq!(now.wall, Time(FakeClock::START * 1_000));
+    }
+
+    #[test]
+    fn steady_time_never_goes_back_and_never_stops() {
+        let fake = FakeClock::new();
+        let clock = fake.clock();
+        let start = clock.now().steady;
+        fake.step_back(5 * HOUR);
+        assert_eq!(clock.now().steady, start);
+        fake.advance(HOUR);
+        assert_eq!(clock.now().steady, start.plus(HOUR));
+    }
+
+    #[test]
+    fn a_jump_ahead_counts_and_stays_counted() {
+        let fake = FakeClock::new();
+        let clock = fake.clock();
+        let start = clock.now().steady;
+        fake.step_forward(10 * HOUR);
+        let jumped = clock.now().steady;
+        assert!(jumped >= start.plus(10 * HOUR));
+        fake.step_back(10 * HOUR);
+        assert_eq!(clock.now().steady, jumped);
+        assert_eq!(clock.now().wall, start);
+    }
+
+    #[test]
+    fn a_clock_before_1970_or_after_2106_does_not_wrap() {
+        let fake = FakeClock::starting_at(UNIX_EPOCH);
+        let clock = fake.clock();
+        fake.step_back(HOUR);
+        assert_eq!(clock.now().wall, Time(0));
+        assert_eq!(clock.now().steady, Time(0));
+        let fake = FakeClock::starting_at(UNIX_EPOCH + Duration::from_secs(1 << 33));
+        assert_eq!(fake.clock().now().wall, Time((1 << 33) * 1_000));
+    }
+
+    #[test]
+    fn the_system_clock_agrees_with_the_standard_library() {
+        let ours = Clock::system().now().wall;
+        let theirs = Time::from(SystemTime::now());
+        assert!(theirs.since(ours) < Duration::from_secs(5));
+    }
+}

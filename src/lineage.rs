@@ -1,0 +1,186 @@
+//! How old a session really is: the time of the full handshake it descends from.
+//!
+//! TLS 1.2 renewals wrap the *same* master secret again, back to back on one thread: `decrypt` or
+//! `get`, then `encrypt`. So what was returned leaves its birth and a fingerprint of its secret in
+//! a slot of the thread, and the very next `encrypt` takes it.
+//!
+//! TLS 1.3 tickets have secrets of their own and are made much later, perhaps on another thread. So
+//! whoever drives the handshake writes a [`BirthRecord`] in front of the application's resumption
+//! data, which rustls carries inside the session.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use crate::clock::Time;
+use crate::rustls::{Session, Version};
+
+/// What a session that was just handed to rustls leaves for the next `encrypt` on this thread.
+#[derive(Clone, Copy)]
+struct Trace {
+    birth: Time,
+    /// `None` if the session could not be parsed: then whatever comes next is its descendant.
+    fingerprint: Option<u64>,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
+}
+
+/// Leaves the birth of a session that rustls is about to see. `session` is `None` where it could
+/// not be parsed.
+pub(crate) fn leave(session: Option<&Session<'_>>, birth: Time) {
+    let trace = match session {
+        // A resumed TLS 1.3 session gets a new secret; its age travels in a `BirthRecord`.
+        Some(session) if session.version == Version::Tls13 => None,
+        Some(session) => Some(Trace {
+            birth,
+            fingerprint: Some(fingerprint(session.secret)),
+        }),
+        None => Some(Trace {
+            birth,
+            fingerprint: None,
+        }),
+    };
+    // While a thread ends the slot may be gone; then nothing follows on it either.
+    let _ = LAST.try_with(|last| last.set(trace));
+}
+
+/// Takes what was left, and says when the session that is now to be sealed was born, if it descends
+/// from it. Wherever that is in doubt it does, so that doubt ends in a full handshake.
+pub(crate) fn inherit(session: Option<&Session<'_>>) -> Option<Time> {
+    let trace = LAST.try_with(Cell::take).ok()??;
+    match (session, trace.fingerprint) {
+        (Some(session), _) if session.version == Version::Tls13 => None,
+        (Some(session), Some(left)) => (fingerprint(session.secret) == left).then_some(trace.birth),
+        (None, _) | (_, None) => Some(trace.birth),
+    }
+}
+
+/// Keyed, and of 64 bits: it stays on the thread when nothing takes it, so it must not give the
+/// secret away. Equal secrets are always equal here; unequal ones by chance only make a session
+/// older than it is.
+fn fingerprint(secret: &[u8]) -> u64 {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEY.hash_one(secret)
+}
+
+/// The birth of a TLS 1.3 session, in front of the application's own resumption data:
+///
+/// ```text
+///  0        16      24      25
+///  | magic  | birth | flags | the application's data …
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct BirthRecord {
+    pub(crate) birth: Time,
+    /// Whether the session renews one that was resumed, which shows that its client comes back.
+    pub(crate) is_renewal: bool,
+}
+
+impl BirthRecord {
+    const MAGIC: [u8; 16] = *b"\xd3resumption.born";
+    pub(crate) const LEN: usize = 25;
+    const RENEWAL: u8 = 1;
+
+    /// The record found at the head of a session's application data, and what follows it.
+    pub(crate) fn split(data: &[u8]) -> (Option<Self>, &[u8]) {
+        Self::read(data).map_or((None, data), |(record, rest)| (Some(record), rest))
+    }
+
+    fn read(data: &[u8]) -> Option<(Self, &[u8])> {
+        let rest = data.strip_prefix(&Self::MAGIC)?;
+        let (birth, rest) = rest.split_first_chunk::<8>()?;
+        let (flags, rest) = rest.split_first()?;
+        let record = Self {
+            birth: Time(u64::from_be_bytes(*birth)),
+            is_renewal: flags & Self::RENEWAL != 0,
+        };
+        Some((record, rest))
+    }
+
+    /// The record followed by the application's data.
+    #[allow(dead_code)] // for the acceptor
+    pub(crate) fn join(self, data: &[u8]) -> Vec<u8> {
+        let mut joined = Vec::with_capacity(Self::LEN + data.len());
+        joined.extend_from_slice(&Self::MAGIC);
+        joined.extend_from_slice(&self.birth.0.to_be_bytes());
+        joined.push(if self.is_renewal { Self::RENEWAL } else { 0 });
+        joined.extend_from_slice(data);
+        joined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(version: Version, secret: &[u8]) -> Session<'_> {
+        Session {
+            version,
+            secret,
+            application_data: &[],
+        }
+    }
+
+    #[test]
+    fn the_same_secret_inherits_once() {
+        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
+        let renewed = session(Version::Tls12, b"secret");
+        assert_eq!(inherit(Some(&renewed)), Some(Time(7)));
+        assert_eq!(inherit(Some(&renewed)), None);
+    }
+
+    #[test]
+    fn another_secret_is_another_session_and_ends_the_trace() {
+        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
+        assert_eq!(inherit(Some(&session(Version::Tls12, b"other"))), None);
+        assert_eq!(inherit(Some(&session(Version::Tls12, b"secret"))), None);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_taken_for_a_renewal() {
+        leave(None, Time(7));
+        assert_eq!(
+            inherit(Some(&session(Version::Tls12, b"any"))),
+            Some(Time(7))
+        );
+        leave(Some(&session(Version::Tls12, b"secret")), Time(8));
+        assert_eq!(inherit(None), Some(Time(8)));
+    }
+
+    #[test]
+    fn tls13_neither_leaves_nor_inherits() {
+        leave(Some(&session(Version::Tls13, b"secret")), Time(7));
+        assert_eq!(inherit(None), None);
+        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
+        assert_eq!(inherit(Some(&session(Version::Tls13, b"secret"))), None);
+    }
+
+    #[test]
+    fn golden_birth_record() {
+        let record = BirthRecord {
+            birth: Time(0x0102_0304_0506_0708),
+            is_renewal: true,
+        };
+        let bytes = record.join(b"app");
+        assert_eq!(
+            bytes,
+            b"\xd3resumption.born\x01\x02\x03\x04\x05\x06\x07\x08\x01app"
+        );
+        assert_eq!(BirthRecord::split(&bytes), (Some(record), &b"app"[..]));
+    }
+
+    #[test]
+    fn application_data_without_a_record_is_left_alone() {
+        let record = BirthRecord {
+            birth: Time(1),
+            is_renewal: false,
+        };
+        let whole = record.join(b"");
+        assert_eq!(whole.len(), BirthRecord::LEN);
+        for data in [&b""[..], b"app", &whole[..BirthRecord::LEN - 1]] {
+            assert_eq!(BirthRecord::split(data), (None, data));
+        }
+    }
+}

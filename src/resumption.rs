@@ -1,0 +1,223 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::{ProducesTickets, StoresServerSessions};
+use tracing::warn;
+
+use crate::cache::SessionCache;
+use crate::error::Error;
+use crate::ring::StekRing;
+use crate::rustls::NoTickets;
+use crate::scope::Scope;
+use crate::stats::Stats;
+use crate::stek::KeyName;
+use crate::timer::Timer;
+
+mod builder;
+
+pub use builder::ResumptionBuilder;
+
+/// Session resumption for any number of [`ServerConfig`]s: the paved path.
+///
+/// A cheap handle over a [`SessionCache`] and, in ticket mode, a [`StekRing`]. It outlives every
+/// `ServerConfig`: make it once, [`install`](Resumption::install) it in each configuration, the
+/// reloaded ones included, and no session is lost.
+///
+/// | | tickets | stateful |
+/// | --- | --- | --- |
+/// | TLS 1.3 | the client carries the session | the cache holds it; each is used once |
+/// | TLS 1.2 | ticket, or session ID from the cache | session ID from the cache |
+/// | memory | for TLS 1.2 clients without tickets | per session |
+/// | 0-RTT | refused by rustls | possible |
+/// | a thief of the keys reads | sessions of the last interval + lifetime | nothing |
+///
+/// ```
+/// use rustls_resumption::Resumption;
+/// # fn f(mut config: rustls::ServerConfig) -> Result<(), rustls_resumption::Error> {
+/// let resumption = Resumption::tickets()?;
+/// resumption.install(&mut config, "api.example.com");
+/// println!("{}", resumption.stats());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Resumption {
+    cache: SessionCache,
+    /// `None` in stateful mode.
+    ring: Option<StekRing>,
+    timer: Option<Arc<Timer>>,
+}
+
+impl Resumption {
+    /// Stateless tickets for TLS 1.3 and 1.2, and a cache of
+    /// [`DEFAULT_CACHE_ENTRIES`](crate::DEFAULT_CACHE_ENTRIES) for TLS 1.2 clients without ticket
+    /// support; every default. 0-RTT is given up: rustls allows it only for single-use sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    pub fn tickets() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// No tickets: a cache of so many sessions for TLS 1.3 and 1.2; every other default. TLS 1.3
+    /// stores two per handshake, so provide for twice the clients.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Thread`] if the system gives no thread.
+    pub fn stateful(entries: usize) -> Result<Self, Error> {
+        Self::builder().stateful().cache_entries(entries).build()
+    }
+
+    /// For everything else.
+    pub fn builder() -> ResumptionBuilder {
+        ResumptionBuilder::new()
+    }
+
+    pub(crate) fn assemble(
+        cache: SessionCache,
+        ring: Option<StekRing>,
+        with_timer: bool,
+    ) -> Result<Self, Error> {
+        if !with_timer {
+            return Ok(Self {
+                cache,
+                ring,
+                timer: None,
+            });
+        }
+        let mut sweeper = cache.sweeper();
+        let stepper = ring.as_ref().map(StekRing::stepper);
+        let job = move || {
+            sweeper.step();
+            stepper.as_ref().map_or(Duration::MAX, |ring| ring.step())
+        };
+        let timer = Arc::new(Timer::start(job).map_err(Error::Thread)?);
+        Ok(Self {
+            cache: cache.with_timer(Arc::clone(&timer)),
+            ring: ring.map(|ring| ring.with_timer(Arc::clone(&timer))),
+            timer: Some(timer),
+        })
+    }
+
+    /// Sets `session_storage` and `ticketer` of a configuration, nothing else.
+    ///
+    /// Sessions resume only between configurations installed with the same scope. **Give
+    /// configurations that authenticate clients differently different scopes**; see [`Scope`].
+    ///
+    /// Warns (in the log) if tickets meet `max_early_data_size > 0`, which rustls refuses.
+    pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
+        let scope = scope.into();
+        if self.ring.is_some() && config.max_early_data_size > 0 {
+            warn!(
+                %scope,
+                "max_early_data_size is set, but rustls refuses 0-RTT with tickets: \
+                 use stateful resumption, or set it to 0"
+            );
+        }
+        config.session_storage = self.session_storage(&scope);
+        config.ticketer = self.ticketer(&scope);
+    }
+
+    /// What [`install`](Resumption::install) puts into `session_storage`.
+    pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
+        Arc::new(self.cache.scoped(scope))
+    }
+
+    /// What [`install`](Resumption::install) puts into `ticketer`. In stateful mode it makes no
+    /// tickets.
+    pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
+        match &self.ring {
+            Some(ring) => Arc::new(ring.scoped(scope)),
+            None => Arc::new(NoTickets),
+        }
+    }
+
+    /// Counters and state, as they are now.
+    pub fn stats(&self) -> Stats {
+        let ring = self.ring.as_ref();
+        Stats {
+            cache: self.cache.stats(),
+            tickets: ring.map(StekRing::ticket_stats).unwrap_or_default(),
+            steks: ring.map(StekRing::stek_stats).unwrap_or_default(),
+        }
+    }
+
+    /// Makes another STEK seal from now on; what was sealed still opens. Not an answer to an
+    /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode there is none to
+    /// rotate, and nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if the source failed, or rotates by its schedule only.
+    pub fn rotate_now(&self) -> Result<(), Error> {
+        self.ring.as_ref().map_or(Ok(()), StekRing::rotate_now)
+    }
+
+    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. False if
+    /// there is no such STEK here.
+    pub fn revoke(&self, name: &KeyName) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.revoke(name))
+    }
+
+    /// Drops and wipes every STEK and every session: nothing that was made before resumes, from the
+    /// next handshake on. The answer to an incident, on this node.
+    pub fn revoke_all(&self) {
+        if let Some(ring) = &self.ring {
+            ring.revoke_all();
+        }
+        self.cache.clear();
+    }
+
+    /// Drops and wipes the sessions of a scope and refuses its tickets made up to now, from the next
+    /// handshake on.
+    pub fn forget(&self, scope: impl Into<Scope>) {
+        // Cache and ring share what they know of scopes.
+        self.cache.forget(scope);
+    }
+
+    /// Whether the STEK source has answered and a STEK seals: for a readiness probe. In stateful
+    /// mode, always.
+    pub fn ready(&self) -> bool {
+        self.ring.as_ref().is_none_or(StekRing::ready)
+    }
+
+    /// Does what the timer thread does: rotates, wipes, sweeps. Returns how long nothing will be
+    /// due, at most. For builders with
+    /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
+    pub fn step(&self) -> Duration {
+        self.cache.sweeper().step();
+        self.ring
+            .as_ref()
+            .map_or(MAX_STEP, |ring| ring.step().min(MAX_STEP))
+    }
+
+    /// Ends resumption for good: stops the timer thread, and wipes every STEK and session. From now
+    /// on every handshake is a full one. False if the thread was still busy at the deadline; it
+    /// ends by itself then.
+    ///
+    /// Not needed: dropping the last handle, and the last configuration that it was installed in,
+    /// does the same without waiting.
+    pub fn shutdown(&self, deadline: Duration) -> bool {
+        let ended = self.timer.as_ref().is_none_or(|timer| timer.stop(deadline));
+        if let Some(ring) = &self.ring {
+            ring.close();
+        }
+        self.cache.clear();
+        ended
+    }
+}
+
+/// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
+const MAX_STEP: Duration = Duration::from_secs(1);
+
+impl fmt::Debug for Resumption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumption")
+            .field("cache", &self.cache)
+            .field("ring", &self.ring)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,297 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Resumption;
+use crate::aead::Sealing;
+use crate::cache::{CacheSettings, SessionCache};
+use crate::clock::{Basis, Clock};
+use crate::error::Error;
+use crate::ring::{RingSettings, StekRing};
+use crate::rotation::{MAX_TICKET_LIFETIME, Rotation};
+use crate::scope::Scopes;
+use crate::source::{RandomSource, StekSource};
+
+/// Sets up a [`Resumption`]. Setters never fail; [`build`](ResumptionBuilder::build) checks.
+///
+/// ```
+/// use std::time::Duration;
+/// use rustls_resumption::Resumption;
+///
+/// let error = Resumption::builder()
+///     .max_session_age(Duration::from_secs(30 * 24 * 3600))
+///     .build()
+///     .unwrap_err();
+/// assert!(error.to_string().starts_with("max_session_age = 2592000s: "));
+/// ```
+#[must_use]
+pub struct ResumptionBuilder {
+    stateful: bool,
+    manual: bool,
+    cache: CacheSettings,
+    ring: RingSettings,
+    source: Option<Box<dyn StekSource>>,
+}
+
+impl ResumptionBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            stateful: false,
+            manual: false,
+            cache: CacheSettings::default(),
+            ring: RingSettings::default(),
+            source: None,
+        }
+    }
+
+    /// Sessions live in the cache alone; no tickets are made. Defaults to tickets.
+    pub fn stateful(mut self) -> Self {
+        self.stateful = true;
+        self
+    }
+
+    /// How many sessions the cache holds; 0 turns it off.
+    ///
+    /// Defaults to [`DEFAULT_CACHE_ENTRIES`](crate::DEFAULT_CACHE_ENTRIES).
+    pub fn cache_entries(mut self, entries: usize) -> Self {
+        self.cache.entries = entries;
+        self
+    }
+
+    /// How many bytes the values in the cache may have in all. Each costs at most 100 bytes more,
+    /// which are bounded by the budget of entries. Shared out evenly among the shards; a session
+    /// larger than a shard's share is not stored.
+    ///
+    /// Defaults to no bound.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache.bytes = Some(bytes);
+        self
+    }
+
+    /// Into how many shards the cache is divided, rounded up to a power of two. Fewer are made
+    /// where a shard would hold less than 64 sessions or 64 KiB.
+    ///
+    /// Defaults to four times the cores.
+    pub fn cache_shards(mut self, shards: usize) -> Self {
+        self.cache.shards = Some(shards);
+        self
+    }
+
+    /// How long a session stays in the cache. From 1 millisecond to 7 days.
+    ///
+    /// Defaults to [`DEFAULT_SESSION_TTL`](crate::DEFAULT_SESSION_TTL).
+    pub fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.cache.ttl = ttl;
+        self
+    }
+
+    /// Bounds how long after its full handshake a session resumes, however often it was renewed:
+    /// TLS 1.2 in every server, TLS 1.3 only where connections are accepted through an acceptor
+    /// that carries the age forward. Elsewhere a TLS 1.3 session's age counts from its last
+    /// renewal, and [`Stats`](crate::Stats) counts those as `age_unknown`.
+    ///
+    /// From 1 second to 7 days. Defaults to
+    /// [`DEFAULT_MAX_SESSION_AGE`](crate::DEFAULT_MAX_SESSION_AGE).
+    pub fn max_session_age(mut self, age: Duration) -> Self {
+        self.cache.max_session_age = age;
+        self.ring.max_session_age = age;
+        self
+    }
+
+    /// The schedule of STEKs. Defaults to [`Rotation::new`].
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.ring.rotation = rotation;
+        self
+    }
+
+    /// Where STEKs come from. Defaults to random ones of this process alone.
+    pub fn stek_source(mut self, source: impl StekSource + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
+    /// before it begins on local random STEKs.
+    ///
+    /// Defaults to [`DEFAULT_SOURCE_DEADLINE`](crate::DEFAULT_SOURCE_DEADLINE).
+    pub fn source_deadline(mut self, deadline: Duration) -> Self {
+        self.ring.source_deadline = deadline;
+        self
+    }
+
+    /// The AEAD that seals tickets. Defaults to [`Sealing::Aes256GcmSiv`].
+    pub fn sealing(mut self, sealing: Sealing) -> Self {
+        self.ring.sealing = sealing;
+        self
+    }
+
+    /// The longest ticket that is made or opened, in bytes. From 1 KiB to 65,535, which is what TLS
+    /// can carry. The nodes of a fleet should agree.
+    ///
+    /// Defaults to [`DEFAULT_MAX_TICKET_LEN`](crate::DEFAULT_MAX_TICKET_LEN).
+    pub fn max_ticket_len(mut self, len: usize) -> Self {
+        self.ring.max_ticket_len = len;
+        self
+    }
+
+    /// Where the time comes from. On a [`FakeClock`](crate::FakeClock) no timer thread is started.
+    ///
+    /// Defaults to [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.cache.clock = clock.clone();
+        self.ring.clock = clock;
+        self
+    }
+
+    /// Starts no timer thread: the caller calls [`Resumption::step`] often enough, say every second.
+    /// STEKs keep to their windows even if it does not, but are wiped late, and without a successor
+    /// no tickets are made.
+    pub fn manual_stepping(mut self) -> Self {
+        self.manual = true;
+        self
+    }
+
+    /// Checks everything, asks the STEK source and starts the timer thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] or [`Error::Duration`] naming the setting that cannot work,
+    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    pub fn build(mut self) -> Result<Resumption, Error> {
+        self.validate()?;
+        let scopes = Arc::<Scopes>::default();
+        let with_timer = self.ring.clock.runs() && !self.manual;
+        let source = self
+            .source
+            .take()
+            .unwrap_or_else(|| Box::<RandomSource>::default());
+        if !self.stateful && source.is_shared() {
+            self.cache.basis = Basis::Wall;
+        }
+        let ring = match self.stateful {
+            true => None,
+            false => Some(StekRing::build(self.ring, source, Arc::clone(&scopes))?),
+        };
+        let cache = SessionCache::build(self.cache, scopes);
+        Resumption::assemble(cache, ring, with_timer)
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let Self {
+            stateful: _,
+            manual: _,
+            cache,
+            ring,
+            source: _,
+        } = self;
+        ring.rotation.validate()?;
+        let ttl_min = Duration::from_millis(1);
+        between("session_ttl", cache.ttl, ttl_min)?;
+        between(
+            "max_session_age",
+            ring.max_session_age,
+            Duration::from_secs(1),
+        )?;
+        if !(1024..=usize::from(u16::MAX)).contains(&ring.max_ticket_len) {
+            let len = ring.max_ticket_len;
+            let why =
+                format!("{len} bytes: TLS carries up to 65,535, and less than 1,024 is no use");
+            return Err(Error::config("max_ticket_len", why));
+        }
+        if cache.shards == Some(0) {
+            return Err(Error::config("cache_shards", "0: at least 1 is needed"));
+        }
+        Ok(())
+    }
+}
+
+fn between(field: &'static str, value: Duration, least: Duration) -> Result<(), Error> {
+    if value < least {
+        let why = format!("too short to resume anything: at least {least:?}");
+        return Err(Error::duration(field, value, why));
+    }
+    if value > MAX_TICKET_LIFETIME {
+        let why = "too long: at most 7 days, as TLS 1.3 asks for (RFC 8446 section 4.6.1)";
+        return Err(Error::duration(field, value, why));
+    }
+    Ok(())
+}
+
+impl fmt::Debug for ResumptionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumptionBuilder")
+            .field("stateful", &self.stateful)
+            .field("cache", &self.cache)
+            .field("ring", &self.ring)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        DEFAULT_CACHE_ENTRIES, DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_TICKET_LEN,
+        DEFAULT_SESSION_TTL, DEFAULT_SOURCE_DEADLINE,
+    };
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    #[test]
+    fn defaults_are_what_their_constants_and_the_documentation_say() {
+        let ResumptionBuilder {
+            stateful,
+            manual,
+            cache,
+            ring,
+            source,
+        } = ResumptionBuilder::new();
+        assert!(!stateful && !manual && source.is_none());
+        assert_eq!((cache.entries, DEFAULT_CACHE_ENTRIES), (20_000, 20_000));
+        assert_eq!((cache.ttl, DEFAULT_SESSION_TTL), (DAY, DAY));
+        assert_eq!((cache.max_session_age, DEFAULT_MAX_SESSION_AGE), (DAY, DAY));
+        assert_eq!(ring.max_session_age, DAY);
+        assert_eq!(
+            (ring.max_ticket_len, DEFAULT_MAX_TICKET_LEN),
+            (16_384, 16_384)
+        );
+        assert_eq!(ring.source_deadline, DEFAULT_SOURCE_DEADLINE);
+        assert_eq!(DEFAULT_SOURCE_DEADLINE, Duration::from_secs(5));
+        assert_eq!((cache.bytes, cache.shards), (None, None));
+        assert_eq!(ring.sealing, Sealing::Aes256GcmSiv);
+        assert_eq!(ring.rotation, Rotation::new());
+    }
+
+    #[test]
+    fn nonsense_is_refused_naming_the_setting() {
+        let new = Resumption::builder;
+        for (builder, message) in [
+            (
+                new().session_ttl(Duration::ZERO),
+                "session_ttl = 0ns: too short",
+            ),
+            (
+                new().session_ttl(8 * DAY),
+                "session_ttl = 691200s: too long",
+            ),
+            (
+                new().max_session_age(Duration::ZERO),
+                "max_session_age = 0ns: too short",
+            ),
+            (
+                new().max_session_age(8 * DAY),
+                "max_session_age = 691200s: too long",
+            ),
+            (new().max_ticket_len(100), "max_ticket_len: 100 bytes"),
+            (new().max_ticket_len(70_000), "max_ticket_len: 70000 bytes"),
+            (new().cache_shards(0), "cache_shards: 0"),
+            (
+                new().rotation(Rotation::new().interval(Duration::ZERO)),
+                "interval = 0ns",
+            ),
+        ] {
+            let error = builder.build().unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

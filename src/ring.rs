@@ -1,0 +1,538 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::trace;
+
+use crate::aead::Sealing;
+use crate::clock::{Basis, Clock, Time};
+use crate::counters::Counters;
+use crate::error::Error;
+use crate::lineage::{self, BirthRecord};
+use crate::rotation::Rotation;
+use crate::rustls::{Session, Version};
+use crate::scope::{Scope, ScopeState, Scopes};
+use crate::source::{DEFAULT_POLL_INTERVAL, RandomSource, SourceQuery, StekSource};
+use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
+use crate::stek::KeyName;
+use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
+use crate::timer::Timer;
+
+mod keeper;
+mod snapshot;
+
+use keeper::Keeper;
+use snapshot::{Found, Snapshot};
+
+/// The longest that any session may resume after its full handshake, by default: 24 hours.
+pub const DEFAULT_MAX_SESSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
+pub const DEFAULT_SOURCE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long set-up waits before it asks such a source again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
+/// How far a birth may lie in the future, because another host's clock is ahead: 5 minutes.
+const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// Stateless session tickets: a ring of STEKs on a schedule.
+///
+/// Implements [`rustls::server::ProducesTickets`]. Sealing and opening take no lock: they read one
+/// immutable snapshot of the ring. A small thread publishes, activates, retires and wipes STEKs on
+/// time, also without traffic; it ends with the last handle. Every seal and open checks the STEK's
+/// window against the clock as well, so a late or missing timer stretches no life.
+///
+/// A handle is cheap to clone, and [`StekRing::scoped`] gives one for another [`Scope`]: a ticket
+/// opens only in the scope that sealed it. **Configurations that authenticate clients differently
+/// must not share a scope.**
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls_resumption::StekRing;
+/// # fn f(mut config: rustls::ServerConfig) -> Result<(), rustls_resumption::Error> {
+/// config.ticketer = Arc::new(StekRing::new()?);
+/// # Ok(()) }
+/// ```
+///
+/// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`] says otherwise, and is
+/// 92 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²
+/// tickets and still have less than one chance in 2³² that a nonce repeats; and a repeated one would only show
+/// that two equal sessions are equal.
+#[derive(Clone)]
+pub struct StekRing {
+    core: Arc<Core>,
+    scope: Arc<ScopeState>,
+    timer: Option<Arc<Timer>>,
+}
+
+impl StekRing {
+    /// A ring of random STEKs on the default [`Rotation`], in the default scope.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    pub fn new() -> Result<Self, Error> {
+        Self::with_rotation(Rotation::new())
+    }
+
+    /// The same on another schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Duration`] if the schedule cannot work, else as [`StekRing::new`].
+    pub fn with_rotation(rotation: Rotation) -> Result<Self, Error> {
+        let settings = RingSettings {
+            rotation,
+            ..RingSettings::default()
+        };
+        let ring = Self::build(settings, Box::<RandomSource>::default(), Arc::default())?;
+        let stepper = ring.stepper();
+        let timer = Timer::start(move || stepper.step()).map_err(Error::Thread)?;
+        Ok(ring.with_timer(Arc::new(timer)))
+    }
+
+    /// A ring that nobody steps yet. It has asked its source once.
+    pub(crate) fn build(
+        settings: RingSettings,
+        source: Box<dyn StekSource>,
+        scopes: Arc<Scopes>,
+    ) -> Result<Self, Error> {
+        settings.rotation.validate()?;
+        let basis = match source.is_shared() {
+            true => Basis::Wall,
+            false => Basis::Steady,
+        };
+        let scope = scopes.state(Scope::default());
+        let core = Arc::new(Core {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            keeper: Mutex::new(Keeper::new(settings.rotation, settings.sealing)),
+            source_name: source.name(),
+            source: Mutex::new(Asking {
+                source,
+                asked: None,
+            }),
+            basis,
+            settings,
+            scopes,
+            counters: Counters::new(),
+        });
+        core.begin()?;
+        Ok(Self {
+            core,
+            scope,
+            timer: None,
+        })
+    }
+
+    pub(crate) fn with_timer(mut self, timer: Arc<Timer>) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// What the timer's job holds: it must not keep the timer alive.
+    pub(crate) fn stepper(&self) -> Stepper {
+        Stepper(Arc::clone(&self.core))
+    }
+
+    /// The same ring in another scope.
+    #[must_use]
+    pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            scope: self.core.scopes.state(scope.into()),
+            timer: self.timer.clone(),
+        }
+    }
+
+    /// Does what is due: asks the source, publishes, activates, retires, wipes. Returns how long
+    /// nothing will be due, at most. For those who run a scheduler of their own; the timer thread
+    /// does nothing else.
+    pub fn step(&self) -> Duration {
+        self.stepper().step()
+    }
+
+    /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
+    /// lifetime: after an incident it is [`StekRing::revoke`] that helps.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if the source failed, or rotates by its schedule only.
+    pub fn rotate_now(&self) -> Result<(), Error> {
+        self.core.rotate()
+    }
+
+    /// Drops and wipes one STEK and refuses what it sealed, from the next handshake on. If it was
+    /// the one that seals, another takes over. False if there is no such STEK.
+    ///
+    /// A shared source goes on giving the key to other processes: see the page
+    /// [`operating`](crate::docs::operating).
+    pub fn revoke(&self, name: &KeyName) -> bool {
+        self.core.revoke(Some(name)) > 0
+    }
+
+    /// Drops and wipes every STEK and refuses all tickets made so far, from the next handshake on.
+    pub fn revoke_all(&self) {
+        self.core.revoke(None);
+    }
+
+    /// Refuses what this scope sealed up to now, from the next handshake on.
+    pub fn forget(&self, scope: impl Into<Scope>) {
+        self.core.scopes.forget(&scope.into(), self.core.now());
+    }
+
+    /// Whether the source has answered and a STEK seals: a readiness probe.
+    pub fn ready(&self) -> bool {
+        self.core.keeper.lock().has_answered()
+            && self.core.snapshot.load().sealing(self.core.now()).is_some()
+    }
+
+    /// Counters of the tickets.
+    pub fn ticket_stats(&self) -> TicketStats {
+        self.core.ticket_stats()
+    }
+
+    /// The state of the STEKs.
+    pub fn stek_stats(&self) -> StekStats {
+        self.core.stek_stats()
+    }
+
+    pub(crate) fn ticket_lifetime(&self) -> Duration {
+        self.core.settings.rotation.lifetime()
+    }
+
+    /// Drops every key for good: nothing is sealed or opened any more.
+    pub(crate) fn close(&self) {
+        let mut keeper = self.core.keeper.lock();
+        keeper.close();
+        self.core.snapshot.store(Arc::default());
+    }
+
+    pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
+        let sealed = self.core.seal(&self.scope, session);
+        match &sealed {
+            Ok(ticket) => trace!(len = ticket.len(), "ticket sealed"),
+            Err(why) => trace!(?why, "no ticket"),
+        }
+        self.core.counters.add(match &sealed {
+            Ok(_) => Count::Sealed,
+            Err(why) => *why,
+        } as usize);
+        sealed.ok()
+    }
+
+    pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let opened = self.core.open(&self.scope, ticket);
+        match &opened {
+            Ok(_) => trace!("ticket opened"),
+            Err(why) => trace!(?why, "ticket refused"),
+        }
+        self.core.counters.add(match &opened {
+            Ok(_) => Count::Opened,
+            Err(why) => *why,
+        } as usize);
+        opened.ok()
+    }
+}
+
+impl fmt::Debug for StekRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StekRing")
+            .field("scope", &self.scope.scope)
+            .field("rotation", &self.core.settings.rotation)
+            .field("active", &self.core.stek_stats().active)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a ring is to work.
+#[derive(Clone, Debug)]
+pub(crate) struct RingSettings {
+    pub(crate) rotation: Rotation,
+    pub(crate) sealing: Sealing,
+    pub(crate) max_session_age: Duration,
+    pub(crate) max_ticket_len: usize,
+    pub(crate) clock: Clock,
+    pub(crate) source_deadline: Duration,
+}
+
+impl Default for RingSettings {
+    fn default() -> Self {
+        Self {
+            rotation: Rotation::new(),
+            sealing: Sealing::default(),
+            max_session_age: DEFAULT_MAX_SESSION_AGE,
+            max_ticket_len: DEFAULT_MAX_TICKET_LEN,
+            clock: Clock::system(),
+            source_deadline: DEFAULT_SOURCE_DEADLINE,
+        }
+    }
+}
+
+/// The part of a ring that its timer may hold.
+pub(crate) struct Stepper(Arc<Core>);
+
+impl Stepper {
+    pub(crate) fn step(&self) -> Duration {
+        // What went wrong was logged and counted there.
+        self.0.step(Ask::IfDue).unwrap_or(DEFAULT_POLL_INTERVAL)
+    }
+}
+
+/// Whether a step asks the source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ask {
+    IfDue,
+    Now,
+    ToRotate,
+}
+
+/// The source, and when it was last asked.
+struct Asking {
+    source: Box<dyn StekSource>,
+    asked: Option<Duration>,
+}
+
+/// What is counted, by index.
+#[derive(Clone, Copy, Debug)]
+enum Count {
+    Sealed,
+    Opened,
+    AgeUnknown,
+    UnknownKeyName,
+    TooLong,
+    Malformed,
+    Forged,
+    WrongScope,
+    ExpiredKey,
+    TooOld,
+    Revoked,
+    NoKeyToSeal,
+    TooLongToSeal,
+    TooOldToSeal,
+}
+
+const COUNTS: usize = Count::TooOldToSeal as usize + 1;
+
+struct Core {
+    /// What handshakes read.
+    snapshot: ArcSwap<Snapshot>,
+    /// What makes the next snapshot, which is stored while this is locked: never by a handshake.
+    keeper: Mutex<Keeper>,
+    /// Locked while the source is asked, which may take its time.
+    source: Mutex<Asking>,
+    source_name: &'static str,
+    basis: Basis,
+    settings: RingSettings,
+    scopes: Arc<Scopes>,
+    counters: Counters<COUNTS>,
+}
+
+impl Core {
+    fn now(&self) -> Time {
+        self.settings.clock.now().on(self.basis)
+    }
+
+    fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<Vec<u8>, Count> {
+        let parsed = Session::parse(session);
+        let inherited = lineage::inherit(parsed.as_ref());
+        if session.len() + ticket::OVERHEAD > self.settings.max_ticket_len {
+            return Err(Count::TooLongToSeal);
+        }
+        let now = self.now();
+        let birth = inherited
+            .or_else(|| self.recorded_birth(parsed.as_ref()))
+            .unwrap_or(now);
+        if self.is_too_old(birth, now) {
+            return Err(Count::TooOldToSeal);
+        }
+        let header = Header {
+            // What was forgotten at this very moment was issued before it; this is issued after.
+            issued: now.max(Time(scope.forgotten().0 + 1)),
+            birth,
+            scope: *scope.scope.digest(),
+        };
+        let snapshot = self.snapshot.load();
+        let stek = snapshot.sealing(now).ok_or(Count::NoKeyToSeal)?;
+        ticket::seal(stek, &header, session).ok_or(Count::NoKeyToSeal)
+    }
+
+    fn open(&self, scope: &ScopeState, ticket: &[u8]) -> Result<Vec<u8>, Count> {
+        if ticket.len() > self.settings.max_ticket_len {
+            return Err(Count::TooLong);
+        }
+        let name = ticket::key_name(ticket).ok_or(Count::Malformed)?;
+        let snapshot = self.snapshot.load();
+        let key = match snapshot.find(&name) {
+            Found::Key(key) => key,
+            Found::Expired => return Err(Count::ExpiredKey),
+            Found::Revoked => return Err(Count::Revoked),
+            Found::Nothing => return Err(Count::UnknownKeyName),
+        };
+        let now = self.now();
+        if now < key.window.published {
+            return Err(Count::UnknownKeyName);
+        }
+        if !key.window.opens(now) {
+            return Err(Count::ExpiredKey);
+        }
+        let (header, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
+        if let Err(why) = self.admit(&header, scope, now) {
+            drop(zeroize::Zeroizing::new(session));
+            return Err(why);
+        }
+        lineage::leave(Session::parse(&session).as_ref(), header.birth);
+        Ok(session)
+    }
+
+    /// Whether an opened ticket may be used here and now.
+    fn admit(&self, header: &Header, scope: &ScopeState, now: Time) -> Result<(), Count> {
+        if header.scope != *scope.scope.digest() {
+            return Err(Count::WrongScope);
+        }
+        if header.issued <= scope.forgotten() {
+            return Err(Count::Revoked);
+        }
+        if self.is_too_old(header.birth, now) {
+            return Err(Count::TooOld);
+        }
+        Ok(())
+    }
+
+    fn is_too_old(&self, birth: Time, now: Time) -> bool {
+        now >= birth.plus(self.settings.max_session_age) || birth > now.plus(MAX_SKEW)
+    }
+
+    /// The birth that an acceptor wrote into a TLS 1.3 session. Where there is none, the age counts
+    /// from here, and that is counted.
+    fn recorded_birth(&self, session: Option<&Session<'_>>) -> Option<Time> {
+        let session = session.filter(|session| session.version == Version::Tls13)?;
+        let record = BirthRecord::split(session.application_data).0;
+        if record.is_none() {
+            self.counters.add(Count::AgeUnknown as usize);
+        }
+        record.map(|record| record.birth)
+    }
+
+    /// Asks the source for the first time. One that does not answer by the deadline is not the end:
+    /// the ring begins on local random STEKs, and says so.
+    fn begin(&self) -> Result<(), Error> {
+        let clock = &self.settings.clock;
+        let start = clock.monotonic();
+        loop {
+            let Err(error) = self.step(Ask::Now) else {
+                return Ok(());
+            };
+            if self.basis == Basis::Steady {
+                return Err(error); // the random source: there is nothing to wait for
+            }
+            let waited = clock.monotonic().saturating_sub(start);
+            if !clock.runs() || waited >= self.settings.source_deadline {
+                return Ok(());
+            }
+            std::thread::sleep(BETWEEN_TRIES);
+        }
+    }
+
+    fn step(&self, ask: Ask) -> Result<Duration, Error> {
+        let mut asking = self.source.lock();
+        let now = self.now();
+        let monotonic = self.settings.clock.monotonic();
+        let worn = self.snapshot.load().is_worn(now) && asking.source.can_rotate();
+        let rotate = ask == Ask::ToRotate || worn;
+        let (without, revoked) = {
+            let keeper = self.keeper.lock();
+            (keeper.is_without(now), keeper.revoked())
+        };
+        let mut outcome = Ok(());
+        if rotate || without || ask == Ask::Now || asking.is_due(monotonic) {
+            let query = SourceQuery {
+                now,
+                monotonic,
+                rotation: &self.settings.rotation,
+                sealing: self.settings.sealing,
+                rotate,
+                revoked: &revoked,
+            };
+            let answer = asking.source.load(&query);
+            asking.asked = Some(monotonic);
+            let mut keeper = self.keeper.lock();
+            outcome = keeper.take_answer(&*asking.source, answer, monotonic);
+        }
+        let poll = asking.source.poll_interval();
+        let mut keeper = self.keeper.lock();
+        let snapshot = keeper.advance(now, monotonic, rotate)?;
+        self.snapshot.store(Arc::new(snapshot));
+        let idle = keeper.idle(now);
+        outcome.map(|()| if poll.is_zero() { idle } else { idle.min(poll) })
+    }
+
+    fn rotate(&self) -> Result<(), Error> {
+        if !self.source.lock().source.can_rotate() {
+            let why = "rotates by its schedule only; to put a key out of use, revoke it";
+            return Err(Error::source(self.source_name, why));
+        }
+        self.step(Ask::ToRotate).map(drop)
+    }
+
+    fn revoke(&self, name: Option<&KeyName>) -> usize {
+        let revoked = {
+            // First refuse; the source, asked for a successor, may take its time.
+            let mut keeper = self.keeper.lock();
+            let revoked = keeper.revoke(name);
+            self.snapshot.store(Arc::new(keeper.snapshot(self.now())));
+            revoked
+        };
+        if revoked > 0 {
+            // What goes wrong was logged and counted, and local random keys seal.
+            let _ = self.step(Ask::Now);
+        }
+        revoked
+    }
+
+    fn ticket_stats(&self) -> TicketStats {
+        let count = |counter| self.counters.sum(counter as usize);
+        TicketStats {
+            sealed: count(Count::Sealed),
+            opened: count(Count::Opened),
+            refused: Refused {
+                unknown_key_name: count(Count::UnknownKeyName),
+                too_long: count(Count::TooLong),
+                malformed: count(Count::Malformed),
+                forged: count(Count::Forged),
+                wrong_scope: count(Count::WrongScope),
+                expired_key: count(Count::ExpiredKey),
+                too_old: count(Count::TooOld),
+                revoked: count(Count::Revoked),
+            },
+            not_sealed: NotSealed {
+                no_key: count(Count::NoKeyToSeal),
+                too_long: count(Count::TooLongToSeal),
+                too_old: count(Count::TooOldToSeal),
+            },
+            age_unknown: count(Count::AgeUnknown),
+        }
+    }
+
+    fn stek_stats(&self) -> StekStats {
+        let now = self.now();
+        let snapshot = self.snapshot.load();
+        StekStats {
+            active: snapshot.sealing(now).map(|stek| *stek.name()),
+            active_age: snapshot.active_since(now).map(|since| now.since(since)),
+            keys: snapshot.len() as u64,
+            source: self.source_name,
+            ..self.keeper.lock().stats(self.settings.clock.monotonic())
+        }
+    }
+}
+
+impl Asking {
+    fn is_due(&self, monotonic: Duration) -> bool {
+        let since = |asked| monotonic.saturating_sub(asked);
+        self.asked
+            .is_none_or(|asked| since(asked) >= self.source.poll_interval())
+    }
+}

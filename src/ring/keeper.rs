@@ -1,0 +1,279 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::snapshot::Snapshot;
+use crate::aead::Sealing;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::rotation::Rotation;
+use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource};
+use crate::stats::StekStats;
+use crate::stek::KeyName;
+
+/// What the ring knows beside its snapshot: what the source last said, what was revoked. Locked
+/// for moments only, never while a source is asked.
+pub(crate) struct Keeper {
+    rotation: Rotation,
+    sealing: Sealing,
+    /// What the source last said, less what was revoked or has expired since.
+    sourced: Vec<SourceKey>,
+    /// Stands in while the source has no STEK that may seal.
+    fallback: RandomSource,
+    local: Vec<SourceKey>,
+    fallen_back: bool,
+    revoked: Vec<KeyName>,
+    /// Names of the last few that expired, to tell an expired ticket from an unknown one.
+    expired: VecDeque<KeyName>,
+    active: Option<KeyName>,
+    rotations: u64,
+    answered: Option<Duration>,
+    failures: u64,
+    fleet_agrees: Option<bool>,
+    /// What the source last complained of, so that the same trouble is logged once.
+    trouble: Option<String>,
+    closed: bool,
+}
+
+/// How many names of expired STEKs are remembered.
+const EXPIRED_NAMES: usize = 64;
+
+impl Keeper {
+    pub(crate) fn new(rotation: Rotation, sealing: Sealing) -> Self {
+        Self {
+            rotation,
+            sealing,
+            sourced: Vec::new(),
+            fallback: RandomSource::default(),
+            local: Vec::new(),
+            fallen_back: false,
+            revoked: Vec::new(),
+            expired: VecDeque::new(),
+            active: None,
+            rotations: 0,
+            answered: None,
+            failures: 0,
+            fleet_agrees: None,
+            trouble: None,
+            closed: false,
+        }
+    }
+
+    /// Whether no STEK of the source may seal, so that it should be asked before its time.
+    pub(crate) fn is_without(&self, now: Time) -> bool {
+        !self.sourced.iter().any(|key| key.window.seals(now))
+    }
+
+    pub(crate) fn revoked(&self) -> Vec<KeyName> {
+        self.revoked.clone()
+    }
+
+    /// Takes what the source said, good or bad.
+    pub(crate) fn take_answer(
+        &mut self,
+        source: &dyn StekSource,
+        answer: Result<Vec<SourceKey>, SourceError>,
+        monotonic: Duration,
+    ) -> Result<(), Error> {
+        self.fleet_agrees = source.fleet_agrees();
+        match answer.and_then(|keys| self.check(keys)) {
+            Ok(keys) => {
+                if self.trouble.take().is_some() {
+                    info!(source = source.name(), "STEK source answers again");
+                }
+                let before = std::mem::replace(&mut self.sourced, keys);
+                let listed: Vec<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
+                let names = before.iter().map(|key| *key.stek.name());
+                let unlisted = names.filter(|name| !listed.contains(name)).collect();
+                self.note_expired(unlisted);
+                self.answered = Some(monotonic);
+                Ok(())
+            }
+            Err(cause) => {
+                self.failures += 1;
+                let trouble = cause.to_string();
+                if self.trouble.as_ref() != Some(&trouble) {
+                    warn!(
+                        source = source.name(),
+                        %trouble,
+                        "STEK source failed: the keys there are go on until they expire"
+                    );
+                    self.trouble = Some(trouble);
+                }
+                Err(Error::source(source.name(), cause))
+            }
+        }
+    }
+
+    /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot.
+    pub(crate) fn advance(
+        &mut self,
+        now: Time,
+        monotonic: Duration,
+        rotate: bool,
+    ) -> Result<Snapshot, Error> {
+        if self.closed {
+            return Ok(Snapshot::default());
+        }
+        self.drop_expired(now);
+        self.stand_in(now, monotonic, rotate)?;
+        let snapshot = self.snapshot(now);
+        self.note_active(snapshot.sealing(now).map(|stek| *stek.name()));
+        Ok(snapshot)
+    }
+
+    /// What a source may not do: give one key twice, or keys of another algorithm.
+    fn check(&self, mut keys: Vec<SourceKey>) -> Result<Vec<SourceKey>, SourceError> {
+        keys.retain(|key| !self.revoked.contains(key.stek.name()));
+        for (i, key) in keys.iter().enumerate() {
+            let (name, sealing) = (key.stek.name(), key.stek.sealing());
+            if sealing != self.sealing {
+                let wanted = self.sealing;
+                return Err(format!(
+                    "key {name} seals with {sealing:?}, the ring with {wanted:?}: \
+                     make it with `SourceQuery::stek`"
+                )
+                .into());
+            }
+            if keys
+                .iter()
+                .skip(i + 1)
+                .any(|other| other.stek.name() == name)
+            {
+                return Err(format!("key {name} is listed twice: list each secret once").into());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Local random STEKs seal while the source has none that may, so that the same process at
+    /// least resumes its own sessions.
+    fn stand_in(&mut self, now: Time, monotonic: Duration, rotate: bool) -> Result<(), Error> {
+        let none_seals = self.is_without(now);
+        if none_seals != self.fallen_back {
+            self.fallen_back = none_seals;
+            match none_seals {
+                true => warn!("no STEK of the source may seal: local random ones do until it has"),
+                false => info!("STEKs of the source seal again"),
+            }
+        }
+        if none_seals {
+            let query = SourceQuery {
+                now,
+                monotonic,
+                rotation: &self.rotation,
+                sealing: self.sealing,
+                rotate,
+                revoked: &self.revoked,
+            };
+            let local = self.fallback.load(&query);
+            self.local = local.map_err(|cause| Error::source("random", cause))?;
+        } else {
+            // They seal no longer, and open until they expire.
+            for key in &mut self.local {
+                key.window.retires = key.window.retires.min(now);
+                key.window.expires = key.window.expires.min(now.plus(self.rotation.lifetime()));
+            }
+            self.fallback = RandomSource::default();
+        }
+        Ok(())
+    }
+
+    fn drop_expired(&mut self, now: Time) {
+        let gone = |keys: &mut Vec<SourceKey>| {
+            let (kept, gone) = std::mem::take(keys)
+                .into_iter()
+                .partition(|key| now < key.window.expires);
+            *keys = kept;
+            let gone: Vec<SourceKey> = gone;
+            gone.into_iter()
+                .map(|key| *key.stek.name())
+                .collect::<Vec<_>>()
+        };
+        let names = [gone(&mut self.sourced), gone(&mut self.local)].concat();
+        self.note_expired(names);
+    }
+
+    fn note_expired(&mut self, names: Vec<KeyName>) {
+        for name in names {
+            info!(key = %name, "STEK expired and wiped");
+            self.expired.push_front(name);
+        }
+        self.expired.truncate(EXPIRED_NAMES);
+    }
+
+    fn note_active(&mut self, active: Option<KeyName>) {
+        if active == self.active {
+            return;
+        }
+        match active {
+            Some(name) => {
+                info!(key = %name, "STEK now seals");
+                // The first one replaces none.
+                self.rotations += u64::from(self.active.is_some());
+            }
+            None => warn!("no STEK may seal now: no tickets are made"),
+        }
+        self.active = active;
+    }
+
+    /// Drops one STEK or all, for good. Returns how many.
+    pub(crate) fn revoke(&mut self, name: Option<&KeyName>) -> usize {
+        let is_meant = |key: &SourceKey| name.is_none_or(|name| key.stek.name() == name);
+        let keys = self.sourced.iter().chain(&self.local);
+        let names: Vec<_> = keys
+            .filter(|key| is_meant(key))
+            .map(|key| *key.stek.name())
+            .collect();
+        for name in &names {
+            warn!(key = %name, "STEK revoked and wiped");
+        }
+        self.sourced.retain(|key| !is_meant(key));
+        self.local.retain(|key| !is_meant(key));
+        if name.is_none() {
+            self.fallback = RandomSource::default();
+        }
+        self.revoked.extend(&names);
+        names.len()
+    }
+
+    pub(crate) fn snapshot(&self, now: Time) -> Snapshot {
+        let keys = self.sourced.iter().chain(&self.local).cloned().collect();
+        let expired = self.expired.iter().copied();
+        Snapshot::new(keys, expired, self.revoked.iter().copied(), now)
+    }
+
+    /// How long nothing is due but asking the source.
+    pub(crate) fn idle(&self, now: Time) -> Duration {
+        let keys = || self.sourced.iter().chain(&self.local);
+        let changes = keys().filter_map(|key| key.window.next_change(now));
+        let publish = keys().map(|key| key.window.retires.minus(self.rotation.ahead()));
+        let next = changes.chain(publish.filter(|time| *time > now)).min();
+        next.map_or(Duration::MAX, |time| time.since(now))
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    pub(crate) fn stats(&self, monotonic: Duration) -> StekStats {
+        StekStats {
+            rotations: self.rotations,
+            revocations: self.revoked.len() as u64,
+            source_answered: self.answered.map(|at| monotonic.saturating_sub(at)),
+            source_failures: self.failures,
+            fallen_back: self.fallen_back,
+            fleet_agrees: self.fleet_agrees,
+            ..StekStats::default()
+        }
+    }
+
+    /// Drops every key for good.
+    pub(crate) fn close(&mut self) {
+        self.sourced.clear();
+        self.local.clear();
+        self.fallback = RandomSource::default();
+        self.closed = true;
+    }
+}

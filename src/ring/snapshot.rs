@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use crate::clock::Time;
+use crate::rotation::Window;
+use crate::source::SourceKey;
+use crate::stek::{KeyName, Stek};
+
+/// The ring as handshakes see it: immutable, replaced as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// In the order of their names.
+    names: Vec<KeyName>,
+    /// What bears the name of the same index.
+    slots: Vec<Slot>,
+    /// Those that may seal now or later: the latest to activate first.
+    sealing: Vec<SourceKey>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Key(SourceKey),
+    Expired,
+    Revoked,
+}
+
+/// What bears a name.
+pub(crate) enum Found<'a> {
+    Key(&'a SourceKey),
+    Expired,
+    Revoked,
+    Nothing,
+}
+
+impl Snapshot {
+    pub(crate) fn new(
+        keys: Vec<SourceKey>,
+        expired: impl IntoIterator<Item = KeyName>,
+        revoked: impl IntoIterator<Item = KeyName>,
+        now: Time,
+    ) -> Self {
+        let mut sealing: Vec<_> = keys
+            .iter()
+            .filter(|key| now < key.window.retires && key.window.activates < key.window.retires)
+            .cloned()
+            .collect();
+        // Stable, so that of those which activate together the first listed seals.
+        sealing.sort_by_key(|key| std::cmp::Reverse(key.window.activates));
+
+        let keys = keys
+            .into_iter()
+            .map(|key| (*key.stek.name(), Slot::Key(key)));
+        let expired = expired.into_iter().map(|name| (name, Slot::Expired));
+        let revoked = revoked.into_iter().map(|name| (name, Slot::Revoked));
+        let mut slots: Vec<_> = keys.chain(revoked).chain(expired).collect();
+        slots.sort_by_key(|(name, _)| *name);
+        slots.dedup_by_key(|(name, _)| *name);
+        let (names, slots) = slots.into_iter().unzip();
+        Self {
+            names,
+            slots,
+            sealing,
+        }
+    }
+
+    pub(crate) fn find(&self, name: &KeyName) -> Found<'_> {
+        let slot = self.names.binary_search(name).ok();
+        match slot.and_then(|index| self.slots.get(index)) {
+            Some(Slot::Key(key)) => Found::Key(key),
+            Some(Slot::Expired) => Found::Expired,
+            Some(Slot::Revoked) => Found::Revoked,
+            None => Found::Nothing,
+        }
+    }
+
+    /// The STEK that seals at this time.
+    pub(crate) fn sealing(&self, now: Time) -> Option<&Arc<Stek>> {
+        self.active(now).map(|key| &key.stek)
+    }
+
+    pub(crate) fn active_since(&self, now: Time) -> Option<Time> {
+        let window: Window = self.active(now)?.window;
+        // A key without a schedule activated at no known time.
+        (window.activates > Time(0)).then_some(window.activates)
+    }
+
+    /// Whether the STEK that seals should hand over, whatever the schedule says.
+    pub(crate) fn is_worn(&self, now: Time) -> bool {
+        self.sealing(now)
+            .is_some_and(|stek| stek.ticket_key().is_worn())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let is_key = |slot: &&Slot| matches!(slot, Slot::Key(_));
+        self.slots.iter().filter(is_key).count()
+    }
+
+    fn active(&self, now: Time) -> Option<&SourceKey> {
+        self.sealing.iter().find(|key| key.window.seals(now))
+    }
+}

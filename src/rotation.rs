@@ -1,0 +1,256 @@
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::error::Error;
+
+/// How long each STEK seals: 1 hour.
+pub const DEFAULT_ROTATION_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// How long a ticket opens, at least, after it was sealed: 12 hours, rustls's own hint to clients.
+pub const DEFAULT_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// How far ahead of its activation the next STEK is published: 5 minutes.
+pub const DEFAULT_PUBLISH_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// The longest that TLS 1.3 lets a ticket live
+/// ([RFC 8446 §4.6.1](https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1)): 7 days.
+pub const MAX_TICKET_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The shortest interval between rotations, and the resolution of every window: 1 millisecond.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The longest interval that makes sense to anyone: 100 years.
+const MAX_INTERVAL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+/// The schedule of STEKs.
+///
+/// ```text
+///  published      activates                 retires                          expires
+///  |              |                         |                                |
+///  |<-- ahead --->|<------- interval ------>|<------- ticket lifetime ------>|
+///                 |<-------- seals -------->|
+///  |<--------------------------- opens ------------------------------------->|
+/// ```
+///
+/// A STEK seals in `[activates, retires)` and opens in `[published, expires)`; both are checked
+/// against the clock on every seal and open. So a thief of the keys in memory can read sessions
+/// resumed within the last `interval + ticket lifetime`, and those until the next rotation, no
+/// others.
+///
+/// ```
+/// use std::time::Duration;
+/// use rustls_resumption::{Resumption, Rotation};
+///
+/// let hour = Duration::from_secs(3600);
+/// let rotation = Rotation::new().interval(hour / 2).ticket_lifetime(6 * hour);
+/// let resumption = Resumption::builder().rotation(rotation).build()?;
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rotation {
+    interval: Duration,
+    ticket_lifetime: Duration,
+    publish_ahead: Option<Duration>,
+}
+
+impl Rotation {
+    /// The default schedule.
+    pub const fn new() -> Self {
+        Self {
+            interval: DEFAULT_ROTATION_INTERVAL,
+            ticket_lifetime: DEFAULT_TICKET_LIFETIME,
+            publish_ahead: None,
+        }
+    }
+
+    /// How long each STEK seals. From 1 millisecond to 100 years.
+    ///
+    /// Defaults to [`DEFAULT_ROTATION_INTERVAL`].
+    #[must_use]
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long after retiring a STEK still opens, so how long every ticket opens at least. It is
+    /// also the hint that clients get. From 1 second to [`MAX_TICKET_LIFETIME`].
+    ///
+    /// Defaults to [`DEFAULT_TICKET_LIFETIME`].
+    #[must_use]
+    pub const fn ticket_lifetime(mut self, lifetime: Duration) -> Self {
+        self.ticket_lifetime = lifetime;
+        self
+    }
+
+    /// How long before it seals a STEK opens: at least what the clocks of a fleet may differ plus
+    /// what a new key takes to reach every node. At most the interval.
+    ///
+    /// Defaults to [`DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
+    #[must_use]
+    pub const fn publish_ahead(mut self, ahead: Duration) -> Self {
+        self.publish_ahead = Some(ahead);
+        self
+    }
+
+    /// Whether the schedule can be kept. Builders call it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Duration`] naming the value that cannot work.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |field, value, why: &str| Err(Error::duration(field, value, why));
+        let Self {
+            interval,
+            ticket_lifetime,
+            publish_ahead,
+        } = *self;
+        if interval < MIN_INTERVAL {
+            return refuse("interval", interval, "a STEK must seal for 1 ms at least");
+        }
+        if interval > MAX_INTERVAL {
+            let why = "a STEK that never rotates protects nothing: at most 100 years";
+            return refuse("interval", interval, why);
+        }
+        if ticket_lifetime < Duration::from_secs(1) {
+            let why = "TLS counts ticket lifetimes in seconds: at least 1 s";
+            return refuse("ticket_lifetime", ticket_lifetime, why);
+        }
+        if ticket_lifetime > MAX_TICKET_LIFETIME {
+            let why = "TLS 1.3 lets tickets live 7 days at most (RFC 8446 section 4.6.1)";
+            return refuse("ticket_lifetime", ticket_lifetime, why);
+        }
+        if let Some(ahead) = publish_ahead.filter(|ahead| *ahead > interval) {
+            let why =
+                format!("longer than the interval of {interval:?}: at most one key is published");
+            return refuse("publish_ahead", ahead, &why);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.ticket_lifetime
+    }
+
+    pub(crate) fn ahead(&self) -> Duration {
+        self.publish_ahead
+            .unwrap_or_else(|| DEFAULT_PUBLISH_AHEAD.min(self.interval / 2))
+    }
+
+    /// The window of a STEK that activates at `activates`, published at `published`.
+    pub(crate) fn window(&self, published: Time, activates: Time) -> Window {
+        let retires = activates.plus(self.interval);
+        Window {
+            published: published.min(activates),
+            activates,
+            retires,
+            expires: retires.plus(self.ticket_lifetime),
+        }
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// When a STEK may be used; see [`Rotation`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Window {
+    pub(crate) published: Time,
+    pub(crate) activates: Time,
+    pub(crate) retires: Time,
+    pub(crate) expires: Time,
+}
+
+impl Window {
+    pub(crate) fn seals(&self, now: Time) -> bool {
+        self.activates <= now && now < self.retires
+    }
+
+    pub(crate) fn opens(&self, now: Time) -> bool {
+        self.published <= now && now < self.expires
+    }
+
+    /// The next moment after `now` at which something changes.
+    pub(crate) fn next_change(&self, now: Time) -> Option<Time> {
+        [self.published, self.activates, self.retires, self.expires]
+            .into_iter()
+            .filter(|time| *time > now)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[test]
+    fn defaults_are_what_their_constants_say() {
+        let rotation = Rotation::default();
+        assert_eq!(rotation.interval, HOUR);
+        assert_eq!(rotation.lifetime(), 12 * HOUR);
+        assert_eq!(rotation.ahead(), HOUR / 12);
+        assert_eq!(MAX_TICKET_LIFETIME, 7 * 24 * HOUR);
+        rotation.validate().unwrap();
+    }
+
+    #[test]
+    fn nonsense_is_refused_naming_the_value_and_why() {
+        let rotation = Rotation::new();
+        for (rotation, message) in [
+            (
+                rotation.interval(Duration::ZERO),
+                "interval = 0ns: a STEK must seal",
+            ),
+            (
+                rotation.interval(Duration::MAX),
+                "a STEK that never rotates",
+            ),
+            (
+                rotation.ticket_lifetime(Duration::ZERO),
+                "ticket_lifetime = 0ns: TLS counts",
+            ),
+            (
+                rotation.ticket_lifetime(7 * 24 * HOUR + Duration::from_secs(1)),
+                "ticket_lifetime = 604801s: TLS 1.3 lets tickets live 7 days",
+            ),
+            (
+                rotation.publish_ahead(2 * HOUR),
+                "publish_ahead = 7200s: longer than the interval of 3600s",
+            ),
+        ] {
+            let error = rotation.validate().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_short_interval_publishes_the_next_key_half_way() {
+        let rotation = Rotation::new().interval(Duration::from_millis(10));
+        rotation.validate().unwrap();
+        assert_eq!(rotation.ahead(), Duration::from_millis(5));
+        rotation
+            .publish_ahead(Duration::from_millis(10))
+            .validate()
+            .unwrap();
+    }
+
+    #[test]
+    fn windows_are_closed_at_their_start_and_open_at_their_end() {
+        let window = Rotation::new().window(Time(1_000), Time(5_000));
+        let retires = Time(5_000).plus(HOUR);
+        let expires = retires.plus(12 * HOUR);
+        assert_eq!((window.retires, window.expires), (retires, expires));
+        let before = |time: Time| Time(time.0 - 1);
+        assert!(!window.opens(before(Time(1_000))) && window.opens(Time(1_000)));
+        assert!(window.opens(before(expires)) && !window.opens(expires));
+        assert!(!window.seals(before(Time(5_000))) && window.seals(Time(5_000)));
+        assert!(window.seals(before(retires)) && !window.seals(retires));
+        assert_eq!(window.next_change(Time(0)), Some(Time(1_000)));
+        assert_eq!(window.next_change(Time(5_000)), Some(retires));
+        assert_eq!(window.next_change(expires), None);
+    }
+}

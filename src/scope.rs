@@ -1,0 +1,239 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use parking_lot::Mutex;
+
+use crate::clock::Time;
+
+/// Names a policy: who the server is and how it authenticates clients.
+///
+/// A session resumes only in the scope that made it. Resumption skips the checks of the full
+/// handshake, so two configurations that would decide differently about a client (another client
+/// CA, client certificates asked for in one and not in the other, another server identity) must
+/// have different scopes; a certificate reload under the same policy keeps its scope. See
+/// CVE-2025-23419 and "STEK Sharing is Not Caring" (USENIX Security 2025) for what happens
+/// otherwise.
+///
+/// Any string names a scope, so most callers write `"api.example.com"` where a scope is asked for.
+/// Two scopes are the same only if names and client CAs are all the same.
+///
+/// ```
+/// use rustls_resumption::Scope;
+///
+/// let ca = b"DER bytes of the client CA";
+/// let new_ca = b"DER bytes of the next client CA";
+/// assert_eq!(Scope::new("api"), Scope::from("api"));
+/// assert_ne!(Scope::new("api").client_cas([ca]), Scope::new("api"));
+/// assert_ne!(Scope::new("api").client_cas([ca]), Scope::new("api").client_cas([new_ca]));
+/// ```
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct Scope {
+    name: Arc<str>,
+    digest: [u8; Self::DIGEST_LEN],
+}
+
+impl Scope {
+    pub(crate) const DIGEST_LEN: usize = 32;
+
+    /// The scope of this name, in which no client certificates are asked for.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        Self {
+            digest: digest_of(name, &[]),
+            name: name.into(),
+        }
+    }
+
+    /// Binds the client CAs (certificates in DER, in any order), so that a changed set is another
+    /// scope. Replaces what was bound before.
+    #[must_use]
+    pub fn client_cas(self, cas: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let mut cas: Vec<[u8; 32]> = cas.into_iter().map(|ca| sha256(ca.as_ref())).collect();
+        cas.sort_unstable();
+        cas.dedup();
+        Self {
+            digest: digest_of(&self.name, &cas),
+            name: self.name,
+        }
+    }
+
+    /// The name it was made with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is compared: a collision-resistant hash of all that the scope binds.
+    pub(crate) fn digest(&self) -> &[u8; Self::DIGEST_LEN] {
+        &self.digest
+    }
+}
+
+impl Default for Scope {
+    /// The scope of a cache or ring that is used without naming one: the empty name.
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl From<&str> for Scope {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for Scope {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&Self> for Scope {
+    fn from(scope: &Self) -> Self {
+        scope.clone()
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Scope").field(&self.name).finish()
+    }
+}
+
+/// Every part is preceded by its length, so no two inputs run together.
+fn digest_of(name: &str, cas: &[[u8; 32]]) -> [u8; Scope::DIGEST_LEN] {
+    let mut context = Context::new(&SHA256);
+    context.update(b"rustls-resumption scope 1");
+    context.update(&(name.len() as u64).to_be_bytes());
+    context.update(name.as_bytes());
+    context.update(&(cas.len() as u64).to_be_bytes());
+    for ca in cas {
+        context.update(ca);
+    }
+    fixed(context.finish().as_ref())
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    fixed(digest(&SHA256, bytes).as_ref())
+}
+
+fn fixed(digest: &[u8]) -> [u8; 32] {
+    let mut fixed = [0; 32];
+    fixed.copy_from_slice(digest); // SHA-256 is 32 bytes
+    fixed
+}
+
+/// What one cache or ring knows of a scope. Handles of the same scope share it.
+#[derive(Debug)]
+pub(crate) struct ScopeState {
+    pub(crate) scope: Scope,
+    /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
+    /// everything stored before is out of reach at once.
+    number: AtomicU32,
+    /// Tickets issued up to this time (milliseconds) were forgotten.
+    forgotten: AtomicU64,
+}
+
+impl ScopeState {
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn forgotten(&self) -> Time {
+        Time(self.forgotten.load(Ordering::Acquire))
+    }
+}
+
+/// The scopes that one cache or ring, or a pair of them, has met.
+#[derive(Debug, Default)]
+pub(crate) struct Scopes {
+    states: Mutex<HashMap<Scope, Arc<ScopeState>>>,
+    last_number: AtomicU32,
+}
+
+impl Scopes {
+    pub(crate) fn state(&self, scope: Scope) -> Arc<ScopeState> {
+        let mut states = self.states.lock();
+        let state = states.entry(scope).or_insert_with_key(|scope| {
+            Arc::new(ScopeState {
+                scope: scope.clone(),
+                number: AtomicU32::new(self.fresh_number()),
+                forgotten: AtomicU64::new(0),
+            })
+        });
+        Arc::clone(state)
+    }
+
+    /// Puts all that the scope made up to `now` out of reach. Returns the number it had.
+    pub(crate) fn forget(&self, scope: &Scope, now: Time) -> Option<u32> {
+        let states = self.states.lock();
+        let state = states.get(scope)?;
+        state.forgotten.fetch_max(now.0, Ordering::AcqRel);
+        Some(state.number.swap(self.fresh_number(), Ordering::AcqRel))
+    }
+
+    /// The same for every scope there is.
+    pub(crate) fn forget_all(&self, now: Time) {
+        for state in self.states.lock().values() {
+            state.forgotten.fetch_max(now.0, Ordering::AcqRel);
+            state.number.store(self.fresh_number(), Ordering::Release);
+        }
+    }
+
+    fn fresh_number(&self) -> u32 {
+        self.last_number.fetch_add(1, Ordering::AcqRel) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_client_cas_never_run_together() {
+        let scopes = [
+            Scope::default(),
+            Scope::new("a"),
+            Scope::new("ab"),
+            Scope::new("a").client_cas([b"b"]),
+            Scope::new("a").client_cas([b"b", b"c"]),
+            Scope::new("a").client_cas([b"bc"]),
+            Scope::new("b").client_cas([b"a"]),
+        ];
+        for (i, one) in scopes.iter().enumerate() {
+            for (j, other) in scopes.iter().enumerate() {
+                assert_eq!(one == other, i == j, "{i} {j}");
+                assert_eq!(one.digest() == other.digest(), i == j, "{i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_client_cas_does_not_matter() {
+        assert_eq!(
+            Scope::new("a").client_cas([b"b", b"c"]),
+            Scope::new("a").client_cas([b"c", b"b", b"c"])
+        );
+    }
+
+    #[test]
+    fn forgetting_changes_the_number_of_that_scope_alone() {
+        let scopes = Scopes::default();
+        let (a, b) = (scopes.state("a".into()), scopes.state("b".into()));
+        let before = (a.number(), b.number());
+        assert_ne!(before.0, before.1);
+        assert_eq!(scopes.forget(&"a".into(), Time(7)), Some(before.0));
+        assert_ne!(a.number(), before.0);
+        assert_eq!(b.number(), before.1);
+        assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
+        assert_eq!(scopes.forget(&"unheard of".into(), Time(7)), None);
+    }
+}

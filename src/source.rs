@@ -1,0 +1,230 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::aead::Sealing;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::rotation::{Rotation, Window};
+use crate::stek::{KeyName, Stek};
+
+mod random;
+
+pub(crate) use random::RandomSource;
+
+/// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
+///
+/// It is asked on the ring's timer thread (or by whoever steps the ring), so it may do I/O; it must
+/// come to an end by itself, within a second or so. Whatever it returns replaces what it returned
+/// before. While it fails, the ring keeps what it has until that expires, then seals with local
+/// random STEKs until the source answers again.
+///
+/// For key management that this crate does not know, [`source_fn`] makes a source of a closure.
+pub trait StekSource: Send {
+    /// The STEKs there are. An error leaves the ring as it is and is reported once per change.
+    ///
+    /// # Errors
+    ///
+    /// Anything that tells the operator what is wrong and where. Nothing secret.
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError>;
+
+    /// Its name in errors, logs and [`Stats`](crate::Stats).
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    /// How often to ask it even if no window opens or closes.
+    ///
+    /// Defaults to [`DEFAULT_POLL_INTERVAL`].
+    fn poll_interval(&self) -> Duration {
+        DEFAULT_POLL_INTERVAL
+    }
+
+    /// Whether other processes have the same STEKs: then only wall time means the same to all, and
+    /// a shared store of sessions makes sense.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// Whether it makes another STEK seal when [`SourceQuery::rotate`] asks for it.
+    fn can_rotate(&self) -> bool {
+        true
+    }
+
+    /// Whether the other users of this source keep the same schedule, where it can tell.
+    fn fleet_agrees(&self) -> Option<bool> {
+        None
+    }
+}
+
+/// How often a source is asked, by default: every 2 seconds.
+pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why a source could not answer.
+pub type SourceError = Box<dyn StdError + Send + Sync>;
+
+/// Makes a [`StekSource`] of a closure, shared with whoever asks the same key management.
+///
+/// ```
+/// use rustls_resumption::{Resumption, SourceKey, source_fn};
+/// # fn fetch_from_vault() -> Result<(Vec<u8>, Vec<u8>), std::io::Error> {
+/// #     Ok(((0..32).collect(), (1..33).collect()))
+/// # }
+///
+/// let vault = source_fn("vault", |query| {
+///     let (current, previous) = fetch_from_vault()?;
+///     Ok(vec![
+///         SourceKey::sealing(query.stek(&current)?),
+///         SourceKey::opening(query.stek(&previous)?),
+///     ])
+/// });
+/// let resumption = Resumption::builder().stek_source(vault).build()?;
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+pub fn source_fn<F>(name: &'static str, load: F) -> impl StekSource + 'static
+where
+    F: FnMut(&SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> + Send + 'static,
+{
+    SourceFn { name, load }
+}
+
+struct SourceFn<F> {
+    name: &'static str,
+    load: F,
+}
+
+impl<F> StekSource for SourceFn<F>
+where
+    F: FnMut(&SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> + Send,
+{
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        (self.load)(query)
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl fmt::Debug for dyn StekSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StekSource")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a [`StekSource`] is asked.
+#[derive(Debug)]
+pub struct SourceQuery<'a> {
+    pub(crate) now: Time,
+    pub(crate) monotonic: Duration,
+    pub(crate) rotation: &'a Rotation,
+    pub(crate) sealing: Sealing,
+    pub(crate) rotate: bool,
+    pub(crate) revoked: &'a [KeyName],
+}
+
+impl SourceQuery<'_> {
+    /// The time: wall time for a shared source, else elapsed time that never goes back.
+    pub fn now(&self) -> SystemTime {
+        self.now.into()
+    }
+
+    /// Monotonic time since an arbitrary start, for steps that must not be taken on the word of a
+    /// wrong wall clock.
+    pub fn monotonic(&self) -> Duration {
+        self.monotonic
+    }
+
+    /// The ring's schedule.
+    pub fn rotation(&self) -> &Rotation {
+        self.rotation
+    }
+
+    /// Whether a new STEK should seal from now on, whatever the schedule says.
+    pub fn rotate(&self) -> bool {
+        self.rotate
+    }
+
+    /// STEKs that were revoked here. The ring drops them from what a source returns.
+    pub fn revoked(&self) -> &[KeyName] {
+        self.revoked
+    }
+
+    /// A STEK of this secret, sealing as the ring is configured to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stek::from_bytes`].
+    pub fn stek(&self, secret: &[u8]) -> Result<Stek, Error> {
+        Stek::with_sealing(secret, self.sealing)
+    }
+}
+
+/// A STEK and the window in which it may be used.
+#[derive(Clone, Debug)]
+pub struct SourceKey {
+    pub(crate) stek: Arc<Stek>,
+    pub(crate) window: Window,
+}
+
+impl SourceKey {
+    /// A STEK that seals and opens for as long as the source lists it. Of several that seal, the
+    /// first listed does.
+    pub fn sealing(stek: impl Into<Arc<Stek>>) -> Self {
+        Self::with_window(stek, ALWAYS)
+    }
+
+    /// A STEK that only opens, for as long as the source lists it.
+    pub fn opening(stek: impl Into<Arc<Stek>>) -> Self {
+        let never = Window {
+            activates: Time(u64::MAX),
+            ..ALWAYS
+        };
+        Self::with_window(stek, never)
+    }
+
+    /// A STEK that opens from `published`, seals from `activates` until `retires`, and opens until
+    /// `expires`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the four are not in this order.
+    pub fn scheduled(
+        stek: impl Into<Arc<Stek>>,
+        published: SystemTime,
+        activates: SystemTime,
+        retires: SystemTime,
+        expires: SystemTime,
+    ) -> Result<Self, Error> {
+        if published <= activates && activates <= retires && retires <= expires {
+            let window = Window {
+                published: published.into(),
+                activates: activates.into(),
+                retires: retires.into(),
+                expires: expires.into(),
+            };
+            return Ok(Self::with_window(stek, window));
+        }
+        Err(Error::config(
+            "window",
+            "out of order: a STEK is published, activates, retires, then expires",
+        ))
+    }
+
+    pub(crate) fn with_window(stek: impl Into<Arc<Stek>>, window: Window) -> Self {
+        Self {
+            stek: stek.into(),
+            window,
+        }
+    }
+}
+
+const ALWAYS: Window = Window {
+    published: Time(0),
+    activates: Time(0),
+    retires: Time(u64::MAX),
+    expires: Time(u64::MAX),
+};

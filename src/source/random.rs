@@ -1,0 +1,173 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use crate::aead::Sealing;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::rotation::Rotation;
+use crate::stek::Stek;
+
+/// STEKs of one process, drawn from the random generator on schedule. The default.
+#[derive(Debug, Default)]
+pub(crate) struct RandomSource {
+    /// In the order of activation; the last one is the current or the next.
+    keys: Vec<SourceKey>,
+}
+
+impl StekSource for RandomSource {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        let now = query.now;
+        self.keys
+            .retain(|key| now < key.window.expires && !query.revoked.contains(key.stek.name()));
+        if query.rotate {
+            self.retire_current(now, query.rotation);
+        }
+        if !self.keys.iter().any(|key| key.window.seals(now)) {
+            match self
+                .keys
+                .last_mut()
+                .filter(|key| key.window.activates > now)
+            {
+                Some(next) => next.window = query.rotation.window(now, now),
+                None => self.push(now, now, query.rotation, query.sealing)?,
+            }
+        }
+        let retires = self.keys.last().map_or(now, |last| last.window.retires);
+        if retires <= now.plus(query.rotation.ahead()) {
+            self.push(now, retires, query.rotation, query.sealing)?;
+        }
+        Ok(self.keys.clone())
+    }
+
+    fn name(&self) -> &'static str {
+        "random"
+    }
+
+    fn poll_interval(&self) -> Duration {
+        Duration::ZERO // costs nothing to ask
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+impl RandomSource {
+    fn retire_current(&mut self, now: Time, rotation: &Rotation) {
+        for key in &mut self.keys {
+            if key.window.seals(now) {
+                key.window.retires = now;
+                key.window.expires = now.plus(rotation.lifetime());
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        published: Time,
+        activates: Time,
+        rotation: &Rotation,
+        sealing: Sealing,
+    ) -> Result<(), Error> {
+        let stek = Arc::new(Stek::random(sealing)?);
+        let window = rotation.window(published, activates);
+        self.keys.push(SourceKey { stek, window });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stek::KeyName;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const START: Time = Time(1_000_000_000);
+
+    fn load(
+        source: &mut RandomSource,
+        now: Time,
+        rotate: bool,
+        revoked: &[KeyName],
+    ) -> Vec<SourceKey> {
+        let query = SourceQuery {
+            now,
+            monotonic: Duration::ZERO,
+            rotation: &Rotation::new(),
+            sealing: Sealing::default(),
+            rotate,
+            revoked,
+        };
+        source.load(&query).unwrap()
+    }
+
+    fn active(keys: &[SourceKey], now: Time) -> KeyName {
+        let active: Vec<_> = keys.iter().filter(|key| key.window.seals(now)).collect();
+        assert_eq!(active.len(), 1, "exactly one seals");
+        *active[0].stek.name()
+    }
+
+    #[test]
+    fn each_key_seals_for_an_interval_and_its_successor_is_published_ahead() {
+        let mut source = RandomSource::default();
+        let first = load(&mut source, START, false, &[]);
+        assert_eq!(first.len(), 1);
+        let quiet = load(&mut source, START.plus(HOUR - 6 * HOUR / 60), false, &[]);
+        assert_eq!(quiet.len(), 1);
+        let ahead = START.plus(HOUR - 5 * HOUR / 60);
+        let keys = load(&mut source, ahead, false, &[]);
+        assert_eq!(keys.len(), 2);
+        assert_eq!(keys[1].window.published, ahead);
+        assert_eq!(keys[1].window.activates, START.plus(HOUR));
+        assert_eq!(active(&keys, START.plus(HOUR)), *keys[1].stek.name());
+    }
+
+    #[test]
+    fn keys_are_dropped_when_they_expire() {
+        let mut source = RandomSource::default();
+        let first = active(&load(&mut source, START, false, &[]), START);
+        let last_moment = Time(START.plus(13 * HOUR).0 - 1);
+        let holds = |keys: &[SourceKey]| keys.iter().any(|key| *key.stek.name() == first);
+        assert!(holds(&load(&mut source, last_moment, false, &[])));
+        assert!(!holds(&load(
+            &mut source,
+            START.plus(13 * HOUR),
+            false,
+            &[]
+        )));
+    }
+
+    #[test]
+    fn a_week_idle_ends_with_one_fresh_key() {
+        let mut source = RandomSource::default();
+        let first = active(&load(&mut source, START, false, &[]), START);
+        let later = START.plus(7 * 24 * HOUR);
+        let keys = load(&mut source, later, false, &[]);
+        assert_eq!(keys.len(), 1);
+        assert_ne!(active(&keys, later), first);
+    }
+
+    #[test]
+    fn rotating_now_brings_the_published_key_forward() {
+        let mut source = RandomSource::default();
+        let ahead = START.plus(HOUR - 4 * HOUR / 60);
+        load(&mut source, START, false, &[]);
+        let keys = load(&mut source, ahead, false, &[]);
+        let (first, next) = (*keys[0].stek.name(), *keys[1].stek.name());
+        let keys = load(&mut source, ahead, true, &[]);
+        assert_eq!(active(&keys, ahead), next);
+        let retired = keys.iter().find(|key| *key.stek.name() == first).unwrap();
+        assert_eq!(retired.window.retires, ahead);
+        assert_eq!(retired.window.expires, ahead.plus(12 * HOUR));
+    }
+
+    #[test]
+    fn a_revoked_active_key_is_replaced_at_once() {
+        let mut source = RandomSource::default();
+        let first = active(&load(&mut source, START, false, &[]), START);
+        let keys = load(&mut source, START, false, &[first]);
+        assert_ne!(active(&keys, START), first);
+        assert!(!keys.iter().any(|key| *key.stek.name() == first));
+    }
+}

@@ -1,0 +1,351 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::stek::KeyName;
+
+/// What resumption did since it was set up, and the state it is in: one snapshot.
+///
+/// Counters only grow. Taking a snapshot sums per-thread and per-shard counters: some microseconds,
+/// and nothing that handshakes wait for. Printed with `{}` it is a table for people.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The session cache.
+    pub cache: CacheStats,
+    /// The tickets made and opened.
+    pub tickets: TicketStats,
+    /// The ring of STEKs, and where they come from.
+    pub steks: StekStats,
+}
+
+/// Counters of a [`SessionCache`](crate::SessionCache).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Sessions in the cache now, expired ones that were not swept yet included.
+    pub entries: u64,
+    /// Bytes of their values now.
+    pub bytes: u64,
+    /// Sessions stored.
+    pub stored: u64,
+    /// Sessions handed to rustls.
+    pub hits: u64,
+    /// Look-ups that handed out nothing, by reason.
+    pub misses: Misses,
+    /// Sessions that left before their time, by reason.
+    pub evictions: Evictions,
+    /// Sessions that were not stored, by reason.
+    pub refused: NotStored,
+    /// Sessions dropped because they expired.
+    pub expired: u64,
+    /// Sessions stored whose full handshake is not known (TLS 1.3 without an acceptor that tells),
+    /// so that their age counts from here.
+    pub age_unknown: u64,
+}
+
+/// Why a look-up in the cache handed out nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Misses {
+    /// No such session: never stored, taken already, evicted, or of another scope.
+    pub unknown: u64,
+    /// It had expired.
+    pub expired: u64,
+    /// It is of the other TLS version: a TLS 1.2 session ID offered as a TLS 1.3 PSK identity or
+    /// the reverse.
+    pub other_version: u64,
+    /// What was asked for is not 32 bytes long, as every session ID of rustls is.
+    pub malformed: u64,
+}
+
+/// Why sessions left the cache before their time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Evictions {
+    /// The budget of entries was used up.
+    pub entries: u64,
+    /// The budget of bytes was used up.
+    pub bytes: u64,
+    /// Their scope was forgotten, or all was revoked.
+    pub forgotten: u64,
+    /// Another session was stored under the same ID.
+    pub replaced: u64,
+}
+
+/// Why a session was not stored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotStored {
+    /// Larger than a shard's share of the byte budget, or the cache has room for nothing.
+    pub no_room: u64,
+    /// Older than `max_session_age` already.
+    pub too_old: u64,
+    /// Its ID is not 32 bytes long.
+    pub malformed: u64,
+}
+
+/// Counters of a [`StekRing`](crate::StekRing).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct TicketStats {
+    /// Tickets made.
+    pub sealed: u64,
+    /// Tickets opened and handed to rustls.
+    pub opened: u64,
+    /// Tickets that were not opened, by reason.
+    pub refused: Refused,
+    /// Tickets that were not made, by reason.
+    pub not_sealed: NotSealed,
+    /// Tickets made for sessions whose full handshake is not known (TLS 1.3 without an acceptor
+    /// that tells), so that their age counts from here.
+    pub age_unknown: u64,
+}
+
+/// Why a ticket was not opened. Each is a full handshake.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// It bears the name of no STEK that is or was here: another server's, an older process's, or
+    /// junk.
+    pub unknown_key_name: u64,
+    /// Longer than the fixed maximum.
+    pub too_long: u64,
+    /// Too short to be a ticket.
+    pub malformed: u64,
+    /// Its seal does not fit.
+    pub forged: u64,
+    /// It was made in another scope.
+    pub wrong_scope: u64,
+    /// Its STEK has expired.
+    pub expired_key: u64,
+    /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
+    pub too_old: u64,
+    /// Its STEK was revoked, or its scope forgotten.
+    pub revoked: u64,
+}
+
+/// Why a ticket was not made. rustls goes on without.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotSealed {
+    /// No STEK may seal at this time, or sealing failed.
+    pub no_key: u64,
+    /// It would be longer than the fixed maximum: a client with a very long certificate chain.
+    pub too_long: u64,
+    /// The session is as old as `max_session_age` allows.
+    pub too_old: u64,
+}
+
+/// The state of a [`StekRing`](crate::StekRing).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StekStats {
+    /// The STEK that seals now, if one does.
+    pub active: Option<KeyName>,
+    /// How long it has been sealing.
+    pub active_age: Option<Duration>,
+    /// STEKs held, published and retired ones included.
+    pub keys: u64,
+    /// How often another STEK became the one that seals.
+    pub rotations: u64,
+    /// STEKs revoked here.
+    pub revocations: u64,
+    /// The name of the source they come from; empty without a ring.
+    pub source: &'static str,
+    /// How long ago the source last answered; `None` if it never did.
+    pub source_answered: Option<Duration>,
+    /// How often the source failed to answer.
+    pub source_failures: u64,
+    /// Whether local random STEKs seal because the source has none that may.
+    pub fallen_back: bool,
+    /// Whether the other users of the source keep the same schedule, where it can tell.
+    pub fleet_agrees: Option<bool>,
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cache,
+            tickets,
+            steks,
+        } = self;
+        row(
+            f,
+            "cache",
+            &[
+                ("entries", cache.entries),
+                ("bytes", cache.bytes),
+                ("stored", cache.stored),
+                ("hits", cache.hits),
+                ("expired", cache.expired),
+                ("age unknown", cache.age_unknown),
+            ],
+        )?;
+        let Misses {
+            unknown,
+            expired,
+            other_version,
+            malformed,
+        } = cache.misses;
+        row(
+            f,
+            "cache misses",
+            &[
+                ("unknown", unknown),
+                ("expired", expired),
+                ("other version", other_version),
+                ("malformed", malformed),
+            ],
+        )?;
+        let Evictions {
+            entries,
+            bytes,
+            forgotten,
+            replaced,
+        } = cache.evictions;
+        row(
+            f,
+            "evictions",
+            &[
+                ("entries", entries),
+                ("bytes", bytes),
+                ("forgotten", forgotten),
+                ("replaced", replaced),
+            ],
+        )?;
+        let NotStored {
+            no_room,
+            too_old,
+            malformed,
+        } = cache.refused;
+        row(
+            f,
+            "not stored",
+            &[
+                ("no room", no_room),
+                ("too old", too_old),
+                ("malformed", malformed),
+            ],
+        )?;
+        row(
+            f,
+            "tickets",
+            &[
+                ("sealed", tickets.sealed),
+                ("opened", tickets.opened),
+                ("age unknown", tickets.age_unknown),
+            ],
+        )?;
+        let Refused {
+            unknown_key_name,
+            too_long,
+            malformed,
+            forged,
+            wrong_scope,
+            expired_key,
+            too_old,
+            revoked,
+        } = tickets.refused;
+        row(
+            f,
+            "refused",
+            &[
+                ("unknown key name", unknown_key_name),
+                ("too long", too_long),
+                ("malformed", malformed),
+                ("forged", forged),
+                ("wrong scope", wrong_scope),
+                ("expired key", expired_key),
+                ("too old", too_old),
+                ("revoked", revoked),
+            ],
+        )?;
+        let NotSealed {
+            no_key,
+            too_long,
+            too_old,
+        } = tickets.not_sealed;
+        row(
+            f,
+            "not sealed",
+            &[
+                ("no key", no_key),
+                ("too long", too_long),
+                ("too old", too_old),
+            ],
+        )?;
+        row(
+            f,
+            "STEKs",
+            &[
+                ("keys", steks.keys),
+                ("rotations", steks.rotations),
+                ("revocations", steks.revocations),
+                ("source failures", steks.source_failures),
+            ],
+        )?;
+        write!(f, "{:<13} {}", "active STEK", Shown(steks.active))?;
+        if let Some(age) = steks.active_age {
+            write!(f, ", for {}", seconds(age))?;
+        }
+        if !steks.source.is_empty() {
+            write!(f, ", source {}", steks.source)?;
+        }
+        if let Some(ago) = steks.source_answered {
+            write!(f, ", answered {} ago", seconds(ago))?;
+        }
+        if steks.fallen_back {
+            f.write_str(", FALLEN BACK to local random keys")?;
+        }
+        match steks.fleet_agrees {
+            Some(true) => f.write_str(", the fleet agrees"),
+            Some(false) => f.write_str(", the fleet DISAGREES on the schedule"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, counts: &[(&str, u64)]) -> fmt::Result {
+    write!(f, "{name:<13}")?;
+    for (i, (what, count)) in counts.iter().enumerate() {
+        write!(f, "{} {what} {count}", if i == 0 { "" } else { "," })?;
+    }
+    writeln!(f)
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+struct Shown(Option<KeyName>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => name.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_the_key_and_cries_out_when_fallen_back() {
+        let mut stats = Stats::default();
+        stats.steks.active = Some(KeyName::from_bytes([0xab; 16]));
+        stats.steks.active_age = Some(Duration::from_millis(1_500));
+        stats.steks.source = "redis";
+        stats.steks.fallen_back = true;
+        stats.tickets.refused.forged = 3;
+        let table = stats.to_string();
+        assert!(
+            table.contains("refused       unknown key name 0, too long 0, malformed 0, forged 3")
+        );
+        assert!(table.ends_with(
+            "active STEK   abababababababababababababababab, for 1.5 s, source redis, FALLEN BACK to local random keys"
+        ));
+    }
+}

@@ -1,0 +1,245 @@
+use std::fmt;
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::aead::{AeadKey, KEY_LEN, Sealing};
+use crate::error::Error;
+use crate::rustls::CODEC_LINE;
+
+/// A session ticket encryption key (STEK).
+///
+/// Made from a secret of at least [`Stek::MIN_SECRET_LEN`] bytes, from which three things are
+/// derived by HKDF-SHA256 ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)), each under a label
+/// of its own: the key that seals tickets, the key that seals sessions in a shared store, and the
+/// [`KeyName`]. The ticket format's version, the line of rustls and the algorithm are part of each
+/// label, so a STEK never opens what another format sealed: such a ticket bears an unknown name.
+///
+/// The secret itself is not kept, and the derived keys are wiped on drop. It cannot be cloned or
+/// shown; rings share it by reference count.
+///
+/// ```
+/// use rustls_resumption::Stek;
+///
+/// let mut secret = [0; 32];
+/// assert!(Stek::from_bytes(&secret).is_err()); // all bytes equal
+/// aws_lc_rs::rand::fill(&mut secret).unwrap();
+/// println!("{}", Stek::from_bytes(&secret)?.name());
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+pub struct Stek {
+    name: KeyName,
+    sealing: Sealing,
+    ticket_key: AeadKey,
+    store_key: AeadKey,
+}
+
+impl Stek {
+    /// The shortest secret that is accepted.
+    pub const MIN_SECRET_LEN: usize = 32;
+
+    /// A STEK from its secret, for those who bring their own keys; seals with the default
+    /// [`Sealing`]. The caller's bytes are the caller's to wipe.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WeakKey`] if the secret is shorter than [`Stek::MIN_SECRET_LEN`] bytes or all its
+    /// bytes are equal (all-zero STEKs went unnoticed for years: "We Really Need to Talk About
+    /// Session Tickets", USENIX Security 2023).
+    pub fn from_bytes(secret: &[u8]) -> Result<Self, Error> {
+        Self::with_sealing(secret, Sealing::default())
+    }
+
+    /// The same, sealing with the given algorithm.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stek::from_bytes`].
+    pub fn with_sealing(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
+        weakness(secret, Self::MIN_SECRET_LEN)
+            .map_or(Ok(()), |why| Err(Error::weak_key("the STEK's secret", why)))?;
+        Self::derive(secret, sealing)
+    }
+
+    /// The same for a secret whose strength its source has checked by rules of its own.
+    pub(crate) fn derive(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
+        let prk = Salt::new(HKDF_SHA256, b"rustls-resumption").extract(secret);
+        let key = |label| {
+            let mut bytes = Zeroizing::new([0; KEY_LEN]);
+            expand(&prk, label, sealing, &mut *bytes)?;
+            AeadKey::new(sealing, &bytes).ok_or(Error::Random)
+        };
+        let ticket_key = key("ticket key")?;
+        let store_key = key("store key")?;
+        let mut name = [0; KeyName::LEN];
+        expand(&prk, "key name", sealing, &mut name)?;
+        Ok(Self {
+            name: KeyName(name),
+            sealing,
+            ticket_key,
+            store_key,
+        })
+    }
+
+    /// A fresh one from the random generator.
+    pub(crate) fn random(sealing: Sealing) -> Result<Self, Error> {
+        let mut secret = Zeroizing::new([0; Self::MIN_SECRET_LEN]);
+        aws_lc_rs::rand::fill(&mut *secret).map_err(|_| Error::Random)?;
+        Self::derive(&*secret, sealing)
+    }
+
+    /// Its public name.
+    pub fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// The algorithm it seals with.
+    pub fn sealing(&self) -> Sealing {
+        self.sealing
+    }
+
+    pub(crate) fn ticket_key(&self) -> &AeadKey {
+        &self.ticket_key
+    }
+
+    #[allow(dead_code)] // for the shared store
+    pub(crate) fn store_key(&self) -> &AeadKey {
+        &self.store_key
+    }
+}
+
+impl fmt::Debug for Stek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stek")
+            .field("name", &self.name)
+            .field("sealing", &self.sealing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The public name of a STEK, sent in clear at the head of each ticket it sealed (the `key_name` of
+/// [RFC 5077 §4](https://www.rfc-editor.org/rfc/rfc5077#section-4)). It says nothing of the secret.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyName([u8; Self::LEN]);
+
+impl KeyName {
+    /// Its length in bytes.
+    pub const LEN: usize = 16;
+
+    /// A name from its bytes.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyName({self})")
+    }
+}
+
+/// The version of the ticket's and the stored value's layout. Another one is another key name.
+pub(crate) const FORMAT_VERSION: u8 = 1;
+
+/// Why a secret of which at least `min_len` bytes are asked for protects nothing, if so.
+pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
+    if secret.len() < min_len {
+        return Some("too few bytes: at least 32 secret ones are needed, from a random generator");
+    }
+    if secret.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Some("all bytes are equal: make the key with a random generator");
+    }
+    None
+}
+
+struct Len(usize);
+
+impl KeyType for Len {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn expand(prk: &Prk, label: &str, sealing: Sealing, out: &mut [u8]) -> Result<(), Error> {
+    let info: [&[u8]; 3] = [
+        label.as_bytes(),
+        &[0, FORMAT_VERSION, sealing.code()],
+        CODEC_LINE.as_bytes(),
+    ];
+    let filled = prk
+        .expand(&info, Len(out.len()))
+        .and_then(|okm| okm.fill(out));
+    filled.map_err(|_| {
+        out.zeroize();
+        Error::Random
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret() -> [u8; 32] {
+        std::array::from_fn(|i| i as u8)
+    }
+
+    #[test]
+    fn weak_secrets_are_refused_and_say_why() {
+        for (weak, why) in [
+            (vec![], "too few bytes"),
+            ((0..31).collect(), "too few bytes"),
+            (vec![0; 32], "all bytes are equal"),
+            (vec![0xa5; 48], "all bytes are equal"),
+        ] {
+            let error = Stek::from_bytes(&weak).unwrap_err().to_string();
+            assert!(error.starts_with("weak key in the STEK's secret: "));
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(Stek::from_bytes(&secret()).is_ok());
+    }
+
+    #[test]
+    fn the_name_depends_on_the_secret_and_the_algorithm_alone() {
+        let siv = Stek::from_bytes(&secret()).unwrap();
+        let gcm = Stek::with_sealing(&secret(), Sealing::Aes256Gcm).unwrap();
+        let mut other = secret();
+        other[31] ^= 1;
+        let other = Stek::from_bytes(&other).unwrap();
+        assert_eq!(
+            siv.name(),
+            Stek::from_bytes(&secret()).unwrap().name(),
+            "derived, not drawn"
+        );
+        assert_ne!(siv.name(), gcm.name());
+        assert_ne!(siv.name(), other.name());
+    }
+
+    #[test]
+    fn golden_key_name() {
+        let stek = Stek::from_bytes(&secret()).unwrap();
+        assert_eq!(
+            format!("{stek:?}"),
+            "Stek { name: KeyName(57b28138add7585273b2397655d12ca0), sealing: Aes256GcmSiv, .. }"
+        );
+    }
+
+    #[test]
+    fn ticket_and_store_keys_do_not_open_each_other() {
+        let stek = Stek::from_bytes(&secret()).unwrap();
+        let mut text = *b"text";
+        let (nonce, tag) = stek.ticket_key().seal(b"", &mut text).unwrap();
+        assert!(stek.store_key().open(nonce, b"", &text, &tag).is_none());
+        assert!(stek.ticket_key().open(nonce, b"", &text, &tag).is_some());
+    }
+}

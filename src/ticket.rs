@@ -1,0 +1,180 @@
+//! The ticket's wire format.
+//!
+//! ```text
+//!  0          16      28        36      44       76                    n-16     n
+//!  | key name | nonce | issued  | birth | scope  | what rustls gave us … | tag    |
+//!  |                  |<----------------- sealed ----------------------->|        |
+//! ```
+//!
+//! Times are milliseconds since the Unix epoch, big-endian. The key name is the additional data;
+//! the scope is inside, and compared after opening, so that a ticket of another scope and a forged
+//! one are told apart.
+
+use zeroize::Zeroize;
+
+use crate::aead::{AeadKey, NONCE_LEN, TAG_LEN};
+use crate::clock::Time;
+use crate::scope::Scope;
+use crate::stek::{KeyName, Stek};
+
+/// The longest ticket that is made or opened, by default: 16 KiB, which holds a client's
+/// certificate chain of the usual size.
+pub const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
+
+/// What each ticket says beside the session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Header {
+    pub(crate) issued: Time,
+    pub(crate) birth: Time,
+    pub(crate) scope: [u8; Scope::DIGEST_LEN],
+}
+
+const HEADER_LEN: usize = 8 + 8 + Scope::DIGEST_LEN;
+const SEALED_FROM: usize = KeyName::LEN + NONCE_LEN;
+
+/// By how much a ticket is longer than the session in it.
+pub(crate) const OVERHEAD: usize = SEALED_FROM + HEADER_LEN + TAG_LEN;
+
+/// The key name that a ticket bears, if it is long enough to be one.
+pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
+    if ticket.len() < OVERHEAD {
+        return None;
+    }
+    ticket.first_chunk().copied().map(KeyName::from_bytes)
+}
+
+/// Seals a session. One allocation, of the ticket's exact size.
+pub(crate) fn seal(stek: &Stek, header: &Header, session: &[u8]) -> Option<Vec<u8>> {
+    let name = stek.name().as_bytes();
+    let mut ticket = Vec::with_capacity(OVERHEAD + session.len());
+    ticket.extend_from_slice(name);
+    ticket.extend_from_slice(&[0; NONCE_LEN]);
+    header.write(&mut ticket);
+    ticket.extend_from_slice(session);
+    let sealed = seal_after_name(stek.ticket_key(), name, &mut ticket);
+    if sealed.is_none() {
+        ticket.zeroize(); // it still holds the session in clear
+    }
+    sealed.map(|()| ticket)
+}
+
+fn seal_after_name(key: &AeadKey, name: &[u8], ticket: &mut Vec<u8>) -> Option<()> {
+    let (nonce, tag) = key.seal(name, ticket.get_mut(SEALED_FROM..)?)?;
+    ticket
+        .get_mut(KeyName::LEN..SEALED_FROM)?
+        .copy_from_slice(&nonce);
+    ticket.extend_from_slice(&tag);
+    Some(())
+}
+
+/// Opens a ticket whose key name was looked up. `None` if it is forged.
+pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Header, Vec<u8>)> {
+    let (name, rest) = ticket.split_at_checked(KeyName::LEN)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
+    let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
+    let mut opened = stek.ticket_key().open(*nonce, name, sealed, tag)?;
+    let header = Header::read(&opened)?;
+    let session_len = opened.len() - HEADER_LEN;
+    opened.copy_within(HEADER_LEN.., 0);
+    opened.truncate(session_len);
+    Some((header, opened))
+}
+
+impl Header {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.issued.0.to_be_bytes());
+        out.extend_from_slice(&self.birth.0.to_be_bytes());
+        out.extend_from_slice(&self.scope);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (issued, bytes) = bytes.split_first_chunk()?;
+        let (birth, bytes) = bytes.split_first_chunk()?;
+        let scope = bytes.first_chunk()?;
+        Some(Self {
+            issued: Time(u64::from_be_bytes(*issued)),
+            birth: Time(u64::from_be_bytes(*birth)),
+            scope: *scope,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Sealing;
+
+    fn stek(sealing: Sealing) -> Stek {
+        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+        Stek::with_sealing(&secret, sealing).unwrap()
+    }
+
+    fn header() -> Header {
+        Header {
+            issued: Time(1_800_000_000_123),
+            birth: Time(1_799_999_000_456),
+            scope: *Scope::new("api").digest(),
+        }
+    }
+
+    #[test]
+    fn a_ticket_opens_to_what_was_sealed_and_is_as_long_as_it_says() {
+        for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
+            for len in [0, 1, 130, 5_000] {
+                let session = vec![0x5a; len];
+                let ticket = seal(&stek(sealing), &header(), &session).unwrap();
+                assert_eq!(ticket.len(), OVERHEAD + len);
+                assert_eq!(ticket.capacity(), ticket.len());
+                assert_eq!(key_name(&ticket), Some(*stek(sealing).name()));
+                assert_eq!(open(&stek(sealing), &ticket).unwrap(), (header(), session));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_session_never_gives_the_same_ticket() {
+        let stek = stek(Sealing::default());
+        assert_ne!(seal(&stek, &header(), b"s"), seal(&stek, &header(), b"s"));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_refused() {
+        let stek = stek(Sealing::default());
+        let ticket = seal(&stek, &header(), b"session").unwrap();
+        for bit in 0..ticket.len() * 8 {
+            let mut forged = ticket.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&stek, &forged).is_none(), "bit {bit}");
+        }
+        for len in 0..ticket.len() {
+            assert!(open(&stek, &ticket[..len]).is_none(), "length {len}");
+        }
+        let mut longer = ticket;
+        longer.push(0);
+        assert!(open(&stek, &longer).is_none());
+    }
+
+    #[test]
+    fn nothing_shorter_than_an_empty_session_has_a_key_name() {
+        assert_eq!(key_name(&[7; OVERHEAD - 1]), None);
+        assert_eq!(
+            key_name(&[7; OVERHEAD]),
+            Some(KeyName::from_bytes([7; KeyName::LEN]))
+        );
+    }
+
+    #[test]
+    fn golden_ticket() {
+        let ticket = decode(include_str!("../tests/golden/ticket.hex"));
+        let (header, session) = open(&stek(Sealing::Aes256GcmSiv), &ticket).unwrap();
+        assert_eq!((header, &session[..]), (self::header(), &b"golden"[..]));
+        let ticket = decode(include_str!("../tests/golden/ticket-gcm.hex"));
+        let (header, session) = open(&stek(Sealing::Aes256Gcm), &ticket).unwrap();
+        assert_eq!((header, &session[..]), (self::header(), &b"golden"[..]));
+    }
+
+    fn decode(hex: &str) -> Vec<u8> {
+        let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+        digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
+    }
+}

@@ -1,0 +1,154 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// A thread that does a job again and again, until the value is dropped.
+pub(crate) struct Timer(Arc<Signal>);
+
+#[derive(Default)]
+struct Signal {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stopped: bool,
+    ended: bool,
+}
+
+/// The longest sleep. The thread must notice a wall clock that was stepped and a machine that was
+/// suspended, of which no condition variable tells.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+/// The shortest, so that a schedule of milliseconds does not become a busy loop.
+const MIN_SLEEP: Duration = Duration::from_millis(1);
+
+impl Timer {
+    /// Starts the thread. The job returns how long it may sleep.
+    pub(crate) fn start(mut job: impl FnMut() -> Duration + Send + 'static) -> io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let theirs = Arc::clone(&signal);
+        thread::Builder::new()
+            .name("resumption-timer".into())
+            .spawn(move || {
+                // What the job owns, keys among it, is dropped before the end is told.
+                let end = EndOnDrop(theirs);
+                let mut sleep = job();
+                while end.0.sleep(sleep) {
+                    sleep = job();
+                }
+                drop(job);
+            })?;
+        Ok(Self(signal))
+    }
+
+    /// Stops the thread and waits for its end. False if the deadline passed first.
+    pub(crate) fn stop(&self, deadline: Duration) -> bool {
+        self.0.stop();
+        let until = Instant::now() + deadline.min(Duration::from_secs(3600));
+        let mut state = self.0.state.lock();
+        while !state.ended {
+            if self.0.changed.wait_until(&mut state, until).timed_out() {
+                return state.ended;
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // Not joined: the last handle may go anywhere, on a thread that must not wait.
+        self.0.stop();
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Timer")
+    }
+}
+
+impl Signal {
+    /// False when the thread must end.
+    fn sleep(&self, duration: Duration) -> bool {
+        let until = Instant::now() + duration.clamp(MIN_SLEEP, MAX_SLEEP);
+        let mut state = self.state.lock();
+        while !state.stopped {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        !state.stopped
+    }
+
+    fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_all();
+    }
+}
+
+struct EndOnDrop(Arc<Signal>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn the_job_is_done_at_once_and_again_when_it_asked_to() {
+        let (done, told) = mpsc::channel();
+        let _timer = Timer::start(move || {
+            let _ = done.send(());
+            Duration::ZERO
+        })
+        .unwrap();
+        for _ in 0..3 {
+            told.recv_timeout(LONG).unwrap();
+        }
+    }
+
+    #[test]
+    fn stopping_waits_for_the_end_and_drops_what_the_job_owns() {
+        let owned = Arc::new(());
+        let theirs = Arc::clone(&owned);
+        let timer = Timer::start(move || {
+            let _ = &theirs;
+            MAX_SLEEP
+        })
+        .unwrap();
+        assert!(timer.stop(LONG));
+        assert_eq!(Arc::strong_count(&owned), 1);
+        assert!(timer.stop(Duration::ZERO), "it has ended already");
+    }
+
+    #[test]
+    fn dropping_the_timer_ends_the_thread() {
+        let (done, told) = mpsc::channel::<()>();
+        let timer = Timer::start(move || {
+            let _ = &done;
+            MAX_SLEEP
+        })
+        .unwrap();
+        drop(timer);
+        assert_eq!(
+            told.recv_timeout(LONG),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        );
+    }
+}
