@@ -1,7 +1,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -124,6 +124,16 @@ impl SessionCache {
         self.inner.drop_all(None);
     }
 
+    /// Drops and wipes everything for good: nothing is stored any more.
+    pub(crate) fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.spare.store(0, Ordering::Release);
+        for shard in &self.inner.shards {
+            shard.lock().set_limit(0);
+        }
+        self.clear();
+    }
+
     /// Counters of the cache.
     pub fn stats(&self) -> CacheStats {
         self.inner.stats()
@@ -146,7 +156,7 @@ impl SessionCache {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.inner.settings.entries > 0
+        self.inner.settings.entries > 0 && !self.inner.closed.load(Ordering::Acquire)
     }
 }
 
@@ -248,6 +258,7 @@ struct Inner {
     /// Entries of the budget that no shard has. Each shard has half its share for good; the other
     /// half goes where it is needed, so that the cache as a whole is full before a shard evicts.
     spare: AtomicUsize,
+    closed: AtomicBool,
     settings: CacheSettings,
     scopes: Arc<Scopes>,
     counters: Counters<COUNTS>,
@@ -288,6 +299,7 @@ impl Inner {
             shards: (0..count).map(shard).collect(),
             seed,
             spare: AtomicUsize::new(entries - own * count),
+            closed: AtomicBool::new(false),
             settings,
             scopes,
             counters: Counters::new(),

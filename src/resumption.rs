@@ -205,7 +205,7 @@ impl Resumption {
         if let Some(ring) = &self.ring {
             ring.close();
         }
-        self.cache.clear();
+        self.cache.close();
         ended
     }
 }

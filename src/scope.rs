@@ -150,6 +150,15 @@ impl ScopeState {
     pub(crate) fn forgotten(&self) -> Time {
         Time(self.forgotten.load(Ordering::Acquire))
     }
+
+    /// Later than before in any case: tickets are issued after what was forgotten last, even if
+    /// the clock stood still.
+    fn forget(&self, now: Time) {
+        let later = |forgotten: u64| Some(now.0.max(forgotten + 1));
+        let _ = self
+            .forgotten
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+    }
 }
 
 /// The scopes that one cache or ring, or a pair of them, has met.
@@ -176,14 +185,14 @@ impl Scopes {
     pub(crate) fn forget(&self, scope: &Scope, now: Time) -> Option<u32> {
         let states = self.states.lock();
         let state = states.get(scope)?;
-        state.forgotten.fetch_max(now.0, Ordering::AcqRel);
+        state.forget(now);
         Some(state.number.swap(self.fresh_number(), Ordering::AcqRel))
     }
 
     /// The same for every scope there is.
     pub(crate) fn forget_all(&self, now: Time) {
         for state in self.states.lock().values() {
-            state.forgotten.fetch_max(now.0, Ordering::AcqRel);
+            state.forget(now);
             state.number.store(self.fresh_number(), Ordering::Release);
         }
     }
