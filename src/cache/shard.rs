@@ -22,7 +22,9 @@ pub(crate) struct Shard {
     seed: Seed,
     probation: List,
     protected: List,
-    /// Entries this shard may hold; the cache moves it within its budget.
+    /// Its even share of the cache's entries.
+    share: usize,
+    /// Entries this shard may hold now; the cache moves it within its budget.
     limit: usize,
     byte_limit: usize,
     bytes: usize,
@@ -75,14 +77,15 @@ const SWEEP: u32 = 32;
 const PUTS_PER_SWEEP: u32 = 16;
 
 impl Shard {
-    /// `capacity` is what its index is made for; `limit` is what it may hold now.
-    pub(crate) fn new(seed: Seed, capacity: usize, limit: usize, byte_limit: usize) -> Self {
+    /// `share` is its even share of the cache's entries; `limit` is what it may hold now.
+    pub(crate) fn new(seed: Seed, share: usize, limit: usize, byte_limit: usize) -> Self {
         Self {
             slab: Slab::default(),
-            index: Index::new(capacity),
+            index: Index::new(share),
             seed,
             probation: List::default(),
             protected: List::default(),
+            share,
             limit,
             byte_limit,
             bytes: 0,
@@ -260,7 +263,7 @@ impl Shard {
     fn protect(&mut self, index: u32) {
         self.slab.slot_mut(index).set_protected(true);
         self.protected.push_front(index, &mut self.slab);
-        if self.protected.len > (self.limit * 4 / 5).max(1) {
+        if self.protected.len > (self.share.max(self.limit) * 4 / 5).max(1) {
             let demoted = self.protected.tail;
             self.protected.unlink(demoted, &mut self.slab);
             self.slab.slot_mut(demoted).set_protected(false);
