@@ -341,6 +341,9 @@ impl Core {
         if session.len() + ticket::OVERHEAD > self.settings.max_ticket_len {
             return Err(Count::TooLongToSeal);
         }
+        // First the snapshot, then the clock: so the time is never before the snapshot's, in which
+        // what had retired by then no longer seals.
+        let snapshot = self.snapshot.load();
         let now = self.now();
         let birth = inherited
             .or_else(|| self.recorded_birth(parsed.as_ref()))
@@ -354,7 +357,6 @@ impl Core {
             birth,
             scope: *scope.scope.digest(),
         };
-        let snapshot = self.snapshot.load();
         let stek = snapshot.sealing(now).ok_or(Count::NoKeyToSeal)?;
         ticket::seal(stek, &header, session).ok_or(Count::NoKeyToSeal)
     }

@@ -64,6 +64,32 @@ pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Why a source could not answer.
 pub type SourceError = Box<dyn StdError + Send + Sync>;
 
+impl StekSource for Box<dyn StekSource> {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        (**self).load(query)
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn poll_interval(&self) -> Duration {
+        (**self).poll_interval()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn can_rotate(&self) -> bool {
+        (**self).can_rotate()
+    }
+
+    fn fleet_agrees(&self) -> Option<bool> {
+        (**self).fleet_agrees()
+    }
+}
+
 /// Makes a [`StekSource`] of a closure, shared with whoever asks the same key management.
 ///
 /// ```
