@@ -1,0 +1,38 @@
+//! What the command lines of the examples have in common.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The exit status for what the caller has to mend: a bad flag, an unreadable file.
+pub(crate) const USAGE: u8 = 2;
+
+/// Parses the command line. On a bad flag, one line on standard error says what is wrong.
+///
+/// # Errors
+///
+/// The status to exit with: [`USAGE`], or success after `--help` and `--version`.
+pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            let words: Vec<_> = error
+                .render()
+                .to_string()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect();
+            eprintln!("{}", words.join(" "));
+            ExitCode::from(USAGE)
+        } else {
+            // To standard output, where nobody may be listening.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Says on one line of standard error what the caller has to mend, and returns [`USAGE`].
+pub(crate) fn refuse(what: impl std::fmt::Display) -> ExitCode {
+    eprintln!("error: {what}");
+    ExitCode::from(USAGE)
+}
