@@ -102,8 +102,8 @@ async fn main() -> ExitCode {
     bar.finish_and_clear();
 
     let summary = Summary::new(results);
-    println!("{}", summary.table(elapsed, flags.early_data > 0));
-    println!("{}", summary.line());
+    cli::show(summary.table(elapsed, flags.early_data > 0));
+    cli::show(summary.line());
     for (error, times) in &summary.failures {
         eprintln!("failed {times} times: {error}");
     }

@@ -1,5 +1,7 @@
 //! What the command lines of the examples have in common.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,7 +34,12 @@ pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
 }
 
 /// Says on one line of standard error what the caller has to mend, and returns [`USAGE`].
-pub(crate) fn refuse(what: impl std::fmt::Display) -> ExitCode {
+pub(crate) fn refuse(what: impl Display) -> ExitCode {
     eprintln!("error: {what}");
     ExitCode::from(USAGE)
+}
+
+/// Writes a line to standard output. A reader that went away, such as `head`, is no error.
+pub(crate) fn show(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
