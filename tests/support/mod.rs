@@ -1,10 +1,12 @@
-//! What the tests share: certificates, free ports, the examples' programs, other programs.
+//! What the tests share: certificates, free ports, the examples' programs, servers to talk to.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
+
+pub(crate) mod echo;
 
 /// A certificate authority and a server certificate of it, as PEM files in a directory that goes
 /// away with this value.
@@ -57,7 +59,7 @@ impl Certificates {
 }
 
 /// A loopback address whose port nobody listens on. Another program may take it before it is used,
-/// which the kernel, handing out ports in turn, makes unlikely.
+/// which the number of ports makes unlikely.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
