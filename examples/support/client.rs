@@ -388,6 +388,17 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the handshake failed because the client did not like the server's certificate.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        let Self::Handshake { source, .. } = self else {
+            return false;
+        };
+        let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
