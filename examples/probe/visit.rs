@@ -1,0 +1,210 @@
+//! One connection each: to be given sessions, or to offer one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, Tls12Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use crate::client::{self, ClientError, EarlyData, Handshake};
+use crate::session::{Mechanism, Session, Shelf};
+use crate::tickets;
+use crate::wire::{ClearFlight, TicketFacts};
+
+/// A server under one of its names.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// What a server gave out in one connection.
+#[derive(Default)]
+pub(crate) struct Issued {
+    /// Looked at only where the client can do without tickets.
+    pub(crate) session_id_length: usize,
+    pub(crate) tickets: Vec<TicketFacts>,
+    /// Several times the same session: the first of [`Issued::tickets`], or that of the session ID.
+    /// Empty if there is none.
+    pub(crate) copies: Vec<Session>,
+}
+
+/// What came of the wish to offer a session.
+pub(crate) enum Offered {
+    Answered(Handshake),
+    /// The session was offered, and no handshake came about.
+    Broken(ClientError),
+    /// There was none to offer, or no connection to be given one.
+    NoSession(Option<ClientError>),
+}
+
+impl Offered {
+    pub(crate) fn resumed(&self) -> bool {
+        matches!(self, Self::Answered(handshake) if handshake.resumed)
+    }
+
+    pub(crate) fn early_data_accepted(&self) -> bool {
+        matches!(self, Self::Answered(handshake)
+            if matches!(handshake.early_data, EarlyData::Accepted { .. }))
+    }
+}
+
+/// Makes the probe's connections.
+pub(crate) struct Visitor {
+    tls12: ClientConfig,
+    tls13: ClientConfig,
+    limit: Duration,
+}
+
+impl Visitor {
+    /// `limit` bounds each connection.
+    pub(crate) fn new(
+        provider: Arc<CryptoProvider>,
+        verifier: Arc<dyn ServerCertVerifier>,
+        limit: Duration,
+    ) -> Result<Self, ClientError> {
+        // Each version keeps its one verifier: rustls resumes only where it is the same.
+        let config = |version: &'static SupportedProtocolVersion| {
+            Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .map_err(ClientError::Setup)?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::clone(&verifier))
+                .with_no_client_auth())
+        };
+        Ok(Self {
+            tls12: config(&rustls::version::TLS12)?,
+            tls13: config(&rustls::version::TLS13)?,
+            limit,
+        })
+    }
+
+    /// Makes a full handshake and returns what the server gives out, with `copies` of one session.
+    pub(crate) async fn collect(
+        &self,
+        mechanism: Mechanism,
+        place: &Place,
+        copies: usize,
+    ) -> Result<Issued, ClientError> {
+        let shelf = Arc::new(Shelf::offering(None));
+        let config = self.config(mechanism, &shelf, false);
+        let issued = async {
+            match mechanism {
+                Mechanism::Tls13Ticket => tickets::collect(config, place, &shelf, copies).await,
+                Mechanism::SessionId | Mechanism::Tls12Ticket => {
+                    collect_tls12(config, mechanism, place, &shelf, copies).await
+                }
+            }
+        };
+        self.bounded(place, issued).await
+    }
+
+    /// Offers `session`, and early data (but none of its bytes) if `early_data`.
+    pub(crate) async fn offer(
+        &self,
+        mechanism: Mechanism,
+        place: &Place,
+        session: Session,
+        early_data: bool,
+    ) -> Offered {
+        let shelf = Arc::new(Shelf::offering(Some(session)));
+        let config = self.config(mechanism, &shelf, early_data);
+        let handshake = async {
+            let (mut stream, handshake) =
+                client::connect(&config, place.address, &place.server_name, &[], 0).await?;
+            close(&mut stream).await;
+            Ok(handshake)
+        };
+        match self.bounded(place, handshake).await {
+            Ok(handshake) => Offered::Answered(handshake),
+            Err(error) => Offered::Broken(error),
+        }
+    }
+
+    fn config(
+        &self,
+        mechanism: Mechanism,
+        shelf: &Arc<Shelf>,
+        early_data: bool,
+    ) -> Arc<ClientConfig> {
+        let (config, tls12) = match mechanism {
+            Mechanism::SessionId => (&self.tls12, Tls12Resumption::SessionIdOnly),
+            Mechanism::Tls12Ticket => (&self.tls12, Tls12Resumption::SessionIdOrTickets),
+            Mechanism::Tls13Ticket => (&self.tls13, Tls12Resumption::Disabled),
+        };
+        let mut config = config.clone();
+        config.resumption = Resumption::store(Arc::clone(shelf) as _).tls12_resumption(tls12);
+        config.enable_early_data = early_data;
+        config.enable_secret_extraction = mechanism == Mechanism::Tls13Ticket;
+        Arc::new(config)
+    }
+
+    async fn bounded<T>(
+        &self,
+        place: &Place,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        timeout(self.limit, work)
+            .await
+            .unwrap_or(Err(ClientError::Timeout {
+                address: place.address,
+                limit: self.limit,
+            }))
+    }
+}
+
+async fn collect_tls12(
+    config: Arc<ClientConfig>,
+    mechanism: Mechanism,
+    place: &Place,
+    shelf: &Shelf,
+    copies: usize,
+) -> Result<Issued, ClientError> {
+    let (mut stream, _) = client::connect(
+        &config,
+        place.address,
+        &place.server_name,
+        &[],
+        MAX_CLEAR_FLIGHT,
+    )
+    .await?;
+    let flight = ClearFlight::read(stream.get_ref().0.kept());
+    close(&mut stream).await;
+
+    let tickets: Vec<_> = flight.ticket.into_iter().collect();
+    // Without a ticket it would resume by its session ID, which is another matter.
+    let session = match mechanism == Mechanism::Tls12Ticket && tickets.is_empty() {
+        true => None,
+        false => shelf.take_kept().pop(),
+    };
+    Ok(Issued {
+        session_id_length: flight.session_id_length,
+        tickets,
+        copies: match session {
+            Some(Session::Tls12(session)) => (0..copies)
+                .map(|_| Session::Tls12(session.clone()))
+                .collect(),
+            _ => Vec::new(),
+        },
+    })
+}
+
+/// Ends a connection as a good client does. OpenSSL forgets the session of one that ends otherwise.
+async fn close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 4096];
+    let to_the_end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    let _ = timeout(QUIET, to_the_end).await;
+}
+
+/// More than any certificate chain that a client would take.
+const MAX_CLEAR_FLIGHT: usize = 1 << 18;
+
+/// How long to wait for a server that may have no more to say.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
