@@ -7,6 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tempfile::TempDir;
 
 pub(crate) mod echo;
+pub(crate) mod peer;
+pub(crate) mod servers;
 
 /// A certificate authority and a server certificate of it, as PEM files in a directory that goes
 /// away with this value.

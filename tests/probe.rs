@@ -1,0 +1,434 @@
+//! The probe, as a process, against servers of every kind: what it says must be what they do.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::echo::{EchoServer, server_config};
+use support::peer::program;
+use support::servers::{Server, nginx, openssl};
+use support::{Certificates, example, free_address};
+
+#[allow(dead_code, reason = "other tests use more of it")]
+mod support;
+
+/// A table of servers. Behind each: what the probe says of TLS 1.2 session IDs, TLS 1.2 tickets and
+/// TLS 1.3 tickets. A ticket's size, which differs from version to version, is told as `handle` or
+/// `session`, by what would fit in.
+#[test]
+fn the_probe_sees_what_each_server_gives_and_takes() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    #[rustfmt::skip]
+    let table = [
+        (Start::Openssl(&[]), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=7200 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Openssl(&["-no_ticket"]), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=0",
+            "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Openssl(&["-no_cache"]), [
+            "session_id=0",
+            "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=7200 resumed=true single_use=false early_data=0",
+        ]),
+        // It promises what it then cannot keep.
+        (Start::Openssl(&["-no_ticket", "-no_cache"]), [
+            "session_id=0",
+            "tickets=0",
+            "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=false early_data=0",
+        ]),
+        (Start::Openssl(&["-early_data", "-max_early_data", "1000"]), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false",
+            "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=true single_use=true early_data=1000,once",
+        ]),
+        (Start::Openssl(&["-tls1_2"]), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false",
+            "handshake=false",
+        ]),
+        (Start::Openssl(&["-tls1_3", "-num_tickets", "5"]), [
+            "handshake=false",
+            "handshake=false",
+            "tickets=5 ticket_size=session lifetime_hint=7200 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Openssl(&["-tls1_3", "-num_tickets", "0"]), [
+            "handshake=false",
+            "handshake=false",
+            "tickets=0",
+        ]),
+        (Start::Nginx("ssl_session_cache shared:S:1m;"), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Nginx("ssl_session_cache shared:S:1m; ssl_session_timeout 1d; ssl_session_tickets off;"), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=0",
+            "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=false early_data=0",
+        ]),
+        // nginx's default: clients are told that they may come back, and then they may not.
+        (Start::Nginx("ssl_session_cache none;"), [
+            "session_id=32 resumed=false",
+            "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=0",
+        ]),
+        // Replays are left to the application behind it.
+        (Start::Nginx("ssl_session_cache shared:S:1m; ssl_early_data on;"), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=16384,twice",
+        ]),
+        (Start::Rustls(|config| config.max_early_data_size = 2048), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=0",
+            "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=true early_data=2048,once",
+        ]),
+        (Start::Rustls(with_tickets), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=43200 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=43200 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Rustls(without_resumption), [
+            "session_id=0",
+            "tickets=0",
+            "tickets=0",
+        ]),
+    ];
+    let mut wrong = String::new();
+    for (start, expected) in &table {
+        let server = start.server(&certificates);
+        let report = probe_json(&certificates, server.address(), &[]);
+        for (mechanism, expected) in MECHANISMS.iter().zip(expected) {
+            let seen = summary(&report, mechanism);
+            if seen != *expected {
+                wrong +=
+                    &format!("{start:?} {mechanism}\n  expected {expected}\n  seen     {seen}\n");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn nodes_resume_as_far_as_they_share_ticket_keys() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let directory = TempDir::new().unwrap();
+    let [current, previous] = [1, 2].map(|byte| {
+        let file = directory.path().join(format!("{byte}.key"));
+        fs::write(&file, [byte; 80]).unwrap();
+        format!("ssl_session_ticket_key {};", file.display())
+    });
+    // The first key seals, all of them open.
+    let behind = nginx(&certificates, &previous);
+    let same = nginx(&certificates, &previous);
+    let ahead = nginx(&certificates, &format!("{current} {previous}"));
+    let stranger = nginx(&certificates, "");
+
+    let nodes = [&same, &ahead, &stranger].map(|node| node.address.to_string());
+    let report = probe_json(
+        &certificates,
+        behind.address,
+        &["--nodes", &nodes.join(",")],
+    );
+    for mechanism in ["tls1.2-ticket", "tls1.3-ticket"] {
+        for (node, there, back) in [
+            (&nodes[0], true, true),
+            (&nodes[1], true, false),
+            (&nodes[2], false, false),
+        ] {
+            let finding = find(&report, mechanism, "node", Some(node));
+            assert_eq!(finding["value"]["there"], there, "{finding}");
+            assert_eq!(finding["value"]["back"], back, "{finding}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_nobody_listens_on_is_reported_and_the_rest_goes_on() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = openssl(&certificates, &["-tls1_3"]);
+    let nobody = free_address().to_string();
+    let report = probe_json(
+        &certificates,
+        server.address,
+        &["--nodes", &nobody, "--wait", "1ms"],
+    );
+    let finding = find(&report, "tls1.3-ticket", "node", Some(&nobody));
+    assert_eq!(finding["grade"], "bad");
+    assert!(
+        finding["seen"].as_str().unwrap().contains("cannot connect"),
+        "{finding}"
+    );
+    find(&report, "tls1.3-ticket", "wait", None);
+}
+
+#[test]
+fn sessions_cross_server_names_in_openssl_but_not_in_rustls() {
+    let certificates = Certificates::for_names(&["localhost", "other.test"]);
+    let flags = ["--other-name", "other.test"];
+    for (start, crosses) in [
+        (Start::Openssl(&[]), true),
+        (Start::Rustls(with_tickets), false),
+    ] {
+        let server = start.server(&certificates);
+        let report = probe_json(&certificates, server.address(), &flags);
+        for mechanism in MECHANISMS {
+            let finding = find(&report, mechanism, "server_name", Some("other.test"));
+            assert_eq!(
+                finding["value"], crosses,
+                "{start:?} {mechanism}: {finding}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_name_that_the_certificate_lacks_counts_as_kept_apart() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = EchoServer::start(server_config(&certificates));
+    let report = probe_json(
+        &certificates,
+        server.address,
+        &["--other-name", "other.test"],
+    );
+    let finding = find(&report, "tls1.3-ticket", "server_name", Some("other.test"));
+    assert_eq!(finding["value"], false);
+    assert!(
+        finding["seen"].as_str().unwrap().contains("other names"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn sessions_are_offered_again_after_the_wait() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = nginx(&certificates, "ssl_session_cache shared:S:1m;");
+    let report = probe_json(&certificates, server.address, &["--wait", "10ms"]);
+    for mechanism in MECHANISMS {
+        assert_eq!(find(&report, mechanism, "wait", None)["value"], true);
+    }
+}
+
+#[test]
+fn the_table_has_a_verdict_on_each_line() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = openssl(&certificates, &[]);
+    let output = probe(&certificates, server.address, &[]);
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with('│'))
+        .skip(1)
+        .collect();
+    assert_eq!(rows.len(), 14, "{table}");
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('│').split('┆').map(str::trim).collect();
+        let [_, aspect, seen, grade, verdict] = cells[..] else {
+            panic!("not five cells in {row}")
+        };
+        assert!(["good", "note", "bad"].contains(&grade), "{row}");
+        assert!(
+            !aspect.is_empty() && !seen.is_empty() && !verdict.is_empty(),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_talked_to_costs_one_line_and_exit_status_1() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = openssl(&certificates, &[]);
+    let strangers = Certificates::for_names(&["localhost"]);
+    for (output, says) in [
+        (probe(&certificates, free_address(), &[]), "cannot connect"),
+        (
+            probe(&strangers, server.address, &[]),
+            "name its authority with --ca PEM",
+        ),
+    ] {
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(says), "{errors}");
+    }
+}
+
+#[test]
+fn any_certificate_will_do_for_an_insecure_probe() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = openssl(&certificates, &[]);
+    let output = Command::new(example("probe"))
+        .args([
+            &server.address.to_string(),
+            "--insecure",
+            "--servername",
+            "other.test",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_bad_flag_or_file_costs_one_line_and_exit_status_2() {
+    for (arguments, says) in [
+        (&[][..], "<HOST:PORT>"),
+        (&["localhost:https", "--insecure"], "is not HOST:PORT"),
+        (&["::1", "--insecure"], "[::1]:443"),
+        (
+            &["localhost", "--insecure", "--ca", "x"],
+            "cannot be used with",
+        ),
+        (
+            &["localhost", "--ca", "/nonexistent.pem"],
+            "/nonexistent.pem",
+        ),
+        (&["localhost", "--insecure", "--wait", "soon"], "--wait"),
+        (
+            &["localhost", "--insecure", "--servername", "a b"],
+            "is not a DNS name",
+        ),
+        (
+            &["host.invalid", "--insecure"],
+            "host.invalid has no address",
+        ),
+        (
+            &["127.0.0.1", "--insecure", "--nodes", "a:b"],
+            "a:b is not HOST:PORT",
+        ),
+    ] {
+        let output = Command::new(example("probe"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{arguments:?}: {errors}");
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "apt-get install no-such-package")]
+fn a_missing_program_is_named_with_its_debian_package() {
+    program("no-such-program", "no-such-package");
+}
+
+/// How to start a server.
+#[derive(Debug)]
+enum Start {
+    Nginx(&'static str),
+    Openssl(&'static [&'static str]),
+    Rustls(fn(&mut ServerConfig)),
+}
+
+impl Start {
+    fn server(&self, certificates: &Certificates) -> Started {
+        match self {
+            Self::Nginx(directives) => Started::Program(nginx(certificates, directives)),
+            Self::Openssl(flags) => Started::Program(openssl(certificates, flags)),
+            Self::Rustls(change) => {
+                let mut config = server_config(certificates);
+                change(&mut config);
+                Started::Rustls(EchoServer::start(config))
+            }
+        }
+    }
+}
+
+enum Started {
+    Program(Server),
+    Rustls(EchoServer),
+}
+
+impl Started {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Program(server) => server.address,
+            Self::Rustls(server) => server.address,
+        }
+    }
+}
+
+fn with_tickets(config: &mut ServerConfig) {
+    config.ticketer = aws_lc_rs::Ticketer::new().unwrap();
+    config.max_early_data_size = 0;
+}
+
+fn without_resumption(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+}
+
+fn probe(certificates: &Certificates, address: SocketAddr, flags: &[&str]) -> Output {
+    Command::new(example("probe"))
+        .args([&address.to_string(), "--servername", "localhost", "--ca"])
+        .arg(certificates.ca())
+        .args(flags)
+        .output()
+        .unwrap()
+}
+
+fn probe_json(certificates: &Certificates, address: SocketAddr, flags: &[&str]) -> Value {
+    let output = probe(certificates, address, &[flags, &["--json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The findings on one mechanism, as words of `aspect=value`.
+fn summary(report: &Value, mechanism: &str) -> String {
+    let words: Vec<_> = findings(report)
+        .filter(|finding| finding["mechanism"] == mechanism)
+        .map(|finding| {
+            let value = &finding["value"];
+            let value = match finding["aspect"].as_str().unwrap() {
+                // 48 bytes are the longest secret of a session, and more than any handle takes.
+                "ticket_size" if value.as_u64() <= Some(48) => "handle".to_owned(),
+                "ticket_size" => "session".to_owned(),
+                "early_data" => {
+                    let times = match (&value["accepted"], &value["again"]) {
+                        (Value::Bool(false), _) => "",
+                        (_, Value::Bool(false)) => ",once",
+                        _ => ",twice",
+                    };
+                    format!("{}{times}", value["limit"])
+                }
+                _ => value.to_string(),
+            };
+            format!("{}={value}", finding["aspect"].as_str().unwrap())
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// The one finding on an aspect, and on a subject if there may be several.
+fn find<'a>(report: &'a Value, mechanism: &str, aspect: &str, subject: Option<&str>) -> &'a Value {
+    let mut found = findings(report).filter(|finding| {
+        finding["mechanism"] == mechanism
+            && finding["aspect"] == aspect
+            && subject.is_none_or(|subject| finding["subject"] == subject)
+    });
+    match (found.next(), found.next()) {
+        (Some(finding), None) => finding,
+        _ => panic!("not one finding on {mechanism} {aspect} {subject:?} in {report:#}"),
+    }
+}
+
+fn findings(report: &Value) -> impl Iterator<Item = &Value> {
+    report["findings"].as_array().unwrap().iter()
+}
+
+const MECHANISMS: [&str; 3] = ["tls1.2-session-id", "tls1.2-ticket", "tls1.3-ticket"];
