@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::NoServerSessionStorage;
+use rustls_resumption::Resumption;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -90,7 +91,7 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
             "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false",
             "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=16384,twice",
         ]),
-        (Start::Rustls(|config| config.max_early_data_size = 2048), [
+        (Start::Rustls(|_| {}), [
             "session_id=32 resumed=true single_use=false",
             "tickets=0",
             "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=true early_data=2048,once",
@@ -99,6 +100,17 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
             "session_id=32 resumed=true single_use=false",
             "tickets=1 ticket_size=session lifetime_hint=43200 resumed=true single_use=false",
             "tickets=2 ticket_size=session lifetime_hint=43200 resumed=true single_use=false early_data=0",
+        ]),
+        // This crate.
+        (Start::Rustls(our_tickets), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=1 ticket_size=session lifetime_hint=43200 resumed=true single_use=false",
+            "tickets=2 ticket_size=session lifetime_hint=43200 resumed=true single_use=false early_data=0",
+        ]),
+        (Start::Rustls(our_sessions), [
+            "session_id=32 resumed=true single_use=false",
+            "tickets=0",
+            "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=true early_data=2048,once",
         ]),
         (Start::Rustls(without_resumption), [
             "session_id=0",
@@ -366,6 +378,17 @@ impl Started {
 fn with_tickets(config: &mut ServerConfig) {
     config.ticketer = aws_lc_rs::Ticketer::new().unwrap();
     config.max_early_data_size = 0;
+}
+
+fn our_tickets(config: &mut ServerConfig) {
+    config.max_early_data_size = 0;
+    Resumption::tickets().unwrap().install(config, "probed");
+}
+
+fn our_sessions(config: &mut ServerConfig) {
+    Resumption::stateful(1000)
+        .unwrap()
+        .install(config, "probed");
 }
 
 fn without_resumption(config: &mut ServerConfig) {
