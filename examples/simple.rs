@@ -1,0 +1,39 @@
+//! A TLS echo server whose clients resume: `cargo run --release --example simple`.
+
+use std::{env, error::Error, fs, sync::Arc};
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{HandshakeKind, ServerConfig};
+use rustls_resumption::Resumption;
+use tokio::io::{self, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
+    let ca = env::temp_dir().join("rustls-resumption-simple.pem");
+    fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.into()], made.signing_key.into())?;
+
+    Resumption::tickets()?.install(&mut config, "localhost");
+
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:8443").await?;
+    println!("listening on 127.0.0.1:8443, CA in {}", ca.display());
+    loop {
+        let (tcp, peer) = listener.accept().await?;
+        let handshake = acceptor.accept(tcp);
+        tokio::spawn(async move {
+            let tls = handshake.await?;
+            let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+            println!("{peer} {}", if resumed { "resumed" } else { "full" });
+            let (mut reader, mut writer) = io::split(tls);
+            io::copy(&mut reader, &mut writer).await?;
+            writer.shutdown().await
+        });
+    }
+}
