@@ -156,7 +156,8 @@ impl SessionCache {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.inner.settings.entries > 0 && !self.inner.closed.load(Ordering::Acquire)
+        let CacheSettings { entries, bytes, .. } = self.inner.settings;
+        entries > 0 && bytes != Some(0) && !self.inner.closed.load(Ordering::Acquire)
     }
 }
 

@@ -111,7 +111,7 @@ impl StekRing {
             keeper: Mutex::new(Keeper::new(settings.rotation, settings.sealing)),
             source_name: source.name(),
             source: Mutex::new(Asking {
-                source,
+                source: Some(source),
                 asked: None,
             }),
             basis,
@@ -205,9 +205,15 @@ impl StekRing {
 
     /// Drops every key for good: nothing is sealed or opened any more.
     pub(crate) fn close(&self) {
-        let mut keeper = self.core.keeper.lock();
-        keeper.close();
-        self.core.snapshot.store(Arc::default());
+        {
+            let mut keeper = self.core.keeper.lock();
+            keeper.close();
+            self.core.snapshot.store(Arc::default());
+        }
+        // Whoever is asking it now drops it when it has answered.
+        if let Some(mut asking) = self.core.source.try_lock() {
+            asking.source = None;
+        }
     }
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
@@ -289,9 +295,9 @@ enum Ask {
     ToRotate,
 }
 
-/// The source, and when it was last asked.
+/// The source, until the ring is closed, and when it was last asked.
 struct Asking {
-    source: Box<dyn StekSource>,
+    source: Option<Box<dyn StekSource>>,
     asked: Option<Duration>,
 }
 
@@ -439,17 +445,22 @@ impl Core {
     }
 
     fn step(&self, ask: Ask) -> Result<Duration, Error> {
-        let mut asking = self.source.lock();
+        let asking = &mut *self.source.lock();
+        let Some(source) = &mut asking.source else {
+            return Ok(DEFAULT_POLL_INTERVAL);
+        };
         let now = self.now();
         let monotonic = self.settings.clock.monotonic();
-        let worn = self.snapshot.load().is_worn(now) && asking.source.can_rotate();
+        let poll = source.poll_interval();
+        let worn = self.snapshot.load().is_worn(now) && source.can_rotate();
         let rotate = ask == Ask::ToRotate || worn;
         let (without, revoked) = {
             let keeper = self.keeper.lock();
             (keeper.is_without(now), keeper.revoked())
         };
+        let is_due = |asked| monotonic.saturating_sub(asked) >= poll;
         let mut outcome = Ok(());
-        if rotate || without || ask == Ask::Now || asking.is_due(monotonic) {
+        if rotate || without || ask == Ask::Now || asking.asked.is_none_or(is_due) {
             let query = SourceQuery {
                 now,
                 monotonic,
@@ -458,24 +469,32 @@ impl Core {
                 rotate,
                 revoked: &revoked,
             };
-            let answer = asking.source.load(&query);
+            let answer = source.load(&query);
             asking.asked = Some(monotonic);
             let mut keeper = self.keeper.lock();
-            outcome = keeper.take_answer(&*asking.source, answer, monotonic);
+            outcome = keeper.take_answer(&**source, answer, monotonic);
         }
-        let poll = asking.source.poll_interval();
         let mut keeper = self.keeper.lock();
         let snapshot = keeper.advance(now, monotonic, rotate)?;
         self.snapshot.store(Arc::new(snapshot));
+        if keeper.is_closed() {
+            asking.source = None;
+        }
         let idle = keeper.idle(now);
         outcome.map(|()| if poll.is_zero() { idle } else { idle.min(poll) })
     }
 
     fn rotate(&self) -> Result<(), Error> {
-        if !self.source.lock().source.can_rotate() {
+        let asking = self.source.lock();
+        if !asking
+            .source
+            .as_ref()
+            .is_none_or(|source| source.can_rotate())
+        {
             let why = "rotates by its schedule only; to put a key out of use, revoke it";
             return Err(Error::source(self.source_name, why));
         }
+        drop(asking);
         self.step(Ask::ToRotate).map(drop)
     }
 
@@ -528,13 +547,5 @@ impl Core {
             source: self.source_name,
             ..self.keeper.lock().stats(self.settings.clock.monotonic())
         }
-    }
-}
-
-impl Asking {
-    fn is_due(&self, monotonic: Duration) -> bool {
-        let since = |asked| monotonic.saturating_sub(asked);
-        self.asked
-            .is_none_or(|asked| since(asked) >= self.source.poll_interval())
     }
 }

@@ -34,7 +34,7 @@ impl Timer {
         let signal = Arc::new(Signal::default());
         let theirs = Arc::clone(&signal);
         thread::Builder::new()
-            .name("resumption-timer".into())
+            .name("resumption".into())
             .spawn(move || {
                 // What the job owns, keys among it, is dropped before the end is told.
                 let end = EndOnDrop(theirs);

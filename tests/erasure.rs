@@ -168,7 +168,13 @@ fn dropping_the_last_handle_wipes() {
 }
 
 fn shutdown_wipes() {
-    let builder = Resumption::builder().stek_source(willing());
+    // As the random source does, this one keeps its key.
+    let mut kept = None;
+    let source = source_fn("keeper", move |_| {
+        let key = kept.get_or_insert_with(|| SourceKey::sealing(stek()));
+        Ok(vec![key.clone()])
+    });
+    let builder = Resumption::builder().stek_source(source);
     let resumption = builder.build().unwrap();
     let ring = resumption.ticketer("a");
     assert!(ring.encrypt(&tls13(b"secret", b"")).is_some());

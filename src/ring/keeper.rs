@@ -76,6 +76,9 @@ impl Keeper {
         answer: Result<Vec<SourceKey>, SourceError>,
         monotonic: Duration,
     ) -> Result<(), Error> {
+        if self.closed {
+            return Ok(());
+        }
         self.fleet_agrees = source.fleet_agrees();
         match answer.and_then(|keys| self.check(keys)) {
             Ok(keys) => {
@@ -267,6 +270,10 @@ impl Keeper {
             fleet_agrees: self.fleet_agrees,
             ..StekStats::default()
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Drops every key for good.
