@@ -35,7 +35,8 @@ pub const DEFAULT_SOURCE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long set-up waits before it asks such a source again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// How far a birth may lie in the future, because another host's clock is ahead: 5 minutes.
+/// How far a birth may lie in the future, because another host's clock is ahead: 5 minutes, or as
+/// far ahead as the schedule publishes keys if that is more.
 const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Stateless session tickets: a ring of STEKs on a schedule.
@@ -410,7 +411,8 @@ impl Core {
     }
 
     fn is_too_old(&self, birth: Time, now: Time) -> bool {
-        now >= birth.plus(self.settings.max_session_age) || birth > now.plus(MAX_SKEW)
+        let skew = MAX_SKEW.max(self.settings.rotation.ahead());
+        now >= birth.plus(self.settings.max_session_age) || birth > now.plus(skew)
     }
 
     /// The birth that an acceptor wrote into a TLS 1.3 session. Where there is none, the age counts
