@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -86,7 +86,7 @@ impl Keeper {
                     info!(source = source.name(), "STEK source answers again");
                 }
                 let before = std::mem::replace(&mut self.sourced, keys);
-                let listed: Vec<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
+                let listed: HashSet<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
                 let names = before.iter().map(|key| *key.stek.name());
                 let unlisted = names.filter(|name| !listed.contains(name)).collect();
                 self.note_expired(unlisted);
@@ -129,7 +129,8 @@ impl Keeper {
     /// What a source may not do: give one key twice, or keys of another algorithm.
     fn check(&self, mut keys: Vec<SourceKey>) -> Result<Vec<SourceKey>, SourceError> {
         keys.retain(|key| !self.revoked.contains(key.stek.name()));
-        for (i, key) in keys.iter().enumerate() {
+        let mut listed = HashSet::new();
+        for key in &keys {
             let (name, sealing) = (key.stek.name(), key.stek.sealing());
             if sealing != self.sealing {
                 let wanted = self.sealing;
@@ -139,11 +140,7 @@ impl Keeper {
                 )
                 .into());
             }
-            if keys
-                .iter()
-                .skip(i + 1)
-                .any(|other| other.stek.name() == name)
-            {
+            if !listed.insert(name) {
                 return Err(format!("key {name} is listed twice: list each secret once").into());
             }
         }
