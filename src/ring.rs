@@ -542,9 +542,11 @@ impl Core {
     fn stek_stats(&self) -> StekStats {
         let now = self.now();
         let snapshot = self.snapshot.load();
+        let active_age = snapshot.active_since(now).map(|since| now.since(since));
         StekStats {
             active: snapshot.sealing(now).map(|stek| *stek.name()),
-            active_age: snapshot.active_since(now).map(|since| now.since(since)),
+            active_age,
+            over_age: active_age.is_some_and(|age| self.settings.rotation.is_over_age(age)),
             keys: snapshot.len() as u64,
             source: self.source_name,
             ..self.keeper.lock().stats(self.settings.clock.monotonic())

@@ -127,6 +127,17 @@ impl Rotation {
         Ok(())
     }
 
+    /// The interval: how long each STEK seals.
+    pub(crate) fn sealing_time(&self) -> Duration {
+        self.interval
+    }
+
+    /// Whether a STEK that has sealed for so long should have retired. Only one whose operator
+    /// decides can.
+    pub(crate) fn is_over_age(&self, age: Duration) -> bool {
+        age > self.interval
+    }
+
     pub(crate) fn lifetime(&self) -> Duration {
         self.ticket_lifetime
     }

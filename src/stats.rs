@@ -144,6 +144,9 @@ pub struct StekStats {
     pub active: Option<KeyName>,
     /// How long it has been sealing.
     pub active_age: Option<Duration>,
+    /// Whether that is longer than the schedule's interval: a STEK which its operator should have
+    /// replaced. It is kept.
+    pub over_age: bool,
     /// STEKs held, published and retired ones included.
     pub keys: u64,
     /// How often another STEK became the one that seals.
@@ -288,6 +291,9 @@ impl fmt::Display for Stats {
         if let Some(age) = steks.active_age {
             write!(f, ", for {}", seconds(age))?;
         }
+        if steks.over_age {
+            f.write_str(", OVER AGE")?;
+        }
         if !steks.source.is_empty() {
             write!(f, ", source {}", steks.source)?;
         }
@@ -347,5 +353,11 @@ mod tests {
         assert!(table.ends_with(
             "active STEK   abababababababababababababababab, for 1.5 s, source redis, FALLEN BACK to local random keys"
         ));
+        stats.steks.over_age = true;
+        assert!(
+            stats
+                .to_string()
+                .contains(", for 1.5 s, OVER AGE, source redis")
+        );
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Keeper {
     /// Names of the last few that expired, to tell an expired ticket from an unknown one.
     expired: VecDeque<KeyName>,
     active: Option<KeyName>,
+    /// The active STEK, once it was found to be older than the interval.
+    over_age: Option<KeyName>,
     rotations: u64,
     answered: Option<Duration>,
     failures: u64,
@@ -51,6 +53,7 @@ impl Keeper {
             revoked: Vec::new(),
             expired: VecDeque::new(),
             active: None,
+            over_age: None,
             rotations: 0,
             answered: None,
             failures: 0,
@@ -123,6 +126,7 @@ impl Keeper {
         self.stand_in(now, monotonic, rotate)?;
         let snapshot = self.snapshot(now);
         self.note_active(snapshot.sealing(now).map(|stek| *stek.name()));
+        self.note_age(snapshot.active_since(now).map(|since| now.since(since)));
         Ok(snapshot)
     }
 
@@ -216,6 +220,24 @@ impl Keeper {
             None => warn!("no STEK may seal now: no tickets are made"),
         }
         self.active = active;
+    }
+
+    fn note_age(&mut self, age: Option<Duration>) {
+        let over_age = age.filter(|age| self.rotation.is_over_age(*age));
+        let Some(age) = over_age else {
+            self.over_age = None;
+            return;
+        };
+        if let Some(name) = self.active.filter(|_| self.over_age != self.active) {
+            let interval = self.rotation.sealing_time();
+            warn!(
+                key = %name,
+                ?age,
+                ?interval,
+                "STEK seals for longer than the interval: whoever supplies it should replace it"
+            );
+        }
+        self.over_age = self.active;
     }
 
     /// Drops one STEK or all, for good. Returns how many.
