@@ -28,7 +28,8 @@ mod scope;
 pub use scope::Scope;
 mod source;
 pub use source::{
-    DEFAULT_POLL_INTERVAL, SourceError, SourceKey, SourceQuery, StekSource, source_fn,
+    DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, SourceError, SourceKey,
+    SourceQuery, StekSource, source_fn,
 };
 mod stats;
 pub use stats::{

@@ -9,8 +9,10 @@ use crate::error::Error;
 use crate::rotation::{Rotation, Window};
 use crate::stek::{KeyName, Stek};
 
+mod derived;
 mod random;
 
+pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
 pub(crate) use random::RandomSource;
 
 /// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?

@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::ratchet::{EPOCHS, Ratchet, Secret};
+use crate::aead::Sealing;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::rotation::{Rotation, Window};
+use crate::source::{SourceError, SourceKey};
+use crate::stek::{KeyName, Stek};
+
+/// The most STEKs of one secret that may open at once.
+const MAX_KEYS: u64 = 50_000;
+
+/// What epochs are made of, before their schedule is known.
+pub(super) struct Seed {
+    secret: Secret,
+    pub(super) origin: Time,
+}
+
+impl Seed {
+    pub(super) fn new(secret: &[u8], origin: Time) -> Result<Self, Error> {
+        let secret = Secret::derive(secret, &[b"seed"])?;
+        Ok(Self { secret, origin })
+    }
+}
+
+/// What a source is asked.
+pub(super) struct Moment<'a> {
+    pub(super) now: Time,
+    /// The time that both clocks bear out, once there is one.
+    pub(super) settled: Option<Time>,
+    pub(super) sealing: Sealing,
+    pub(super) revoked: &'a [KeyName],
+}
+
+/// The epochs of one secret on one schedule, and the STEKs of those that open now.
+pub(super) struct Epochs {
+    ratchet: Ratchet,
+    /// The first that is not forgotten.
+    first: u64,
+    rotation: Rotation,
+    seals: bool,
+    origin: Time,
+    /// In milliseconds.
+    interval: u64,
+    /// `None` is the STEK of an epoch that is out of reach.
+    steks: BTreeMap<u64, Option<Arc<Stek>>>,
+}
+
+impl Epochs {
+    pub(super) fn sealing(seed: &Seed, rotation: Rotation) -> Result<Self, Error> {
+        Self::new(seed, rotation, true)
+    }
+
+    /// Epochs whose STEKs only open.
+    pub(super) fn opening(seed: &Seed, rotation: Rotation) -> Result<Self, Error> {
+        Self::new(seed, rotation, false)
+    }
+
+    fn new(seed: &Seed, rotation: Rotation, seals: bool) -> Result<Self, Error> {
+        let Seed { secret, origin } = seed;
+        let interval = u64::try_from(rotation.sealing_time().as_millis()).unwrap_or(u64::MAX);
+        let schedule = [origin.0.to_be_bytes(), interval.to_be_bytes()].concat();
+        let root = Secret::derive(secret.as_bytes(), &[b"origin and interval", &schedule])?;
+        Ok(Self {
+            ratchet: Ratchet::new(root),
+            first: 0,
+            rotation,
+            seals,
+            origin: *origin,
+            interval: interval.max(1),
+            steks: BTreeMap::new(),
+        })
+    }
+
+    /// The STEKs that open now. Forgets those that have expired by both clocks.
+    pub(super) fn keys(&mut self, moment: &Moment<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        let open = self.open_at(moment.now);
+        let count = open.end - open.start;
+        if open.end > EPOCHS {
+            return Err("the clock stands thousands of years after the origin: set it".into());
+        }
+        if count > MAX_KEYS {
+            return Err(format!(
+                "{count} STEKs would open at once, where {MAX_KEYS} may: \
+                 choose a longer interval or a shorter ticket lifetime"
+            )
+            .into());
+        }
+        self.steks.retain(|epoch, _| open.contains(epoch));
+        self.forget_revoked(moment.revoked)?;
+        self.derive_missing(open, moment.sealing)?;
+        if let Some(settled) = moment.settled {
+            self.forget_until(self.open_at(settled).start)?;
+        }
+        let steks = self.steks.iter();
+        let keys = steks.filter_map(|(epoch, stek)| {
+            let stek = Arc::clone(stek.as_ref()?);
+            Some(SourceKey::with_window(stek, self.window(*epoch)))
+        });
+        Ok(keys.collect())
+    }
+
+    /// An error if the clock stands at a time that has no STEK to seal with.
+    pub(super) fn check_clock(&self, now: Time) -> Result<(), SourceError> {
+        if now.plus(self.rotation.ahead()) < self.origin {
+            return Err("the clock stands before the origin of the epochs: set it".into());
+        }
+        if self.epoch_at(now) < self.first {
+            return Err("the clock went back to a time whose STEKs were forgotten: \
+                        set it, or restart the process if it is right now"
+                .into());
+        }
+        Ok(())
+    }
+
+    /// The epochs whose STEKs open at this time.
+    fn open_at(&self, now: Time) -> Range<u64> {
+        let published = now.plus(self.rotation.ahead());
+        if published < self.origin {
+            return 0..0;
+        }
+        let retired = now.minus(self.rotation.lifetime());
+        self.epoch_at(retired)..self.epoch_at(published) + 1
+    }
+
+    fn epoch_at(&self, time: Time) -> u64 {
+        time.0.saturating_sub(self.origin.0) / self.interval
+    }
+
+    fn window(&self, epoch: u64) -> Window {
+        let passed = epoch.saturating_mul(self.interval);
+        let activates = Time(self.origin.0.saturating_add(passed));
+        let published = activates.minus(self.rotation.ahead());
+        let window = self.rotation.window(published, activates);
+        match self.seals {
+            true => window,
+            false => Window {
+                activates: window.retires,
+                ..window
+            },
+        }
+    }
+
+    fn forget_revoked(&mut self, revoked: &[KeyName]) -> Result<(), Error> {
+        for (epoch, stek) in &mut self.steks {
+            let is_revoked = |stek: &Arc<Stek>| revoked.contains(stek.name());
+            if stek.as_ref().is_some_and(is_revoked) {
+                self.ratchet.forget(&(*epoch..*epoch + 1))?;
+                *stek = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_until(&mut self, first: u64) -> Result<(), Error> {
+        if first > self.first {
+            self.ratchet.forget(&(self.first..first))?;
+            self.first = first;
+        }
+        Ok(())
+    }
+
+    fn derive_missing(&mut self, open: Range<u64>, sealing: Sealing) -> Result<(), Error> {
+        let steks = &mut self.steks;
+        let missing: Vec<_> = open.filter(|epoch| !steks.contains_key(epoch)).collect();
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else {
+            return Ok(());
+        };
+        self.ratchet
+            .derive(&(*first..*last + 1), &mut |epoch, secret| {
+                if let Entry::Vacant(vacant) = steks.entry(epoch) {
+                    let stek = Stek::derive(secret.as_bytes(), sealing)?;
+                    vacant.insert(Some(Arc::new(stek)));
+                }
+                Ok(())
+            })?;
+        for epoch in missing {
+            steks.entry(epoch).or_insert(None);
+        }
+        Ok(())
+    }
+
+    /// Whether what is kept gives the STEK that seals at this time.
+    #[cfg(test)]
+    pub(super) fn can_derive(&self, time: Time) -> bool {
+        let epoch = self.epoch_at(time);
+        let mut derived = false;
+        let kept = self.steks.get(&epoch).is_some_and(Option::is_some);
+        let mut note = |_, _: &Secret| {
+            derived = true;
+            Ok(())
+        };
+        let outcome = self.ratchet.derive(&(epoch..epoch + 1), &mut note);
+        kept || outcome.is_err() || derived
+    }
+}

@@ -1,0 +1,139 @@
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// Tells how far time has come by both clocks: what the wall clock says, as far as the monotonic
+/// clock has borne it out.
+///
+/// The monotonic clock knows no date, but it knows how long the wall clock has kept to what it
+/// says. So each reading counts as a claim, *wall time was then, hence it is so much now*; a claim
+/// is believed once it was held for the settling time, and of all claims made within that time the
+/// earliest is. A wall clock that is ahead and set right within the settling time was never
+/// believed. One that jumped ahead for good, as after a suspension, is believed after one to two
+/// settling times. While the clocks agree nothing lags.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// The current stretch of claims, and the one before it, which lasted for the settling time.
+    current: Option<Stretch>,
+    previous: Option<Claim>,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    since: Duration,
+    earliest: Claim,
+}
+
+/// Wall time less monotonic time, in milliseconds.
+type Claim = i128;
+
+impl Settled {
+    /// Takes a reading of both clocks. Returns the time that both bear out, if there is one yet.
+    pub(super) fn reading(
+        &mut self,
+        wall: Time,
+        monotonic: Duration,
+        settling: Duration,
+    ) -> Option<Time> {
+        let elapsed = monotonic.as_millis() as i128;
+        let claim = i128::from(wall.0) - elapsed;
+        let stretch = self.current.get_or_insert(Stretch {
+            since: monotonic,
+            earliest: claim,
+        });
+        stretch.earliest = stretch.earliest.min(claim);
+        if monotonic.saturating_sub(stretch.since) >= settling {
+            self.previous = Some(stretch.earliest);
+            *stretch = Stretch {
+                since: monotonic,
+                earliest: claim,
+            };
+        }
+        let earliest = stretch.earliest.min(self.previous?);
+        Some(Time(u64::try_from(earliest + elapsed).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    const NOW: Time = Time(1_800_000_000_000);
+
+    /// Readings at these monotonic times, with the wall clock as far ahead as given.
+    fn readings(readings: &[(Duration, Duration)]) -> Vec<Option<Time>> {
+        let mut settled = Settled::default();
+        readings
+            .iter()
+            .map(|(at, ahead)| settled.reading(NOW.plus(*at).plus(*ahead), *at, 2 * HOUR))
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_settled_until_the_settling_time_has_passed() {
+        let none = Duration::ZERO;
+        let settled = readings(&[
+            (none, none),
+            (HOUR, none),
+            (2 * HOUR, none),
+            (3 * HOUR, none),
+        ]);
+        let at = |hours| Some(NOW.plus(hours * HOUR));
+        assert_eq!(settled, [None, None, at(2), at(3)]);
+    }
+
+    #[test]
+    fn while_the_clocks_agree_nothing_lags() {
+        let none = Duration::ZERO;
+        let settled = readings(&[
+            (none, none),
+            (50 * HOUR, none),
+            (50 * HOUR + HOUR / 60, none),
+        ]);
+        assert_eq!(settled[1], Some(NOW.plus(50 * HOUR)));
+        assert_eq!(settled[2], Some(NOW.plus(50 * HOUR + HOUR / 60)));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_at_first_was_never_believed() {
+        let none = Duration::ZERO;
+        let settled = readings(&[
+            (none, 10 * YEAR),
+            (HOUR, 10 * YEAR),
+            (HOUR + HOUR / 2, none),
+            (2 * HOUR, none),
+            (4 * HOUR, none),
+        ]);
+        assert_eq!(settled[..3], [None, None, None]);
+        assert_eq!(settled[3], Some(NOW.plus(2 * HOUR)));
+        assert_eq!(settled[4], Some(NOW.plus(4 * HOUR)));
+    }
+
+    #[test]
+    fn a_jump_ahead_counts_once_it_has_lasted() {
+        let none = Duration::ZERO;
+        let settled = readings(&[
+            (none, none),
+            (3 * HOUR, none),
+            (4 * HOUR, YEAR),
+            (5 * HOUR, YEAR),
+            (6 * HOUR, YEAR),
+            (7 * HOUR, YEAR),
+        ]);
+        assert_eq!(settled[2], Some(NOW.plus(4 * HOUR)), "not yet");
+        assert_eq!(settled[3], Some(NOW.plus(5 * HOUR)), "nor here");
+        assert_eq!(settled[5], Some(NOW.plus(7 * HOUR).plus(YEAR)));
+    }
+
+    #[test]
+    fn a_jump_back_counts_at_once() {
+        let mut settled = Settled::default();
+        settled.reading(NOW, HOUR, HOUR);
+        let before = settled.reading(NOW.plus(2 * HOUR), 3 * HOUR, HOUR);
+        assert_eq!(before, Some(NOW.plus(2 * HOUR)));
+        let back = settled.reading(NOW, 3 * HOUR, HOUR);
+        assert_eq!(back, Some(NOW));
+    }
+}
