@@ -28,7 +28,7 @@ mod scope;
 pub use scope::Scope;
 mod source;
 pub use source::{
-    DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, SourceError, SourceKey,
+    DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, KeyFiles, SourceError, SourceKey,
     SourceQuery, StekSource, source_fn,
 };
 mod stats;

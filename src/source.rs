@@ -10,9 +10,11 @@ use crate::rotation::{Rotation, Window};
 use crate::stek::{KeyName, Stek};
 
 mod derived;
+mod files;
 mod random;
 
 pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
+pub use files::KeyFiles;
 pub(crate) use random::RandomSource;
 
 /// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
@@ -199,17 +201,25 @@ pub struct SourceKey {
 }
 
 impl SourceKey {
+    /// The window of a key that lives as long as it is listed.
+    pub(crate) const ALWAYS: Window = Window {
+        published: Time(0),
+        activates: Time(0),
+        retires: Time(u64::MAX),
+        expires: Time(u64::MAX),
+    };
+
     /// A STEK that seals and opens for as long as the source lists it. Of several that seal, the
     /// first listed does.
     pub fn sealing(stek: impl Into<Arc<Stek>>) -> Self {
-        Self::with_window(stek, ALWAYS)
+        Self::with_window(stek, Self::ALWAYS)
     }
 
     /// A STEK that only opens, for as long as the source lists it.
     pub fn opening(stek: impl Into<Arc<Stek>>) -> Self {
         let never = Window {
             activates: Time(u64::MAX),
-            ..ALWAYS
+            ..Self::ALWAYS
         };
         Self::with_window(stek, never)
     }
@@ -249,10 +259,3 @@ impl SourceKey {
         }
     }
 }
-
-const ALWAYS: Window = Window {
-    published: Time(0),
-    activates: Time(0),
-    retires: Time(u64::MAX),
-    expires: Time(u64::MAX),
-};
