@@ -1,0 +1,140 @@
+//! What resumption buys on this machine: the same returning clients visit four servers over
+//! loopback TCP, with rustls's defaults, with rustls's `Ticketer`, and with rustls-resumption by
+//! tickets and stateful. About a minute, one table, one plot.
+//!
+//! ```text
+//! cargo run --release -p report
+//! cargo run --release -p report -- --tls 1.2 --key rsa
+//! ```
+
+use std::error::Error;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+
+use crowd::Crowd;
+use outcome::Outcome;
+use server::{Kind, Server};
+use site::{Key, Site};
+
+mod bars;
+#[allow(dead_code, reason = "the client serves other examples, too")]
+#[path = "../../support/client.rs"]
+mod client;
+mod crowd;
+mod outcome;
+mod server;
+mod site;
+
+/// Shows what resumption buys on this machine, in about a minute.
+#[derive(Parser)]
+struct Arguments {
+    /// How many clients there are; a few come back often, many seldom (Zipf).
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// How many connections each server gets; beyond 25,000 most systems run out of ports.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// The TLS version.
+    #[arg(long, value_enum, default_value_t = Tls::V13)]
+    tls: Tls,
+    /// The key of the servers' certificate: ECDSA with P-256, or RSA with 2048 bits.
+    #[arg(long, value_enum, default_value_t = Key::P256)]
+    key: Key,
+    /// By how many KiB the servers' certificate is longer than need be, as a long chain is.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=60))]
+    chain_kib: u16,
+    /// Another seed has the clients come in another order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Be a server that reads its certificate from standard input.
+    #[arg(long, hide = true)]
+    serve: Option<Kind>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Tls {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+}
+
+impl Tls {
+    fn version(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::V12 => &TLS12,
+            Self::V13 => &TLS13,
+        }
+    }
+}
+
+/// In how many turns the servers are visited, so that whatever else the machine does meets all of
+/// them.
+const ROUNDS: usize = 8;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match arguments.serve {
+        Some(kind) => runtime.block_on(server::serve(kind)),
+        None => runtime.block_on(report(&arguments)),
+    }
+}
+
+async fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let site = Site::new(arguments.key, arguments.chain_kib)?;
+    let connections = arguments.connections as usize;
+    let visits = crowd::visits(arguments.clients, connections, arguments.seed)?;
+    let mut tests = Vec::new();
+    for kind in Kind::ALL {
+        let server = Server::start(kind, &site)?;
+        let version = arguments.tls.version();
+        let crowd = Crowd::new(&site, version, server.address, arguments.clients)?;
+        tests.push((kind, server, Arc::new(crowd), Outcome::default()));
+    }
+
+    let style = "{bar:40} {percent:>3} %  {msg}  (about {eta} left)";
+    let progress = ProgressBar::new((tests.len() * connections) as u64)
+        .with_style(ProgressStyle::with_template(style)?);
+    let mut from = 0;
+    for round in 1..=ROUNDS {
+        let to = connections * round / ROUNDS;
+        for (kind, server, crowd, outcome) in &mut tests {
+            progress.set_message(kind.name());
+            let before = server.usage()?;
+            outcome.add_visits(crowd.receive(&visits[from..to], &progress).await?)?;
+            outcome.add_usage(before, server.usage()?);
+        }
+        from = to;
+    }
+    progress.finish_and_clear();
+
+    let outcomes: Vec<_> = tests
+        .into_iter()
+        .map(|(kind, _, _, outcome)| (kind, outcome))
+        .collect();
+    println!("{}", outcome::table(&outcomes));
+    println!(
+        "Servers and clients shared this machine. Only a client that was there before can resume."
+    );
+    if arguments.tls == Tls::V13 {
+        println!(
+            "TLS 1.3 exchanges keys on resumption, too: with a P-256 certificate it saves bytes and"
+        );
+        println!(
+            "the clients' work, hardly the server's. Compare --key rsa, --chain-kib 8, --tls 1.2."
+        );
+    }
+    let plot = bars::folder()?.join("adoption.svg");
+    bars::draw(
+        &plot,
+        "What resumption buys on this machine",
+        &outcome::panels(&outcomes),
+    )?;
+    println!("wrote {}", plot.display());
+    Ok(())
+}
