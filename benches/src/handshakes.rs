@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_resumption::Resumption;
 
-use crate::timing::Effort;
+use crate::timing::{Costs, Effort, at_once, each, turn_about};
 
 /// How a session is resumed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -380,6 +380,26 @@ pub fn crowds(
         }
     }
     crowds
+}
+
+/// What `work` costs the server a visit, with so much room in its cache and so many visits a round,
+/// on each of `threads`.
+pub fn costs<const N: usize>(
+    site: &Site,
+    contenders: [(Way, By, usize, usize); N],
+    threads: usize,
+    work: fn(&mut Crowd, usize) -> Duration,
+    effort: Effort,
+) -> [Costs; N] {
+    let contenders = contenders.map(|(way, by, room, visits)| {
+        let mut crowds = crowds(site, (way, by), room, threads, effort);
+        let visits = effort.operations(visits);
+        move || {
+            let worked = at_once(&mut crowds, |crowd| work(crowd, visits));
+            each(worked.iter().sum(), visits * threads)
+        }
+    });
+    turn_about(effort.rounds(51), contenders)
 }
 
 /// A session of a real handshake, in rustls's encoding, which the application's data fill up to

@@ -12,10 +12,10 @@ use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use rustls_resumption::{DEFAULT_CACHE_ENTRIES, Resumption};
 
-use crate::handshakes::{By, Client, ServerKey, Site, Way, crowds, session};
+use crate::handshakes::{self, By, Client, Crowd, ServerKey, Site, Way, session};
 use crate::memory::Footprint;
 use crate::rotation::seal_latencies;
-use crate::timing::{Costs, Effort, at_once, each, slowest, turn_about};
+use crate::timing::{Costs, Effort, each, slowest, turn_about};
 use crate::{caches, tickets};
 
 /// One figure and what it should be.
@@ -200,20 +200,7 @@ fn ticket_costs(
 fn take_and_put(effort: Effort) -> Vec<Mark> {
     use caches::Contender::{Ours, QuickCache, Rustls};
     let session = session(&TLS13, 130);
-    let race = |contenders: [(caches::Contender, usize); 2]| {
-        let contenders = contenders.map(|(contender, entries)| {
-            let mut workload = caches::Workload::new(contender, entries, &session);
-            // rustls's `take` is O(n).
-            let operations = if contender == Rustls {
-                2_000_000 / entries
-            } else {
-                1_000
-            };
-            let operations = effort.operations(operations.clamp(3, 1_000));
-            move || each(workload.take_and_put(operations), operations)
-        });
-        turn_about(effort.rounds(51), contenders)
-    };
+    let race = |contenders| take_and_put_costs(contenders, &session, effort);
     let mut marks = Vec::new();
     for (entries, reach) in [(256, 2.0), (65_536, 300.0), (524_288, 3_000.0)] {
         let [ours, rustls] = race([(Ours, entries), (Rustls, entries)]);
@@ -236,6 +223,25 @@ fn take_and_put(effort: Effort) -> Vec<Mark> {
     let what = "take+put 100,000 against quick_cache";
     marks.push(times("M4", what, &ours, &quick, AtMost(1.3), &note));
     marks
+}
+
+/// What it costs each cache of so many entries to take and put a session, in one thread.
+pub fn take_and_put_costs<const N: usize>(
+    contenders: [(caches::Contender, usize); N],
+    session: &[u8],
+    effort: Effort,
+) -> [Costs; N] {
+    let contenders = contenders.map(|(contender, entries)| {
+        let mut workload = caches::Workload::new(contender, entries, session);
+        // rustls's `take` is O(n).
+        let operations = match contender {
+            caches::Contender::Rustls => (2_000_000 / entries).clamp(3, 1_000),
+            _ => 1_000,
+        };
+        let operations = effort.operations(operations);
+        move || each(workload.take_and_put(operations), operations)
+    });
+    turn_about(effort.rounds(51), contenders)
 }
 
 fn get_scales(effort: Effort) -> Vec<Mark> {
@@ -334,14 +340,8 @@ fn memory(effort: Effort) -> Vec<Mark> {
 
 fn tls12_ticket_handshake(effort: Effort) -> Vec<Mark> {
     let site = Site::new(&TLS12, ServerKey::P256);
-    let visits = effort.operations(40);
-    let costs = turn_about(
-        effort.rounds(201),
-        [By::Ours, By::Rustls].map(|by| {
-            let mut crowd = crowds(&site, (Way::Tls12Ticket, by), 100, 1, effort);
-            move || each(crowd[0].come_back(visits), visits)
-        }),
-    );
+    let contenders = [By::Ours, By::Rustls].map(|by| (Way::Tls12Ticket, by, 1_000, 200));
+    let costs = handshakes::costs(&site, contenders, 1, Crowd::come_back, effort);
     let note = nanoseconds(["ours", "rustls"], costs.each_ref());
     let [ours, rustls] = &costs;
     let what = "TLS 1.2 resumed by ticket against Ticketer";
@@ -357,17 +357,8 @@ fn tls13_stateful_handshake(effort: Effort) -> Vec<Mark> {
         (By::Rustls, 100_000, 30),
         (By::Rustls, 500_000, 6),
     ];
-    let costs = turn_about(
-        effort.rounds(21),
-        contenders.map(|(by, sessions, visits)| {
-            let mut crowds = crowds(&site, (Way::Tls13Stateful, by), sessions, 2, effort);
-            let visits = effort.operations(visits);
-            move || {
-                let worked = at_once(&mut crowds, |crowd| crowd.come_back(visits));
-                each(worked.iter().sum(), visits * worked.len())
-            }
-        }),
-    );
+    let contenders = contenders.map(|(by, room, visits)| (Way::Tls13Stateful, by, room, visits));
+    let costs = handshakes::costs(&site, contenders, 2, Crowd::come_back, effort);
     let note = nanoseconds(
         [
             "ours 1,000",
