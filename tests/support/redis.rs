@@ -1,0 +1,139 @@
+//! A Redis server of the test's own, on a free loopback port.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// It keeps nothing on disk unless told to [`save`](RedisServer::save), and ends with this value.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    flags: Vec<String>,
+    directory: TempDir,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        Self::with_flags(&[])
+    }
+
+    /// With more of redis-server's flags, such as `["--requirepass", "secret"]`.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let directory = TempDir::new().unwrap();
+        // Another program may take a port between the choice and the use.
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| Ok(listener.local_addr()?.port()))
+                .unwrap();
+            if let Some(child) = spawn(port, &flags, &directory) {
+                return Self {
+                    child,
+                    port,
+                    flags,
+                    directory,
+                };
+            }
+        }
+        panic!("redis-server found no port that it could listen on");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection for the test itself.
+    pub fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_connection().unwrap()
+    }
+
+    /// Ends it at once, as a crash would: what was not saved is lost.
+    pub fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again at the same port, with what was last saved.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.port, &self.flags, &self.directory)
+            .expect("redis-server listens where it listened before");
+    }
+
+    /// Connections stay open and new ones are taken by the kernel, but nothing is answered.
+    pub fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    pub fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
+    /// Writes everything to disk, and gives it.
+    pub fn save(&self) -> Vec<u8> {
+        redis::cmd("SAVE").exec(&mut self.connection()).unwrap();
+        fs::read(self.dump()).unwrap()
+    }
+
+    /// Makes the next start load this.
+    pub fn put_dump(&self, dump: &[u8]) {
+        fs::write(self.dump(), dump).unwrap();
+    }
+
+    /// Makes the next start an empty one.
+    pub fn remove_dump(&self) {
+        let _ = fs::remove_file(self.dump());
+    }
+
+    fn dump(&self) -> PathBuf {
+        self.directory.path().join("dump.rdb")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // It may have been stopped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `None` if it ended before it was ready, as when the port is taken.
+fn spawn(port: u16, flags: &[String], directory: &TempDir) -> Option<Child> {
+    let mut child = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(directory.path())
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("this test needs redis-server ({error}): apt-get install redis-server")
+        });
+    let said = BufReader::new(child.stdout.take().unwrap());
+    let ready = said
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains("Ready to accept connections"));
+    if !ready {
+        child.wait().unwrap();
+    }
+    ready.then_some(child)
+}
