@@ -12,6 +12,7 @@ use crate::stek::{KeyName, Stek};
 mod derived;
 mod files;
 mod random;
+mod schedule;
 
 pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
 pub use files::KeyFiles;

@@ -1,43 +1,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::schedule::{Planned, Step};
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
-use crate::aead::Sealing;
-use crate::clock::Time;
-use crate::error::Error;
-use crate::rotation::Rotation;
 use crate::stek::Stek;
 
 /// STEKs of one process, drawn from the random generator on schedule. The default.
 #[derive(Debug, Default)]
 pub(crate) struct RandomSource {
-    /// In the order of activation; the last one is the current or the next.
-    keys: Vec<SourceKey>,
+    keys: Vec<Planned<Arc<Stek>>>,
 }
 
 impl StekSource for RandomSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
-        let now = query.now;
         self.keys
-            .retain(|key| now < key.window.expires && !query.revoked.contains(key.stek.name()));
-        if query.rotate {
-            self.retire_current(now, query.rotation);
-        }
-        if !self.keys.iter().any(|key| key.window.seals(now)) {
-            match self
-                .keys
-                .last_mut()
-                .filter(|key| key.window.activates > now)
-            {
-                Some(next) => next.window = query.rotation.window(now, now),
-                None => self.push(now, now, query.rotation, query.sealing)?,
-            }
-        }
-        let retires = self.keys.last().map_or(now, |last| last.window.retires);
-        if retires <= now.plus(query.rotation.ahead()) {
-            self.push(now, retires, query.rotation, query.sealing)?;
-        }
-        Ok(self.keys.clone())
+            .retain(|key| !query.revoked.contains(key.key.name()));
+        let step = Step {
+            now: query.now,
+            rotation: query.rotation,
+            slack: Duration::ZERO, // there is one clock only
+            rotate: query.rotate,
+        };
+        step.take(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;
+        let key = |key: &Planned<_>| SourceKey::with_window(Arc::clone(&key.key), key.window);
+        Ok(self.keys.iter().map(key).collect())
     }
 
     fn name(&self) -> &'static str {
@@ -53,33 +39,12 @@ impl StekSource for RandomSource {
     }
 }
 
-impl RandomSource {
-    fn retire_current(&mut self, now: Time, rotation: &Rotation) {
-        for key in &mut self.keys {
-            if key.window.seals(now) {
-                key.window.retires = now;
-                key.window.expires = now.plus(rotation.lifetime());
-            }
-        }
-    }
-
-    fn push(
-        &mut self,
-        published: Time,
-        activates: Time,
-        rotation: &Rotation,
-        sealing: Sealing,
-    ) -> Result<(), Error> {
-        let stek = Arc::new(Stek::random(sealing)?);
-        let window = rotation.window(published, activates);
-        self.keys.push(SourceKey { stek, window });
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aead::Sealing;
+    use crate::clock::Time;
+    use crate::rotation::Rotation;
     use crate::stek::KeyName;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);

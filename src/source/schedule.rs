@@ -1,0 +1,249 @@
+//! When STEKs are made, brought forward, retired and dropped, for every source that makes them.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::rotation::{Rotation, Window};
+
+/// A key and the window in which it may be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned<T> {
+    pub(crate) key: T,
+    pub(crate) window: Window,
+}
+
+/// One look at the schedule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) now: Time,
+    pub(crate) rotation: &'a Rotation,
+    /// How far behind the clocks of others with these keys may be. A key is published as of so long
+    /// ago: whoever has it may open with it, whatever the time is there.
+    pub(crate) slack: Duration,
+    /// Whether another key must seal from now on.
+    pub(crate) rotate: bool,
+}
+
+impl Step<'_> {
+    /// Drops what has expired, makes sure that a key seals now, and publishes its successor when
+    /// that is due. True if anything changed.
+    pub(crate) fn take<T, E>(
+        self,
+        keys: &mut Vec<Planned<T>>,
+        mut make: impl FnMut() -> Result<T, E>,
+    ) -> Result<bool, E> {
+        let mut changed = self.drop_expired(keys);
+        let sealed = keys.iter().any(|key| key.window.seals(self.now));
+        if self.rotate {
+            changed |= self.retire_current(keys);
+        }
+        if sealed_until(keys, self.now) == self.now {
+            let mut window = self.rotation.window(self.now.minus(self.slack), self.now);
+            if !sealed {
+                // Where the clock is behind, no other key could seal until it has caught up.
+                window.activates = window.published;
+            }
+            let upcoming = keys
+                .iter_mut()
+                .filter(|key| key.window.activates > self.now)
+                .min_by_key(|key| key.window.activates);
+            match upcoming {
+                Some(next) => next.window = window,
+                None => keys.push(Planned {
+                    key: make()?,
+                    window,
+                }),
+            }
+            changed = true;
+        }
+        let end = sealed_until(keys, self.now);
+        if end <= self.now.plus(self.rotation.ahead()) {
+            let window = self.rotation.window(self.now.minus(self.slack), end);
+            keys.push(Planned {
+                key: make()?,
+                window,
+            });
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Also what was published a whole life in the future: by a clock that has been put right since.
+    fn drop_expired<T>(&self, keys: &mut Vec<Planned<T>>) -> bool {
+        let before = keys.len();
+        let horizon = self.rotation.window(self.now, self.now).expires;
+        keys.retain(|key| self.now < key.window.expires && key.window.published <= horizon);
+        keys.len() != before
+    }
+
+    fn retire_current<T>(&self, keys: &mut [Planned<T>]) -> bool {
+        let mut retired = false;
+        for key in keys.iter_mut().filter(|key| key.window.seals(self.now)) {
+            key.window.retires = self.now;
+            let expires = self.now.plus(self.rotation.lifetime());
+            key.window.expires = key.window.expires.min(expires);
+            retired = true;
+        }
+        retired
+    }
+}
+
+/// Until when there is always a key that seals, from `now` on.
+fn sealed_until<T>(keys: &[Planned<T>], now: Time) -> Time {
+    let mut end = now;
+    // Each round moves the end to where some key retires, so there are no more rounds than keys.
+    while let Some(key) = keys.iter().find(|key| key.window.seals(end)) {
+        end = key.window.retires;
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const START: Time = Time(1_800_000_000_000);
+
+    /// Numbers stand for keys, in the order in which they are made.
+    #[derive(Default)]
+    struct Keys {
+        keys: Vec<Planned<u32>>,
+        made: u32,
+    }
+
+    impl Keys {
+        fn step(&mut self, now: Time, slack: Duration, rotate: bool) -> bool {
+            let step = Step {
+                now,
+                rotation: &Rotation::new(),
+                slack,
+                rotate,
+            };
+            let made = &mut self.made;
+            let make = || {
+                *made += 1;
+                Ok::<_, Infallible>(*made)
+            };
+            step.take(&mut self.keys, make).unwrap()
+        }
+
+        fn numbers(&self) -> Vec<u32> {
+            self.keys.iter().map(|key| key.key).collect()
+        }
+
+        /// The key that a ring would seal with.
+        fn active(&self, now: Time) -> Option<u32> {
+            let sealing = self.keys.iter().filter(|key| key.window.seals(now));
+            let active = sealing.max_by_key(|key| key.window.activates);
+            active.map(|key| key.key)
+        }
+    }
+
+    #[test]
+    fn nothing_changes_until_the_successor_is_due() {
+        let mut keys = Keys::default();
+        assert!(keys.step(START, MINUTE, false));
+        assert!(!keys.step(START, MINUTE, false));
+        assert!(!keys.step(START.plus(54 * MINUTE), MINUTE, false));
+        assert!(keys.step(START.plus(55 * MINUTE), MINUTE, false));
+        assert_eq!(keys.numbers(), [1, 2]);
+        let next = keys.keys[1].window;
+        assert_eq!(next.published, START.plus(54 * MINUTE));
+        assert_eq!(next.activates, START.plus(HOUR));
+    }
+
+    #[test]
+    fn the_first_key_seals_at_once_where_the_clock_is_behind() {
+        let mut keys = Keys::default();
+        keys.step(START, 5 * MINUTE, false);
+        assert_eq!(keys.active(START.minus(5 * MINUTE)), Some(1));
+        assert_eq!(keys.keys[0].window.retires, START.plus(HOUR));
+    }
+
+    #[test]
+    fn after_a_forced_rotation_a_clock_behind_seals_with_the_old_key_and_opens_with_the_new() {
+        let mut keys = Keys::default();
+        keys.step(START, 5 * MINUTE, false);
+        let now = START.plus(10 * MINUTE);
+        keys.step(now, 5 * MINUTE, true);
+        assert_eq!(keys.active(now), Some(2));
+        let behind = now.minus(5 * MINUTE);
+        assert_eq!(keys.active(behind), Some(1));
+        assert!(keys.keys.iter().all(|key| key.window.opens(behind)));
+        assert_eq!(keys.keys[0].window.expires, now.plus(12 * HOUR));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_leaves_nothing_for_long() {
+        let mut keys = Keys::default();
+        keys.step(START, MINUTE, false);
+        let year = 365 * 24 * HOUR;
+        keys.step(START.plus(year), MINUTE, false);
+        assert_eq!(keys.numbers(), [2], "the first has expired there");
+        keys.step(START.plus(MINUTE), MINUTE, false);
+        assert_eq!(keys.numbers(), [3], "the second is of the future");
+        assert_eq!(keys.active(START.plus(MINUTE)), Some(3));
+    }
+
+    #[test]
+    fn a_clock_that_was_behind_shortens_the_life_of_the_oldest_key_alone() {
+        let mut keys = Keys::default();
+        keys.step(START, MINUTE, false);
+        for hour in 1..5 {
+            keys.step(START.plus(hour * HOUR - 5 * MINUTE), MINUTE, false);
+        }
+        let now = START.plus(5 * HOUR - 10 * MINUTE);
+        let (active, before) = (keys.active(now), keys.keys.clone());
+        keys.step(START.minus(5 * HOUR), MINUTE, false);
+        keys.step(now, MINUTE, false);
+        assert_eq!(keys.active(now), active);
+        assert_eq!(keys.keys[0].window.expires, START.plus(8 * HOUR));
+        for (after, before) in keys.keys[1..].iter().zip(&before[1..]) {
+            assert_eq!((after.key, after.window), (before.key, before.window));
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_near_future_does_not_keep_the_successor_from_being_published() {
+        let mut keys = Keys::default();
+        keys.step(START, MINUTE, false);
+        keys.keys.push(Planned {
+            key: 99,
+            window: Rotation::new().window(START, START.plus(3 * HOUR)),
+        });
+        assert!(keys.step(START.plus(55 * MINUTE), MINUTE, false));
+        assert_eq!(keys.active(START.plus(HOUR)), Some(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_always_seals_and_its_successor_is_there_in_time(
+            jumps in proptest::collection::vec((0_u64..20_000_000, any::<bool>()), 1..60),
+            slack in 0_u64..300_000,
+        ) {
+            let slack = Duration::from_millis(slack);
+            let mut keys = Keys::default();
+            let mut now = START;
+            keys.step(now, slack, false);
+            for (jump, rotate) in jumps {
+                now = Time(now.0 + jump);
+                keys.step(now, slack, rotate);
+                prop_assert!(keys.active(now).is_some());
+                let ahead = sealed_until(&keys.keys, now);
+                prop_assert!(ahead > now.plus(Rotation::new().ahead()));
+                for key in &keys.keys {
+                    let Window { published, activates, retires, expires } = key.window;
+                    prop_assert!(published <= activates && activates <= retires);
+                    prop_assert!(expires.since(now) <= 14 * HOUR && now < expires);
+                    prop_assert!(retires.plus(12 * HOUR) >= expires);
+                }
+            }
+        }
+    }
+}
