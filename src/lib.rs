@@ -27,6 +27,8 @@ mod rustls;
 mod scope;
 pub use scope::Scope;
 mod source;
+#[cfg(unix)]
+pub use source::KeyDirectory;
 pub use source::{
     DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, KeyFiles, SourceError, SourceKey,
     SourceQuery, StekSource, source_fn,

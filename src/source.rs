@@ -10,11 +10,17 @@ use crate::rotation::{Rotation, Window};
 use crate::stek::{KeyName, Stek};
 
 mod derived;
+#[cfg(unix)]
+mod directory;
 mod files;
 mod random;
+mod record;
 mod schedule;
+mod share;
 
 pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
+#[cfg(unix)]
+pub use directory::KeyDirectory;
 pub use files::KeyFiles;
 pub(crate) use random::RandomSource;
 

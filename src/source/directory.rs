@@ -1,0 +1,351 @@
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::record;
+use super::share::Share;
+use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use crate::error::Error;
+
+mod files;
+
+use files::Locked;
+
+/// STEKs in a directory that any number of processes of one host share: several servers, or one
+/// whose restarts must not forget its keys. Unix only.
+///
+/// The directory belongs to this process's user and is closed to all others (mode 0700); it is
+/// created if it is missing. **Let it be on a tmpfs**, such as a `RuntimeDirectory=` of systemd with
+/// `RuntimeDirectoryPreserve=yes`: elsewhere old keys may outlive their erasure on the medium, and
+/// that is warned of.
+///
+/// ```no_run
+/// use rustls_resumption::{KeyDirectory, Resumption};
+///
+/// let resumption = Resumption::builder()
+///     .stek_source(KeyDirectory::new("/run/my-server/steks")?)
+///     .build()?;
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+///
+/// # What is in it
+///
+/// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
+/// process looks at it every [`DEFAULT_POLL_INTERVAL`](crate::DEFAULT_POLL_INTERVAL), and whichever
+/// comes first when a rotation is due makes it, under a lock that the kernel releases when its
+/// holder dies. The file is replaced as a whole, so that a process killed at any moment leaves
+/// either the old or the new one; what it left beside it, the next one wipes. What is replaced is
+/// overwritten before it is unlinked: the best that can be done, and enough on a tmpfs that is not
+/// swapped out; a copy-on-write or journalling file system, or a flash medium, may keep old blocks.
+///
+/// # Trouble
+///
+/// A directory that is open to others or belongs to somebody else, a lock that is held for more
+/// than half a second, a damaged file: the ring keeps the keys it has until they expire, and the
+/// log says what to do. If the file is gone, or an old copy of it was put back, a process that
+/// still holds newer keys writes them again.
+///
+/// # Revocation and rotation by hand
+///
+/// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) take the
+/// keys out of the directory too: the other processes drop them when they next look, and
+/// [`rotate_now`](crate::Resumption::rotate_now) rotates for all. Until a process has looked, the
+/// tickets of a key that was made so are full handshakes there.
+#[derive(Debug)]
+pub struct KeyDirectory {
+    path: PathBuf,
+    share: Share,
+}
+
+impl KeyDirectory {
+    /// The directory at `path`, which is created if only it, not its parent, is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if it cannot be created or opened, if it is not this user's, or if others
+    /// may look into it.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let trouble = |why: String| Error::source(NAME, why);
+        // It must mean the same after the process has changed its working directory.
+        let path = std::path::absolute(path)
+            .map_err(|error| trouble(format!("{}: {error}", path.display())))?;
+        let directory = files::open(&path).map_err(trouble)?;
+        if !files::is_memory(&directory) {
+            warn!(
+                directory = %path.display(),
+                "not on a tmpfs: STEKs that are erased may stay on the medium"
+            );
+        }
+        let place = files::record(&path).display().to_string();
+        Ok(Self {
+            path,
+            share: Share::new(place),
+        })
+    }
+}
+
+impl StekSource for KeyDirectory {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        self.share.forget(query);
+        let directory = Locked::new(&self.path)?;
+        directory.clean_up()?;
+        let found = match directory.read(record::MAX_LEN)? {
+            Some(bytes) => {
+                let record = self.share.decode(&bytes, query.sealing);
+                Some(record.map_err(|why| directory.damaged(&why))?)
+            }
+            None => None,
+        };
+        let settled = self.share.settle(found, query.now, query)?;
+        if settled.write {
+            directory.write(&settled.record.encode())?;
+        }
+        Ok(self.share.keep(settled, query))
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn fleet_agrees(&self) -> Option<bool> {
+        self.share.fleet_agrees()
+    }
+}
+
+const NAME: &str = "directory";
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::io::Read;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::super::record::tests::{golden, names, query, unhex};
+    use super::*;
+    use crate::clock::Time;
+    use crate::rotation::Rotation;
+    use crate::stek::KeyName;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const NOW: Time = Time(1_800_000_000_000);
+
+    /// A source, and the directory that goes away with this value.
+    fn fresh() -> (TempDir, KeyDirectory) {
+        let parent = TempDir::new().unwrap();
+        let source = KeyDirectory::new(parent.path().join("keys")).unwrap();
+        (parent, source)
+    }
+
+    fn load(source: &mut KeyDirectory, now: Time, rotate: bool) -> Result<Vec<KeyName>, String> {
+        let rotation = Rotation::new();
+        let keys = source.load(&query(now, &rotation, rotate, &[]));
+        let keys = keys.map_err(|error| error.to_string())?;
+        Ok(keys.iter().map(|key| *key.stek.name()).collect())
+    }
+
+    fn entries(source: &KeyDirectory) -> Vec<String> {
+        let entries = fs::read_dir(&source.path).unwrap();
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+        let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
+        names.sort();
+        names
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn golden_key_directory() {
+        let (_parent, mut source) = fresh();
+        let bytes = unhex(include_str!("../../tests/golden/key-directory.hex"));
+        let file = files::record(&source.path);
+        fs::write(&file, &bytes).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(load(&mut source, NOW, false).unwrap(), names(&golden()));
+        Locked::new(&source.path)
+            .unwrap()
+            .write(&golden().encode())
+            .unwrap();
+        assert_eq!(fs::read(file).unwrap(), bytes);
+    }
+
+    #[test]
+    fn the_directory_and_the_file_are_for_their_owner_alone() {
+        let (_parent, mut source) = fresh();
+        load(&mut source, NOW, false).unwrap();
+        assert_eq!(mode(&source.path), 0o700);
+        assert_eq!(mode(&files::record(&source.path)), 0o600);
+        assert_eq!(entries(&source), ["steks.1"]);
+    }
+
+    #[test]
+    fn a_directory_open_to_others_is_refused_and_the_error_says_how_to_mend_it() {
+        let parent = TempDir::new().unwrap();
+        for wrong in [0o750, 0o705, 0o720, 0o701] {
+            let path = parent.path().join(format!("{wrong:o}"));
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(wrong)).unwrap();
+            let error = KeyDirectory::new(&path).unwrap_err().to_string();
+            let mend = format!("run `chmod 0700 {}`", path.display());
+            assert!(error.contains(&mend), "{error}");
+            assert!(error.contains(&format!("mode {wrong:04o}")), "{error}");
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            KeyDirectory::new(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_or_has_no_parent_is_refused_by_name() {
+        let parent = TempDir::new().unwrap();
+        let file = parent.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = KeyDirectory::new(&file).unwrap_err().to_string();
+        assert!(error.ends_with("name a directory"), "{error}");
+        let error = KeyDirectory::new(parent.path().join("a/b")).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("/a/b: No such file"), "{error}");
+        assert!(error.contains("create the directory"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_tells_the_way_out_and_the_way_out_works() {
+        let (_parent, mut source) = fresh();
+        let keys = load(&mut source, NOW, false).unwrap();
+        let file = files::record(&source.path);
+        let good = fs::read(&file).unwrap();
+        let with = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] ^= value;
+            bytes
+        };
+        for (bytes, why) in [
+            (good[..good.len() - 1].to_vec(), "its checksum is wrong"),
+            (with(50, 1), "its checksum is wrong"),
+            (Vec::new(), "it is cut short"),
+            (vec![7; 100_000], "100000 bytes long"),
+            (
+                unhex(include_str!("../../tests/golden/ticket.hex")),
+                "its checksum is wrong",
+            ),
+        ] {
+            fs::write(&file, &bytes).unwrap();
+            let error = load(&mut source, NOW, false).unwrap_err();
+            let said = format!("{}: damaged: {why}: remove it", file.display());
+            assert!(error.starts_with(&said), "{error}");
+            assert_eq!(fs::read(&file).unwrap(), bytes, "it is left as it was");
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+        assert_eq!(load(&mut fresh().1, NOW, false).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_record_of_another_format_and_a_file_of_another_kind_are_refused() {
+        let (_parent, mut source) = fresh();
+        let mut record = golden().encode();
+        record[0] = 9;
+        let directory = Locked::new(&source.path).unwrap();
+        directory.write(&record).unwrap();
+        drop(directory);
+        let error = load(&mut source, NOW, false).unwrap_err();
+        assert!(
+            error.contains("its format is 9, here 1 is known"),
+            "{error}"
+        );
+
+        let file = files::record(&source.path);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let error = load(&mut source, NOW, false).unwrap_err();
+        assert!(error.contains("not a file: remove it"), "{error}");
+        fs::remove_dir(&file).unwrap();
+        symlink("/etc/hostname", &file).unwrap();
+        assert!(load(&mut source, NOW, false).is_err());
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let (_parent, mut source) = fresh();
+        load(&mut source, NOW, false).unwrap();
+        let file = files::record(&source.path);
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let error = load(&mut source, NOW, false).unwrap_err();
+        assert!(error.contains("chmod 0600"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_wiped_and_never_the_record() {
+        let (_parent, mut source) = fresh();
+        let keys = load(&mut source, NOW, false).unwrap();
+        let file = files::record(&source.path);
+        let beside = |name: &str| source.path.join(name);
+
+        // Killed while it wrote the next record.
+        fs::write(beside("steks.1.new"), b"half a rec").unwrap();
+        assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+        // Killed after it had linked the old one, before the next took its place.
+        let beside = |name: &str| source.path.join(name);
+        fs::write(beside("steks.1.new"), b"a whole record").unwrap();
+        fs::hard_link(&file, beside("steks.1.old")).unwrap();
+        assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+        // Killed after that, before it had wiped the old one.
+        let old = source.path.join("steks.1.old");
+        fs::write(&old, b"secrets").unwrap();
+        let mut left = File::open(&old).unwrap();
+        assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+        assert_eq!(entries(&source), ["steks.1"]);
+        let mut bytes = Vec::new();
+        left.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [0; 7], "overwritten before it was unlinked");
+    }
+
+    #[test]
+    fn expired_and_revoked_secrets_are_overwritten_and_stand_in_no_file() {
+        let (_parent, mut source) = fresh();
+        load(&mut source, NOW, false).unwrap();
+        let file = files::record(&source.path);
+        let mut replaced = File::open(&file).unwrap();
+        let secret = fs::read(&file).unwrap()[67..99].to_vec();
+        let contains = |bytes: &[u8]| bytes.windows(32).any(|window| window == secret);
+        assert!(contains(&fs::read(&file).unwrap()));
+        load(&mut source, NOW.plus(14 * HOUR), false).unwrap();
+        assert!(!contains(&fs::read(&file).unwrap()));
+        let mut bytes = Vec::new();
+        replaced.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0) && bytes.len() > 99);
+
+        let secret = fs::read(&file).unwrap()[67..99].to_vec();
+        let names = load(&mut source, NOW.plus(14 * HOUR), false).unwrap();
+        let rotation = Rotation::new();
+        let revoking = query(NOW.plus(14 * HOUR), &rotation, false, &names);
+        let keys = source.load(&revoking).unwrap();
+        assert!(keys.iter().all(|key| !names.contains(key.stek.name())));
+        let contains = |bytes: &[u8]| bytes.windows(32).any(|window| window == secret);
+        assert!(!contains(&fs::read(&file).unwrap()));
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_waited_for_and_not_for_ever() {
+        let (_parent, mut source) = fresh();
+        let keys = load(&mut source, NOW, false).unwrap();
+        let path = source.path.clone();
+        let held = Locked::new(&path).unwrap();
+        let error = load(&mut source, NOW, false).unwrap_err();
+        assert!(error.contains("locked by another process"), "{error}");
+        drop(held);
+        assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_told_from_a_disk() {
+        let is_memory = |path: &str| files::is_memory(File::open(path).unwrap());
+        assert!(is_memory("/dev/shm"));
+        assert!(!is_memory("/proc"));
+    }
+}
