@@ -38,11 +38,15 @@ impl Step<'_> {
             changed |= self.retire_current(keys);
         }
         if sealed_until(keys, self.now) == self.now {
-            let mut window = self.rotation.window(self.now.minus(self.slack), self.now);
-            if !sealed {
-                // Where the clock is behind, no other key could seal until it has caught up.
-                window.activates = window.published;
-            }
+            // Where another sealed until now, a clock that is behind goes on with that one. Else it
+            // must be able to begin: after half an interval at most, so that there is a rest of it.
+            let behind = match sealed {
+                true => Duration::ZERO,
+                false => self.slack.min(self.rotation.sealing_time() / 2),
+            };
+            let window = self
+                .rotation
+                .window(self.now.minus(self.slack), self.now.minus(behind));
             let upcoming = keys
                 .iter_mut()
                 .filter(|key| key.window.activates > self.now)
@@ -148,7 +152,7 @@ mod tests {
     #[test]
     fn nothing_changes_until_the_successor_is_due() {
         let mut keys = Keys::default();
-        assert!(keys.step(START, MINUTE, false));
+        assert!(keys.step(START, Duration::ZERO, false));
         assert!(!keys.step(START, MINUTE, false));
         assert!(!keys.step(START.plus(54 * MINUTE), MINUTE, false));
         assert!(keys.step(START.plus(55 * MINUTE), MINUTE, false));
@@ -163,7 +167,7 @@ mod tests {
         let mut keys = Keys::default();
         keys.step(START, 5 * MINUTE, false);
         assert_eq!(keys.active(START.minus(5 * MINUTE)), Some(1));
-        assert_eq!(keys.keys[0].window.retires, START.plus(HOUR));
+        assert_eq!(keys.keys[0].window.retires, START.plus(55 * MINUTE));
     }
 
     #[test]
@@ -203,7 +207,7 @@ mod tests {
         keys.step(START.minus(5 * HOUR), MINUTE, false);
         keys.step(now, MINUTE, false);
         assert_eq!(keys.active(now), active);
-        assert_eq!(keys.keys[0].window.expires, START.plus(8 * HOUR));
+        assert_eq!(keys.keys[0].window.expires, START.plus(8 * HOUR - MINUTE));
         for (after, before) in keys.keys[1..].iter().zip(&before[1..]) {
             assert_eq!((after.key, after.window), (before.key, before.window));
         }
