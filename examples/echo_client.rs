@@ -9,7 +9,7 @@
 //! file.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ mod client;
 #[command(name = "echo_client")]
 struct Flags {
     /// Where to connect; several addresses are visited in turn
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8443", value_parser = resolve)]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8443", value_parser = cli::address)]
     connect: Vec<SocketAddr>,
     /// The certificate authorities to trust, a PEM file (the echo server says where its own lies)
     #[arg(long, value_name = "PEM")]
@@ -42,10 +42,10 @@ struct Flags {
     #[arg(long, value_name = "NAME", default_value = "localhost", value_parser = server_name)]
     servername: ServerName<'static>,
     /// How many connections to make in total
-    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = cli::at_least_one)]
     count: usize,
     /// How many workers connect at the same time, each with sessions of its own
-    #[arg(long, value_name = "C", default_value = "8", value_parser = at_least_one)]
+    #[arg(long, value_name = "C", default_value = "8", value_parser = cli::at_least_one)]
     concurrency: usize,
     /// The TLS version to offer
     #[arg(long, value_enum, default_value = "1.3")]
@@ -219,22 +219,7 @@ fn micros(latency: Option<Duration>) -> String {
     latency.map_or_else(String::new, |latency| format!("{} µs", latency.as_micros()))
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, String> {
-    address
-        .to_socket_addrs()
-        .map_err(|error| format!("{error}; an address is HOST:PORT, such as 127.0.0.1:8443"))?
-        .next()
-        .ok_or_else(|| "the name has no address".to_owned())
-}
-
 fn server_name(name: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(name.to_owned())
         .map_err(|_| "not a DNS name or IP address, such as example.org".to_owned())
-}
-
-fn at_least_one(number: &str) -> Result<usize, String> {
-    match number.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("must be a whole number of at least 1".to_owned()),
-    }
 }

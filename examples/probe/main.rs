@@ -29,6 +29,7 @@ use survey::Plan;
 use visit::{Place, Visitor};
 
 #[path = "../support/cli.rs"]
+#[allow(dead_code, reason = "other examples use more of it")]
 mod cli;
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "other examples use more of it")]

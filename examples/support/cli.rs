@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -42,4 +43,20 @@ pub(crate) fn refuse(what: impl Display) -> ExitCode {
 /// Writes a line to standard output. A reader that went away, such as `head`, is no error.
 pub(crate) fn show(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Reads an address, `HOST:PORT`.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.to_socket_addrs()
+        .map_err(|error| format!("{error}; an address is HOST:PORT, such as 127.0.0.1:8443"))?
+        .next()
+        .ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// Reads a whole number that is not zero.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a whole number of at least 1".to_owned()),
+    }
 }
