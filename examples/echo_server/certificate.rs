@@ -1,0 +1,152 @@
+//! The certificate and key that the server shows: from files, or of its own making.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+
+/// A certificate chain, the server's first, and its key.
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads PEM files.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file.
+    pub(crate) fn read(chain: &Path, key: &Path) -> Result<Self, String> {
+        let chain = read_certificates("--cert", chain)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+            pem::Error::NoItemsFound => format!(
+                "--key {}: no private key in it; it must be a PEM file with a BEGIN PRIVATE KEY \
+                 line, not encrypted",
+                key.display()
+            ),
+            error => unreadable("--key", key, &error),
+        })?;
+        Ok(Self { chain, key })
+    }
+}
+
+/// Reads all certificates of a PEM file, at least one.
+///
+/// # Errors
+///
+/// A sentence that names the flag and the file.
+pub(crate) fn read_certificates(
+    flag: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(flag, path, &error))?;
+    if certificates.is_empty() {
+        return Err(format!(
+            "{flag} {}: no certificate in it; it must be a PEM file with a BEGIN CERTIFICATE line",
+            path.display()
+        ));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(flag: &str, path: &Path, error: &pem::Error) -> String {
+    let path = path.display();
+    match error {
+        pem::Error::Io(error) => {
+            format!("{flag} {path}: {error}; name a PEM file that this user may read")
+        }
+        error => format!("{flag} {path}: not a PEM file ({error}); make or copy it anew"),
+    }
+}
+
+/// An authority that is made when the server starts and lives as long as it does. Its certificate
+/// lies in a file for clients to trust.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: Certificate,
+    names: Vec<String>,
+    directory: TempDir,
+}
+
+impl Authority {
+    /// Makes one that vouches for `localhost`, the loopback addresses and `addresses`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what could not be made or written.
+    pub(crate) fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self, String> {
+        let mut names = ["localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .to_vec();
+        for address in addresses {
+            let name = address.to_string();
+            if !address.is_unspecified() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        name(&mut params, "authority of the echo server");
+        let key = KeyPair::generate().map_err(not_made)?;
+        let certificate = params.self_signed(&key).map_err(not_made)?;
+
+        let directory = TempDir::with_prefix("echo_server-").map_err(|error| {
+            format!(
+                "cannot make a directory for the CA: {error}; set TMPDIR to one that is writable"
+            )
+        })?;
+        let authority = Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+            names,
+            directory,
+        };
+        let path = authority.path();
+        fs::write(&path, authority.certificate.pem())
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(authority)
+    }
+
+    /// The PEM file for clients to trust. It goes away with this value.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// Makes a certificate with a key of its own: another one each time.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what could not be made.
+    pub(crate) fn issue(&self) -> Result<Identity, String> {
+        let mut params = CertificateParams::new(self.names.clone()).map_err(not_made)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        name(&mut params, "echo server");
+        let key = KeyPair::generate().map_err(not_made)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(not_made)?;
+        Ok(Identity {
+            chain: vec![certificate.into()],
+            key: key.into(),
+        })
+    }
+}
+
+fn name(params: &mut CertificateParams, name: &str) {
+    params.distinguished_name.push(DnType::CommonName, name);
+}
+
+fn not_made(error: rcgen::Error) -> String {
+    format!("no certificate could be made: {error}; give one with --cert and --key")
+}

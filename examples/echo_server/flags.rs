@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use rustls::SupportedProtocolVersion;
+
+use crate::cli;
+
+/// A TLS echo server for TLS 1.2 and 1.3 whose clients resume.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "echo_server")]
+pub(crate) struct Flags {
+    /// Where to listen; port 0 picks a free one. Repeat it for more: they share their sessions
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = cli::address)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// How many threads serve; 1 is a single-threaded runtime [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// The certificate chain, a PEM file, instead of a certificate of the server's own making
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file
+    #[arg(long, value_name = "PEM", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Demand client certificates of these authorities, a PEM file
+    #[arg(long, value_name = "PEM")]
+    pub(crate) client_ca: Option<PathBuf>,
+    /// The TLS versions to speak
+    #[arg(long, value_enum, default_value = "both")]
+    pub(crate) tls: Tls,
+    /// How many bytes of early data (0-RTT) to allow; needs stateful resumption
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) early_data: u32,
+    /// How sessions resume; the builtin ones are rustls's own, for comparison
+    #[arg(long, value_enum, default_value = "tickets")]
+    pub(crate) resumption: Mode,
+    /// How many sessions the cache holds [default: 20000; of builtin ones 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) cache_entries: Option<usize>,
+    /// How many bytes the sessions in the cache may have in all [default: no bound]
+    #[arg(long, value_name = "N")]
+    pub(crate) cache_bytes: Option<usize>,
+    /// How long a session stays in the cache
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub(crate) session_ttl: Duration,
+    /// How long each session ticket encryption key (STEK) seals tickets
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(crate) rotate_every: Duration,
+    /// How long a ticket opens
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
+    pub(crate) ticket_lifetime: Duration,
+    /// How long after its full handshake a session resumes, however often it is renewed
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub(crate) max_session_age: Duration,
+    /// The name of the scope in which sessions resume; the client authorities are bound to it
+    #[arg(long, value_name = "NAME", default_value = "echo")]
+    pub(crate) scope: String,
+    /// How long a handshake may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) handshake_timeout: Duration,
+    /// Print nothing for connections
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// What to print for a connection: text for people, or a line of key=value for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log: LogStyle,
+    /// Print counts and Stats each time so long has passed [default: only on a signal]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) stats_every: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Mode {
+    Tickets,
+    Stateful,
+    Off,
+    BuiltinTickets,
+    BuiltinStateful,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Tls {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogStyle {
+    Text,
+    Line,
+}
+
+impl Flags {
+    /// Finds what no flag is to blame for alone.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self {
+            cache_entries,
+            early_data,
+            resumption,
+            tls,
+            ..
+        } = self;
+        let stateful = matches!(resumption, Mode::Stateful | Mode::BuiltinStateful);
+        if *early_data > 0 && !stateful {
+            return Err(
+                "--early-data needs sessions that are used once: add --resumption stateful"
+                    .to_owned(),
+            );
+        }
+        if *early_data > 0 && *tls == Tls::V12 {
+            return Err("--early-data needs TLS 1.3: drop --tls 1.2".to_owned());
+        }
+        let builtin = matches!(resumption, Mode::BuiltinTickets | Mode::BuiltinStateful);
+        if builtin && cache_entries.is_some_and(|entries| entries > BUILTIN_ENTRIES_LIMIT) {
+            return Err(format!(
+                "--cache-entries of rustls's own cache take their memory at once: at most \
+                 {BUILTIN_ENTRIES_LIMIT}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How large rustls's own cache may be made here; too large a one is a panic.
+const BUILTIN_ENTRIES_LIMIT: usize = 10_000_000;
+
+impl Tls {
+    pub(crate) fn versions(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Self::V12 => vec![&rustls::version::TLS12],
+            Self::V13 => vec![&rustls::version::TLS13],
+            Self::Both => rustls::ALL_VERSIONS.to_vec(),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!(
+            "{error}; a time is a number and a unit, such as 500ms, 10s or 24h"
+        )),
+    }
+}

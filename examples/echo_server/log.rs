@@ -1,0 +1,186 @@
+//! What the server tells: a line a connection, and sums of them.
+
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustls::ProtocolVersion;
+use rustls_resumption::Stats;
+
+use crate::flags::LogStyle;
+use crate::output::Output;
+use crate::witness::By;
+
+/// Counts connections, and prints what its style asks for.
+pub(crate) struct Log {
+    style: LogStyle,
+    /// `None`: nothing is printed for a connection.
+    connections: Option<Output>,
+    output: Output,
+    counts: Counts,
+}
+
+/// How many connections there were, by what became of them.
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    full: AtomicU64,
+    resumed: AtomicU64,
+    failed: AtomicU64,
+    /// Those of the resumed ones that brought early data.
+    early: AtomicU64,
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local_port: u16,
+}
+
+/// A handshake that was completed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) version: ProtocolVersion,
+    /// What it resumed by; `None` if it was a full one.
+    pub(crate) resumed: Option<By>,
+    /// Bytes of early data.
+    pub(crate) early: usize,
+    /// From TCP's to the end of TLS's handshake.
+    pub(crate) took: Duration,
+}
+
+impl Log {
+    /// Prints to `output`, nothing for a connection if it is to be `quiet`.
+    pub(crate) fn new(output: Output, style: LogStyle, quiet: bool) -> Self {
+        Self {
+            style,
+            connections: (!quiet).then(|| output.clone()),
+            output,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(crate) fn accepted(&self) {
+        count(&self.counts.accepted);
+    }
+
+    pub(crate) fn connected(&self, ends: Ends, handshake: &Handshake) {
+        count(match handshake.resumed {
+            Some(_) => &self.counts.resumed,
+            None => &self.counts.full,
+        });
+        if handshake.early > 0 {
+            count(&self.counts.early);
+        }
+        if let Some(output) = &self.connections {
+            output.write(match self.style {
+                LogStyle::Text => text(ends, handshake),
+                LogStyle::Line => line(ends, handshake),
+            });
+        }
+    }
+
+    pub(crate) fn failed(&self, ends: Ends, reason: impl Display) {
+        count(&self.counts.failed);
+        if let Some(output) = &self.connections {
+            let Ends { peer, local_port } = ends;
+            let reason = reason.to_string();
+            output.write(match self.style {
+                LogStyle::Text => format!("{peer:<21}  failed: {}", reason.escape_debug()),
+                LogStyle::Line => format!("fail peer={peer} port={local_port} reason={reason:?}"),
+            });
+        }
+    }
+
+    /// Tells that something was done, or why it was not.
+    pub(crate) fn done(&self, what: &str, outcome: Result<(), String>) {
+        self.say(match (self.style, outcome) {
+            (LogStyle::Text, Ok(())) => format!("{what}: done"),
+            (LogStyle::Text, Err(reason)) => format!("{what}: FAILED: {reason}"),
+            (LogStyle::Line, Ok(())) => format!("{what} ok"),
+            (LogStyle::Line, Err(reason)) => format!("{what} failed reason={reason:?}"),
+        });
+    }
+
+    /// Prints the sums, and the table of what the library counted.
+    pub(crate) fn stats(&self, stats: Option<Stats>) {
+        let table = match stats {
+            Some(stats) => stats.to_string(),
+            None => "no Stats: rustls's own storage counts nothing".to_owned(),
+        };
+        self.say(format!("{}\n{table}", self.counts));
+    }
+
+    /// Prints some lines.
+    pub(crate) fn say(&self, lines: impl Display) {
+        self.output.write(lines.to_string());
+    }
+
+    /// Waits until all is printed, or the deadline.
+    pub(crate) fn flush(&self, deadline: Duration) {
+        self.output.flush(deadline);
+    }
+}
+
+fn line(ends: Ends, handshake: &Handshake) -> String {
+    let Ends { peer, local_port } = ends;
+    let version = version(handshake.version);
+    let early = handshake.early;
+    let us = handshake.took.as_micros();
+    let (kind, by) = match handshake.resumed {
+        None => ("full", "-"),
+        Some(By::Ticket) => ("resumed", "ticket"),
+        Some(By::Session) => ("resumed", "session"),
+    };
+    format!(
+        "conn peer={peer} port={local_port} version={version} kind={kind} by={by} early={early} us={us}"
+    )
+}
+
+fn text(ends: Ends, handshake: &Handshake) -> String {
+    let peer = ends.peer;
+    let version = version(handshake.version);
+    let us = handshake.took.as_micros();
+    let kind = match handshake.resumed {
+        None => "full",
+        Some(By::Ticket) => "resumed by ticket",
+        Some(By::Session) => "resumed by session",
+    };
+    let early = match handshake.early {
+        0 => String::new(),
+        early => format!("  {early} bytes of early data"),
+    };
+    format!("{peer:<21}  TLS {version}  {kind:<18}  {us:>7} µs{early}")
+}
+
+fn version(version: ProtocolVersion) -> String {
+    match version {
+        ProtocolVersion::TLSv1_2 => "1.2".to_owned(),
+        ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            accepted,
+            full,
+            resumed,
+            failed,
+            early,
+        } = self;
+        let [accepted, full, resumed, failed, early] =
+            [accepted, full, resumed, failed, early].map(|count| count.load(Ordering::Relaxed));
+        write!(
+            f,
+            "stats accepted={accepted} full={full} resumed={resumed} failed={failed} early={early}"
+        )
+    }
+}

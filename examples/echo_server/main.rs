@@ -1,0 +1,185 @@
+//! A TLS echo server for TLS 1.2 and 1.3 whose clients resume, and that says of every connection
+//! whether it did.
+//!
+//! ```text
+//! cargo run --release --example echo_server
+//! cargo run --release --example echo_server -- --resumption stateful --early-data 16384 --log line
+//! ```
+//!
+//! On standard output: `ca FILE` if it made its certificate itself, `listening ADDR` for each
+//! listener, then `ready`, then a line a connection. SIGHUP reloads certificate and key (and client
+//! authorities) and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes all; each then
+//! prints a line `stats ...` with sums, and [`Stats`](rustls_resumption::Stats). SIGINT and SIGTERM
+//! let connections finish for some seconds, print the same and end it.
+//!
+//! Exit status: 0, or 2 for a flag or file that has to be mended.
+
+use std::future::pending;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+use flags::{Flags, LogStyle};
+use log::Log;
+use output::Output;
+use serve::Server;
+use setup::Setup;
+use signals::{Request, Signals};
+
+mod certificate;
+#[path = "../support/cli.rs"]
+#[allow(dead_code, reason = "other examples use more of it")]
+mod cli;
+mod flags;
+mod hints;
+mod log;
+mod output;
+mod serve;
+mod setup;
+mod signals;
+mod storage;
+mod witness;
+
+/// How long open connections may go on when the server is asked to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long to wait for a reader of standard output at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let flags: Flags = match cli::parse() {
+        Ok(flags) => flags,
+        Err(status) => return status,
+    };
+    let outcome = flags
+        .check()
+        .and_then(|()| runtime(flags.threads))
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(run(flags));
+            // Does not wait for connections that outlived their grace.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => cli::refuse(what),
+    }
+}
+
+fn runtime(threads: Option<u16>) -> Result<Runtime, String> {
+    let mut builder = match threads {
+        Some(1) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.into());
+    }
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}; try fewer --threads"))
+}
+
+/// Serves until a signal says to stop.
+async fn run(flags: Flags) -> Result<(), String> {
+    let setup = Arc::new(Setup::new(flags.clone())?);
+    let config = setup.server_config()?;
+    let listeners = serve::bind(&flags.listen).await?;
+    let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
+    let output = Output::new().map_err(|error| format!("no thread for output: {error}"))?;
+    let log = Log::new(output, flags.log, flags.quiet);
+    let server = Arc::new(Server::new(config, flags.handshake_timeout, log));
+    announce(&server.log, &flags, &setup, &listeners);
+
+    // The receiver ends when the last connection does.
+    let (open, mut connections) = mpsc::channel(1);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(Arc::clone(&server).accept(listener, open.clone()));
+    }
+    drop(open);
+
+    loop {
+        let request = tokio::select! {
+            () = until_due(flags.stats_every) => None,
+            request = signals.next() => Some(request),
+        };
+        match request {
+            Some(Request::Stop) => break,
+            Some(request) => obey(request, &setup, &server).await,
+            None => {}
+        }
+        server.log.stats(setup.storage.stats());
+    }
+
+    accepting.shutdown().await;
+    tokio::select! {
+        // Whoever is impatient asks again.
+        () = until_stop(&mut signals) => {}
+        _ = timeout(GRACE, connections.recv()) => {}
+    }
+    server.log.stats(setup.storage.stats());
+    server.log.flush(LAST_WORDS);
+    Ok(())
+}
+
+/// Waits for so long, or forever.
+async fn until_due(every: Option<Duration>) {
+    match every {
+        Some(every) => sleep(every).await,
+        None => pending().await,
+    }
+}
+
+async fn until_stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
+}
+
+fn announce(log: &Log, flags: &Flags, setup: &Setup, listeners: &[TcpListener]) {
+    let ca = setup.ca();
+    if let Some(ca) = &ca {
+        log.say(format_args!("ca {}", ca.display()));
+    }
+    let addresses: Vec<_> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
+    for address in &addresses {
+        log.say(format_args!("listening {address}"));
+    }
+    log.say("ready");
+    if flags.log == LogStyle::Text && !flags.quiet {
+        log.say(hints::hints(flags, &addresses, ca.as_deref()));
+    }
+}
+
+/// Does what a signal asks for, and says what came of it.
+async fn obey(request: Request, setup: &Arc<Setup>, server: &Arc<Server>) {
+    let (what, done) = {
+        let setup = Arc::clone(setup);
+        let server = Arc::clone(server);
+        // Files are read, and a source of STEKs may take its time: handshakes go on meanwhile.
+        match request {
+            Request::Reload => (
+                "reload",
+                spawn_blocking(move || setup.server_config().map(|config| server.reload(config))),
+            ),
+            Request::RevokeAll => ("revoke", spawn_blocking(move || setup.storage.revoke_all())),
+            Request::Rotate => ("rotate", spawn_blocking(move || setup.storage.rotate())),
+            Request::Stop => return,
+        }
+    };
+    let outcome = done.await.unwrap_or_else(|error| Err(error.to_string()));
+    let outcome = match request {
+        Request::Reload => outcome
+            .map_err(|reason| format!("{reason} (the certificate that was there stays in use)")),
+        _ => outcome,
+    };
+    server.log.done(what, outcome);
+}

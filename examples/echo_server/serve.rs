@@ -1,0 +1,167 @@
+//! Connections: accepted, their handshakes watched, their bytes echoed.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::log::{Ends, Handshake, Log};
+use crate::witness;
+
+/// How long a connection may be idle, or not take its echo.
+const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// How long to wait when no connection can be accepted, for want of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Echoes what comes in over TLS.
+pub(crate) struct Server {
+    config: ArcSwap<ServerConfig>,
+    handshake_timeout: Duration,
+    pub(crate) log: Log,
+}
+
+impl Server {
+    pub(crate) fn new(config: ServerConfig, handshake_timeout: Duration, log: Log) -> Self {
+        Self {
+            config: ArcSwap::from_pointee(config),
+            handshake_timeout,
+            log,
+        }
+    }
+
+    /// Uses another configuration for the connections that are accepted from now on.
+    pub(crate) fn reload(&self, config: ServerConfig) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// Accepts connections until it is dropped. They go on then; each holds a clone of `open`.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, open: mpsc::Sender<()>) {
+        let local_port = listener.local_addr().map_or(0, |local| local.port());
+        let mut in_trouble = false;
+        loop {
+            match listener.accept().await {
+                Ok((tcp, peer)) => {
+                    in_trouble = false;
+                    let server = Arc::clone(&self);
+                    let open = open.clone();
+                    tokio::spawn(async move {
+                        server.serve(tcp, Ends { peer, local_port }).await;
+                        drop(open);
+                    });
+                }
+                Err(error) => {
+                    if !in_trouble {
+                        self.log.done("accept", Err(error.to_string()));
+                    }
+                    in_trouble = true;
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, tcp: TcpStream, ends: Ends) {
+        self.log.accepted();
+        let begin = Instant::now();
+        // Without it the echo is only slower.
+        let _ = tcp.set_nodelay(true);
+        let accept = TlsAcceptor::from(self.config.load_full()).accept(tcp);
+        let limit = self.handshake_timeout;
+        let (outcome, by) = witness::watch(timeout(limit, accept)).await;
+        let mut stream = match outcome {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.log.failed(ends, error),
+            Err(_) => {
+                let limit = humantime::format_duration(limit);
+                let reason = format_args!("no handshake within {limit}");
+                return self.log.failed(ends, reason);
+            }
+        };
+        let took = begin.elapsed();
+        let early = early_data(&mut stream);
+        let connection = stream.get_ref().1;
+        let resumed = match connection.handshake_kind() {
+            Some(HandshakeKind::Resumed) => by,
+            _ => None,
+        };
+        let handshake = Handshake {
+            version: connection
+                .protocol_version()
+                .unwrap_or(ProtocolVersion::Unknown(0)),
+            resumed,
+            early: early.len(),
+            took,
+        };
+        self.log.connected(ends, &handshake);
+        // The handshake was what matters here: how the connection ends is the client's affair.
+        let _ = echo(stream, &early).await;
+    }
+}
+
+/// All of it has arrived when the handshake is completed.
+fn early_data(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
+    let mut early = Vec::new();
+    if let Some(mut reader) = stream.get_mut().1.early_data() {
+        reader
+            .read_to_end(&mut early)
+            .expect("early data is read from memory");
+    }
+    early
+}
+
+/// Sends back what the client sends, early data first.
+async fn echo(mut stream: TlsStream<TcpStream>, early: &[u8]) -> io::Result<()> {
+    send(&mut stream, early).await?;
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match timeout(IDLE_LIMIT, stream.read(&mut buffer)).await?? {
+            0 => return stream.shutdown().await,
+            len => send(&mut stream, &buffer[..len]).await?,
+        }
+    }
+}
+
+async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    let sent = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    timeout(IDLE_LIMIT, sent).await?
+}
+
+/// Listens at every address.
+///
+/// # Errors
+///
+/// A sentence about the first that cannot be listened at.
+pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("--listen {address}: {error}; {}", remedy(&error)))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: choose another port, or 0 for a free one"
+        }
+        io::ErrorKind::AddrNotAvailable => "choose an address of this machine, such as 127.0.0.1",
+        io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
+        _ => "choose another address",
+    }
+}

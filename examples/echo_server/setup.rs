@@ -1,0 +1,123 @@
+//! Makes of the flags what the server needs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_resumption::Scope;
+
+use crate::certificate::{Authority, Identity, read_certificates};
+use crate::flags::Flags;
+use crate::storage::Storage;
+
+/// What outlives a configuration.
+pub(crate) struct Setup {
+    pub(crate) storage: Storage,
+    flags: Flags,
+    /// `None` if the certificate comes from files.
+    authority: Option<Authority>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Setup {
+    /// # Errors
+    ///
+    /// A sentence about what is wrong and how to mend it.
+    pub(crate) fn new(flags: Flags) -> Result<Self, String> {
+        let authority = match &flags.cert {
+            Some(_) => None,
+            None => Some(Authority::new(flags.listen.iter().map(SocketAddr::ip))?),
+        };
+        Ok(Self {
+            storage: Storage::new(&flags)?,
+            flags,
+            authority,
+            provider: Arc::new(aws_lc_rs::default_provider()),
+        })
+    }
+
+    /// The file of the authority that clients have to trust, if the server made it.
+    pub(crate) fn ca(&self) -> Option<PathBuf> {
+        self.authority.as_ref().map(Authority::path)
+    }
+
+    /// Reads the files anew, or makes a new certificate. Sessions stay with the storage.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about what is wrong and how to mend it.
+    pub(crate) fn server_config(&self) -> Result<ServerConfig, String> {
+        let client_cas = match &self.flags.client_ca {
+            Some(path) => read_certificates("--client-ca", path)?,
+            None => Vec::new(),
+        };
+        // Another set of authorities lets in other clients: a scope of its own.
+        let scope = Scope::new(&self.flags.scope).client_cas(&client_cas);
+
+        let Identity { chain, key } = self.identity()?;
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&self.flags.tls.versions())
+            .map_err(|error| error.to_string())?
+            .with_client_cert_verifier(self.verifier(client_cas)?)
+            .with_single_cert(chain, key)
+            .map_err(|error| self.misfit(&error))?;
+        config.max_early_data_size = self.flags.early_data;
+        self.storage.install(&mut config, &scope)?;
+        Ok(config)
+    }
+
+    fn identity(&self) -> Result<Identity, String> {
+        match (&self.authority, &self.flags.cert, &self.flags.key) {
+            (None, Some(cert), Some(key)) => Identity::read(cert, key),
+            (Some(authority), ..) => authority.issue(),
+            _ => Err("--cert and --key go together: give both or none".to_owned()),
+        }
+    }
+
+    fn verifier(
+        &self,
+        authorities: Vec<CertificateDer<'static>>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let Some(path) = &self.flags.client_ca else {
+            return Ok(WebPkiClientVerifier::no_client_auth());
+        };
+        let refuse = |error: &dyn std::error::Error| {
+            let path = path.display();
+            format!("--client-ca {path}: {error}; give certificates of authorities")
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(|error| refuse(&error))?;
+        }
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| refuse(&error))
+    }
+
+    /// Says what rustls does not like about certificate and key.
+    fn misfit(&self, error: &rustls::Error) -> String {
+        let [cert, key] = [&self.flags.cert, &self.flags.key].map(|path| {
+            path.as_ref()
+                .map_or_else(String::new, |path| path.display().to_string())
+        });
+        match error {
+            rustls::Error::InconsistentKeys(_) => format!(
+                "--key {key} is not the key of the certificate in --cert {cert}: give the two that \
+                 were made together"
+            ),
+            rustls::Error::InvalidCertificate(why) => format!(
+                "--cert {cert}: the first certificate cannot be used ({why:?}): it must be the \
+                 server's own, X.509 version 3"
+            ),
+            error => format!(
+                "--key {key}: {error}; it must be an RSA, ECDSA or Ed25519 key in PKCS#8, PKCS#1 \
+                 or SEC1"
+            ),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Where sessions are kept while configurations come and go.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
+use rustls_resumption::{Error, Resumption, Rotation, Scope, Stats};
+
+use crate::flags::{Flags, Mode};
+use crate::witness;
+
+/// Where sessions are kept.
+pub(crate) enum Storage {
+    Off,
+    /// rustls's own; as it is used everywhere, each configuration gets new ones, so that a reload
+    /// forgets all sessions.
+    BuiltinTickets {
+        cache_entries: usize,
+    },
+    BuiltinStateful {
+        cache_entries: usize,
+    },
+    /// One for all configurations.
+    Ours(Resumption),
+}
+
+impl Storage {
+    /// # Errors
+    ///
+    /// A sentence that names the flag that cannot work.
+    pub(crate) fn new(flags: &Flags) -> Result<Self, String> {
+        let cache_entries = flags.cache_entries.unwrap_or(BUILTIN_ENTRIES);
+        Ok(match flags.resumption {
+            Mode::Off => Self::Off,
+            Mode::BuiltinTickets => Self::BuiltinTickets { cache_entries },
+            Mode::BuiltinStateful => Self::BuiltinStateful { cache_entries },
+            Mode::Tickets | Mode::Stateful => {
+                Self::Ours(resumption(flags).map_err(|error| explain(&error))?)
+            }
+        })
+    }
+
+    /// Sets `session_storage` and `ticketer` of a configuration.
+    pub(crate) fn install(&self, config: &mut ServerConfig, scope: &Scope) -> Result<(), String> {
+        match self {
+            Self::Off => config.session_storage = Arc::new(NoServerSessionStorage {}),
+            Self::BuiltinTickets { cache_entries } => {
+                config.session_storage = ServerSessionMemoryCache::new(*cache_entries);
+                config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
+            }
+            Self::BuiltinStateful { cache_entries } => {
+                config.session_storage = ServerSessionMemoryCache::new(*cache_entries);
+            }
+            Self::Ours(resumption) => resumption.install(config, scope),
+        }
+        witness::install(config);
+        Ok(())
+    }
+
+    /// What ours counted; rustls's own counts nothing.
+    pub(crate) fn stats(&self) -> Option<Stats> {
+        match self {
+            Self::Ours(resumption) => Some(resumption.stats()),
+            Self::Off | Self::BuiltinTickets { .. } | Self::BuiltinStateful { .. } => None,
+        }
+    }
+
+    /// Makes another STEK seal.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about why it does not.
+    pub(crate) fn rotate(&self) -> Result<(), String> {
+        self.ours()?.rotate_now().map_err(|error| error.to_string())
+    }
+
+    /// Drops every STEK and session.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about why that cannot be.
+    pub(crate) fn revoke_all(&self) -> Result<(), String> {
+        self.ours().map(Resumption::revoke_all)
+    }
+
+    fn ours(&self) -> Result<&Resumption, String> {
+        match self {
+            Self::Ours(resumption) => Ok(resumption),
+            Self::Off => Err("nothing resumes with --resumption off".to_owned()),
+            Self::BuiltinTickets { .. } | Self::BuiltinStateful { .. } => {
+                Err("rustls's own sessions cannot be rotated or revoked".to_owned())
+            }
+        }
+    }
+}
+
+/// What rustls holds by default.
+const BUILTIN_ENTRIES: usize = 256;
+
+fn resumption(flags: &Flags) -> Result<Resumption, Error> {
+    let rotation = Rotation::new()
+        .interval(flags.rotate_every)
+        .ticket_lifetime(flags.ticket_lifetime);
+    let mut builder = Resumption::builder()
+        .rotation(rotation)
+        .session_ttl(flags.session_ttl)
+        .max_session_age(flags.max_session_age);
+    if flags.resumption == Mode::Stateful {
+        builder = builder.stateful();
+    }
+    if let Some(entries) = flags.cache_entries {
+        builder = builder.cache_entries(entries);
+    }
+    if let Some(bytes) = flags.cache_bytes {
+        builder = builder.cache_bytes(bytes);
+    }
+    builder.build()
+}
+
+/// Names the flag instead of the setting.
+fn explain(error: &Error) -> String {
+    match error {
+        Error::Duration { field, value, why } => {
+            format!(
+                "{} {}: {why}",
+                flag(field),
+                humantime::format_duration(*value)
+            )
+        }
+        Error::Config { field, why } => format!("{} {why}", flag(field)),
+        error => error.to_string(),
+    }
+}
+
+fn flag(setting: &str) -> String {
+    match setting {
+        "interval" => "--rotate-every".to_owned(),
+        setting => format!("--{}", setting.replace('_', "-")),
+    }
+}
