@@ -7,6 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tempfile::TempDir;
 
 pub(crate) mod echo;
+pub(crate) mod echo_server;
 pub(crate) mod peer;
 pub(crate) mod servers;
 

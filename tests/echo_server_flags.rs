@@ -1,0 +1,160 @@
+//! The command line of `echo_server`: what it refuses.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use support::{Certificates, example};
+
+#[allow(dead_code, reason = "other tests use more of it")]
+mod support;
+
+#[test]
+fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let other = Certificates::for_names(&["localhost"]);
+    let cert = &*certificates.certificate().display().to_string();
+    let key = &*certificates.key().display().to_string();
+    let other_key = &*other.key().display().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, contents: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path.display().to_string()
+    };
+    let empty = &*file("empty.pem", "");
+    let cut = &*file("cut.pem", &fs::read_to_string(cert).unwrap()[..200]);
+    let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    let no_certificate = &*file("no-certificate.pem", &pem("CERTIFICATE"));
+    let no_key = &*file("no-key.pem", &pem("PRIVATE KEY"));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = &*taken.local_addr().unwrap().to_string();
+
+    for (flags, says) in [
+        // Values.
+        (&["--frobnicate"][..], "unexpected argument '--frobnicate'"),
+        (&["--listen", "nowhere"], "an address is HOST:PORT"),
+        (&["--threads", "0"], "0 is not in 1..=1024"),
+        (&["--threads", "many"], "invalid digit"),
+        (&["--tls", "1.1"], "[possible values: 1.2, 1.3, both]"),
+        (&["--resumption", "always"], "[possible values: tickets,"),
+        (&["--log", "json"], "[possible values: text, line]"),
+        (&["--early-data", "-1"], "'-1'"),
+        (&["--early-data", "4294967296"], "0..=4294967295"),
+        (&["--cache-entries", "1e6"], "invalid digit"),
+        (&["--cache-bytes", "1M"], "invalid digit"),
+        (&["--session-ttl", "10"], "such as 500ms, 10s or 24h"),
+        (&["--session-ttl", "0s"], "longer than nothing"),
+        (
+            &["--session-ttl", "8d"],
+            "--session-ttl 8days: too long: at most 7 days",
+        ),
+        (
+            &["--max-session-age", "8d"],
+            "--max-session-age 8days: too long: at most 7 days",
+        ),
+        (&["--max-session-age", "1ms"], "too short"),
+        (
+            &["--rotate-every", "1us"],
+            "--rotate-every 1us: a STEK must seal for 1 ms",
+        ),
+        (
+            &["--ticket-lifetime", "8d"],
+            "--ticket-lifetime 8days: TLS 1.3 lets tickets live 7",
+        ),
+        (&["--handshake-timeout", "0s"], "longer than nothing"),
+        (&["--stats-every", "often"], "a time is a number and a unit"),
+        // Values that do not go together.
+        (&["--early-data", "1"], "add --resumption stateful"),
+        (
+            &["--early-data", "1", "--resumption", "off"],
+            "add --resumption stateful",
+        ),
+        (
+            &["--early-data", "1", "--resumption", "builtin-tickets"],
+            "add --resumption stateful",
+        ),
+        (
+            &[
+                "--early-data",
+                "1",
+                "--resumption",
+                "stateful",
+                "--tls",
+                "1.2",
+            ],
+            "drop --tls 1.2",
+        ),
+        (
+            &[
+                "--resumption",
+                "builtin-stateful",
+                "--cache-entries",
+                "18446744073709551615",
+            ],
+            "at most 10000000",
+        ),
+        (&["--cert", cert], "--key <PEM>"),
+        (&["--key", key], "--cert <PEM>"),
+        // Files.
+        (
+            &["--cert", "/nonexistent.pem", "--key", key],
+            "--cert /nonexistent.pem: No such file",
+        ),
+        (
+            &["--cert", cert, "--key", "/nonexistent.pem"],
+            "--key /nonexistent.pem: No such file",
+        ),
+        (&["--cert", "/", "--key", key], "--cert /: Is a directory"),
+        (&["--cert", empty, "--key", key], "no certificate in it"),
+        (&["--cert", key, "--key", key], "no certificate in it"),
+        (&["--cert", cert, "--key", cert], "no private key in it"),
+        (&["--cert", cut, "--key", key], "not a PEM file"),
+        (&["--cert", cert, "--key", cut], "not a PEM file"),
+        (
+            &["--cert", no_certificate, "--key", key],
+            "the first certificate cannot be used",
+        ),
+        (
+            &["--cert", cert, "--key", no_key],
+            "it must be an RSA, ECDSA or Ed25519 key",
+        ),
+        (
+            &["--cert", cert, "--key", other_key],
+            "is not the key of the certificate",
+        ),
+        (
+            &["--client-ca", "/nonexistent.pem"],
+            "--client-ca /nonexistent.pem: No such file",
+        ),
+        (&["--client-ca", key], "no certificate in it"),
+        (
+            &["--client-ca", no_certificate],
+            "give certificates of authorities",
+        ),
+        // Addresses.
+        (&["--listen", taken], "another program listens there"),
+        (
+            &["--listen", "127.0.0.1:0", "--listen", taken],
+            "choose another port",
+        ),
+        (
+            &["--listen", "192.0.2.1:0"],
+            "choose an address of this machine",
+        ),
+    ] {
+        let output = echo_server(flags);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{flags:?}: {errors}");
+        assert!(errors.contains(says), "{flags:?}: {errors}");
+        assert!(output.stdout.is_empty(), "{flags:?}");
+    }
+}
+
+fn echo_server(flags: &[&str]) -> Output {
+    Command::new(example("echo_server"))
+        .args(flags)
+        .output()
+        .unwrap()
+}
