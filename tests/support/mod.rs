@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
+pub(crate) mod clients;
 pub(crate) mod echo;
 pub(crate) mod echo_server;
 pub(crate) mod peer;
