@@ -1,4 +1,4 @@
-//! The command line of `echo_server`: what it refuses.
+//! The command line of `echo_server`: what it refuses, and its demonstration.
 
 use std::fs;
 use std::net::TcpListener;
@@ -150,6 +150,66 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         assert!(errors.contains(says), "{flags:?}: {errors}");
         assert!(output.stdout.is_empty(), "{flags:?}");
     }
+}
+
+#[test]
+fn the_demonstration_shows_what_resumes_and_why_not() {
+    let output = echo_server(&["--demo"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split(['│', '┆']).map(str::trim).collect())
+        .filter(|cells: &Vec<_>| matches!(cells.get(1), Some(&("tickets" | "stateful"))))
+        .collect();
+    let tickets = [
+        ("for the first time", "full", "no session offered"),
+        ("back", "resumed", "ticket opened"),
+        ("back after a STEK rotation", "resumed", "ticket opened"),
+        (
+            "back after a certificate reload",
+            "resumed",
+            "ticket opened",
+        ),
+        ("to another scope", "full", "ticket refused: wrong scope"),
+        ("back 13 hours later", "full", "ticket refused: expired key"),
+        ("back after revoke_all()", "full", "ticket refused: revoked"),
+    ];
+    let stateful = [
+        ("for the first time", "full", "no session offered"),
+        ("back", "resumed", "cache hit"),
+        ("back after a STEK rotation", "resumed", "cache hit"),
+        ("back after a certificate reload", "resumed", "cache hit"),
+        (
+            "to another scope",
+            "full",
+            "cache miss: unknown in this scope",
+        ),
+        ("back 24 hours later", "full", "cache miss: expired"),
+        (
+            "back after revoke_all()",
+            "full",
+            "cache miss: unknown in this scope",
+        ),
+    ];
+    let expected: Vec<_> = [("tickets", tickets), ("stateful", stateful)]
+        .into_iter()
+        .flat_map(|(mode, events)| {
+            ["1.2", "1.3"].map(|version| events.map(|event| (mode, version, event)))
+        })
+        .flatten()
+        .collect();
+    assert_eq!(rows.len(), expected.len(), "{table}");
+    for (row, (mode, version, (event, kind, why))) in rows.iter().zip(expected) {
+        assert_eq!((row[1], row[2]), (mode, version), "{table}");
+        assert!(row[3].starts_with(event), "{row:?}");
+        assert_eq!((row[4], row[6]), (kind, why), "{row:?}");
+        assert!(row[5].parse::<u64>().unwrap() > 0, "{row:?}");
+    }
+    assert!(
+        table.ends_with("28 clients came, all as they should.\n"),
+        "{table}"
+    );
 }
 
 fn echo_server(flags: &[&str]) -> Output {

@@ -123,6 +123,11 @@ impl Authority {
         self.directory.path().join("ca.pem")
     }
 
+    /// The certificate that clients trust.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.certificate.der()
+    }
+
     /// Makes a certificate with a key of its own: another one each time.
     ///
     /// # Errors

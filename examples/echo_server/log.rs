@@ -17,7 +17,7 @@ pub(crate) struct Log {
     style: LogStyle,
     /// `None`: nothing is printed for a connection.
     connections: Option<Output>,
-    output: Output,
+    output: Option<Output>,
     counts: Counts,
 }
 
@@ -57,7 +57,17 @@ impl Log {
         Self {
             style,
             connections: (!quiet).then(|| output.clone()),
-            output,
+            output: Some(output),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Prints nothing.
+    pub(crate) fn silent() -> Self {
+        Self {
+            style: LogStyle::Text,
+            connections: None,
+            output: None,
             counts: Counts::default(),
         }
     }
@@ -115,12 +125,16 @@ impl Log {
 
     /// Prints some lines.
     pub(crate) fn say(&self, lines: impl Display) {
-        self.output.write(lines.to_string());
+        if let Some(output) = &self.output {
+            output.write(lines.to_string());
+        }
     }
 
     /// Waits until all is printed, or the deadline.
     pub(crate) fn flush(&self, deadline: Duration) {
-        self.output.flush(deadline);
+        if let Some(output) = &self.output {
+            output.flush(deadline);
+        }
     }
 }
 

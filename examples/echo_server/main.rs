@@ -2,6 +2,7 @@
 //! whether it did.
 //!
 //! ```text
+//! cargo run --release --example echo_server -- --demo
 //! cargo run --release --example echo_server
 //! cargo run --release --example echo_server -- --resumption stateful --early-data 16384 --log line
 //! ```
@@ -36,6 +37,10 @@ mod certificate;
 #[path = "../support/cli.rs"]
 #[allow(dead_code, reason = "other examples use more of it")]
 mod cli;
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "other examples use more of it")]
+mod client;
+mod demo;
 mod flags;
 mod hints;
 mod log;
@@ -60,16 +65,16 @@ fn main() -> ExitCode {
     let outcome = flags
         .check()
         .and_then(|()| runtime(flags.threads))
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(run(flags));
-            // Does not wait for connections that outlived their grace.
-            runtime.shutdown_background();
-            outcome
+        .and_then(|runtime| match flags.demo {
+            true => runtime.block_on(demo::run()),
+            false => {
+                let outcome = runtime.block_on(run(flags));
+                // Does not wait for connections that outlived their grace.
+                runtime.shutdown_background();
+                outcome.map(|()| ExitCode::SUCCESS)
+            }
         });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => cli::refuse(what),
-    }
+    outcome.unwrap_or_else(cli::refuse)
 }
 
 fn runtime(threads: Option<u16>) -> Result<Runtime, String> {
