@@ -184,7 +184,8 @@ fn shutdown_wipes() {
 }
 
 fn sessions_are_wiped_however_they_leave() {
-    let leave: [(&str, fn(&Resumption, &FakeClock)); 6] = [
+    type Leave = fn(&Resumption, &FakeClock);
+    let leave: [(&str, Leave); 6] = [
         ("evicted", |resumption, _| {
             for number in 0..100 {
                 store(resumption, id(1_000 + number), &[1; 48]);
@@ -199,7 +200,7 @@ fn sessions_are_wiped_however_they_leave() {
             assert_eq!(resumption.session_storage("a").get(&id(7)), None);
         }),
         ("replaced", |resumption, _| {
-            store(resumption, id(7), &[1; 48])
+            store(resumption, id(7), &[1; 48]);
         }),
         ("forgotten", |resumption, _| resumption.forget("a")),
         ("revoked", |resumption, _| resumption.revoke_all()),
