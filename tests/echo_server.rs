@@ -1,9 +1,9 @@
 //! `echo_server` as a process: its modes, its output, and clients that mean it ill.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
@@ -160,13 +160,13 @@ fn a_client_that_hangs_up_after_its_handshake_costs_no_line_more() {
 #[test]
 fn a_log_that_nobody_reads_holds_up_no_client() {
     let directory = TempDir::new().unwrap();
-    let mut child = Command::new(example("echo_server"))
+    let child = Command::new(example("echo_server"))
         .env("TMPDIR", directory.path())
         .args(["--listen", "127.0.0.1:0", "--log", "line"])
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
+        .spawn();
+    let mut child = Killed(child.unwrap());
+    let mut stdout = child.0.stdout.take().unwrap();
     let mut said = String::new();
     while !said.contains("ready\n") {
         let mut byte = [0];
@@ -178,8 +178,8 @@ fn a_log_that_nobody_reads_holds_up_no_client() {
         line.unwrap_or_else(|| panic!("no {key}in {said}"))
     };
     let address: SocketAddr = line("listening ").parse().unwrap();
-    // Each is a line of more than 64 bytes, and a pipe holds 64 KiB.
-    for _ in 0..2_000 {
+    // Each is a line of more than 64 bytes; a pipe holds 64 KiB, and the server keeps 4,096 more.
+    for _ in 0..6_000 {
         let mut tcp = TcpStream::connect(address).unwrap();
         tcp.write_all(b"garbage").unwrap();
         let _ = tcp.read_to_end(&mut Vec::new());
@@ -187,8 +187,25 @@ fn a_log_that_nobody_reads_holds_up_no_client() {
     let visitor = Visitor::new(Path::new(line("ca ")));
     assert!(!visitor.visit(address).unwrap());
     assert!(visitor.visit(address).unwrap());
-    child.kill().unwrap();
-    child.wait().unwrap();
+
+    // Whoever reads again learns what is missing.
+    let lost = BufReader::new(stdout)
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix("lost lines=").map(str::to_owned))
+        .unwrap();
+    let lost: u64 = lost.parse().unwrap();
+    assert!((1..6_002).contains(&lost), "{lost}");
+}
+
+/// A program that does not outlive this value.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

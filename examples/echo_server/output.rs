@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Writes to standard output on a thread of its own, so that a reader that does not read holds up
-/// nobody. What it leaves unread beyond [`CAPACITY`] lines is thrown away, and counted.
+/// nobody. What it leaves unread beyond [`CAPACITY`] messages is thrown away, and counted.
 #[derive(Clone)]
 pub(crate) struct Output {
     messages: SyncSender<Message>,
@@ -16,7 +16,7 @@ pub(crate) struct Output {
 }
 
 /// How many messages wait for a slow reader.
-const CAPACITY: usize = 16_384;
+const CAPACITY: usize = 4_096;
 
 enum Message {
     Text(String),
