@@ -71,9 +71,9 @@ pub const DEFAULT_EPOCH_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
 ///
 /// # Cost
 ///
-/// A new epoch costs about 0.1 ms, however long the origin or the last epoch is past; the first
-/// answer also derives the STEKs that still open, some 20 µs each. A schedule under which more than
-/// 50,000 STEKs would open at once is refused.
+/// A new epoch costs about 0.1 ms, however long the origin or the last epoch is past; at the start,
+/// each STEK that still opens costs about 15 µs. A schedule under which more than 50,000 STEKs would
+/// open at once is refused.
 pub struct DerivedSource {
     /// Until the first question, which tells the schedule of the first: whose STEKs seal. Those of
     /// the others only open, on schedules of their own.
