@@ -19,8 +19,8 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// All computed by another implementation, for the default origin and schedule and for the epoch
 /// that begins when a fake clock does. With `d(s, label) = HKDF("rustls-resumption epochs", s,
 /// label)`: seed = `d(secret, "seed")`, root = `d(seed, "origin and interval" ‖ both in ms)`, the
-/// epoch's secret follows from the root by 48 steps `d(.., "left" or "right")` and `d(.., "epoch")`,
-/// and the STEK from that. Byte `i` of the secret is `41 i + 3`.
+/// epoch's secret follows from the root by 48 steps `d(.., "left" or "right")` and `d(..,
+/// "epoch")`, and the STEK from that. Byte `i` of the secret is `41 i + 3`.
 const SECRET: &str = "a689f0db02755c87eed138634abde4cf361940ab92c52c177ea188f3da0d745f";
 const SEED: &str = "63520cb80989c0e037dd5d7b9375dc691067147a1c88e3afc19aef40380134cf";
 const ROOT: &str = "63a2818dbb47528d6c5ffa8dd61a0f859437b14b75f1777b20d4022e7c5fcb51";
@@ -29,8 +29,15 @@ const EPOCH_TICKET_KEY: &str = "7a3ccd20b2009106185084c4d10c5988a7ad33e33d61b282
 const EPOCH_KEY_NAME: &str = "82634fb8816e980056bd1210dec99b86";
 
 /// A key of 80 bytes, of which byte `i` is `53 i + 7`, its base64, and the keys of its STEK.
-const FILE_KEY: &str = "a299d4037eb5e0df0a41bceb261d4887f22964538ec5306f5a91cc3b76ad98d70279b4e3de1540bfea211c4b86fd28675289c4336ea590cf3a71ac9bd60d78b7e2d91443bef5201f4a81fc2b665d88c7";
-const FILE_BASE64: &str = "e7dfddddd5d1d6f4f7fdd4d390e7c9eac292cfd1ecc9c0e8d2c3fcd7fceffdee8adff7d5cbd1e8ecf5fdeecb96e7e3e2c092e1c9e2ce8ee0d0c091cff2ec96e69cdcddcdc9d6d6e4ebf2d4c394e4ce8ec693cfc1e0cec19dd6c0fcc7f0ecf29392dcf7ffcfd6f591e9f2ec98";
+const FILE_KEY: &str = concat!(
+    "a299d4037eb5e0df0a41bceb261d4887f22964538ec5306f5a91cc3b76ad98d70279b4e3de1540bf",
+    "ea211c4b86fd28675289c4336ea590cf3a71ac9bd60d78b7e2d91443bef5201f4a81fc2b665d88c7",
+);
+const FILE_BASE64: &str = concat!(
+    "e7dfddddd5d1d6f4f7fdd4d390e7c9eac292cfd1ecc9c0e8d2c3fcd7fceffdee8adff7d5cbd1e8ec",
+    "f5fdeecb96e7e3e2c092e1c9e2ce8ee0d0c091cff2ec96e69cdcddcdc9d6d6e4ebf2d4c394e4ce8e",
+    "c693cfc1e0cec19dd6c0fcc7f0ecf29392dcf7ffcfd6f591e9f2ec98",
+);
 const FILE_TICKET_KEY: &str = "0460a39a4b5d72e52a94bd1b45a876fe0a06c9594fd471377aa0fc93bc0c353d";
 const FILE_STORE_KEY: &str = "4785fdf227b743b85af330101adc3c24e9610bb49a034bb9b39d8eea1686fb58";
 

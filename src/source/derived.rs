@@ -39,9 +39,9 @@ pub const DEFAULT_EPOCH_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
 ///
 /// # What memory holds
 ///
-/// Not the secret, and not the past. From the secret a ratchet is made, which can only move on: what
-/// is kept gives the epochs to come and those that still open, not those that have expired. So a
-/// thief of the memory reads what the keys of the schedule's life protect, and all that is sealed
+/// Not the secret, and not the past. From the secret a ratchet is made, which can only move on:
+/// what is kept gives the epochs to come and those that still open, not those that have expired. So
+/// a thief of the memory reads what the keys of the schedule's life protect, and all that is sealed
 /// from then on, but nothing older. That is worth something only if the secret itself is out of
 /// reach once it was read: left in an environment variable (which `/proc/PID/environ` shows as long
 /// as the process lives) or in a file that the process can open, it gives back every epoch since
@@ -66,14 +66,14 @@ pub const DEFAULT_EPOCH_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
 /// # Changing the secret, the origin or the interval
 ///
 /// In three roll-outs, each finished on all nodes before the next begins, and with no gap at any
-/// moment: see [`also_open`](DerivedSource::also_open). What a leaked secret costs and how to choose
-/// one is on the page [`choosing`](crate::docs::choosing).
+/// moment: see [`also_open`](DerivedSource::also_open). What a leaked secret costs and how to
+/// choose one is on the page [`choosing`](crate::docs::choosing).
 ///
 /// # Cost
 ///
 /// A new epoch costs about 0.1 ms, however long the origin or the last epoch is past; at the start,
-/// each STEK that still opens costs about 15 µs. A schedule under which more than 50,000 STEKs would
-/// open at once is refused.
+/// each STEK that still opens costs about 15 µs. A schedule under which more than 50,000 STEKs
+/// would open at once is refused.
 pub struct DerivedSource {
     /// Until the first question, which tells the schedule of the first: whose STEKs seal. Those of
     /// the others only open, on schedules of their own.
@@ -131,8 +131,8 @@ impl DerivedSource {
         self
     }
 
-    /// Also opens, without ever sealing, what another secret, origin or schedule seals: for the time
-    /// of a change.
+    /// Also opens, without ever sealing, what another secret, origin or schedule seals: for the
+    /// time of a change.
     ///
     /// To change from *old* to *new* with no gap, roll out to all nodes, one step after another:
     ///
@@ -211,8 +211,8 @@ impl StekSource for DerivedSource {
     }
 }
 
-/// Schedules that differ in ticket lifetime or publish-ahead alone have the same keys. Each is listed
-/// once, first where it seals, and opens for the longer of the two times.
+/// Schedules that differ in ticket lifetime or publish-ahead alone have the same keys. Each is
+/// listed once, first where it seals, and opens for the longer of the two times.
 fn merged(keys: Vec<SourceKey>) -> Vec<SourceKey> {
     let mut merged: Vec<SourceKey> = Vec::with_capacity(keys.len());
     let mut places = HashMap::new();

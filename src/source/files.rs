@@ -42,8 +42,8 @@ use listing::Listing;
 ///
 /// *The same keys do not make the same tickets.* From all the bytes of a key, its name included, a
 /// STEK is derived; nodes with this crate open each other's tickets, in whichever format they have
-/// the key, but a ticket of nginx stays one of nginx's. Of a list, HAProxy uses the last three keys;
-/// here each opens as long as it is listed.
+/// the key, but a ticket of nginx stays one of nginx's. Of a list, HAProxy uses the last three
+/// keys; here each opens as long as it is listed.
 ///
 /// # When a key is used
 ///
@@ -57,9 +57,9 @@ use listing::Listing;
 /// If no other is listed, the new key seals at once. At start, the time since a file was changed
 /// counts as the time that its keys were there.
 ///
-/// A key that has sealed for longer than the schedule's [interval](crate::Rotation::interval) (since
-/// it took over, or at start since its file was changed) is kept, warned about once and shown as
-/// [`over_age`](crate::StekStats::over_age): whoever ships the keys has ceased to.
+/// A key that has sealed for longer than the schedule's [interval](crate::Rotation::interval)
+/// (since it took over, or at start since its file was changed) is kept, warned about once and
+/// shown as [`over_age`](crate::StekStats::over_age): whoever ships the keys has ceased to.
 ///
 /// # When something is wrong
 ///
@@ -70,8 +70,8 @@ use listing::Listing;
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
 /// - has another length, or a line that is not a key in base64;
-/// - holds a key of which a part (AES or HMAC key) is all one byte, a key that another file holds, a
-///   key with the name or the secret of another;
+/// - holds a key of which a part (AES or HMAC key) is all one byte, a key that another file holds,
+///   a key with the name or the secret of another;
 /// - changes while it is read. Replace a file by renaming another over it, and there is no such
 ///   moment.
 pub struct KeyFiles {
@@ -132,7 +132,8 @@ impl KeyFiles {
     ///
     /// # Errors
     ///
-    /// [`Error::WeakKey`] or [`Error::Source`] naming the file, what is wrong and what would be right.
+    /// [`Error::WeakKey`] or [`Error::Source`] naming the file, what is wrong and what would be
+    /// right.
     pub fn check(&self) -> Result<(), Error> {
         match Listing::read(&self.paths) {
             Ok(_) => Ok(()),
