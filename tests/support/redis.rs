@@ -14,6 +14,7 @@ use tempfile::TempDir;
 pub struct RedisServer {
     child: Child,
     port: u16,
+    tls_port: Option<u16>,
     flags: Vec<String>,
     directory: TempDir,
 }
@@ -25,17 +26,66 @@ impl RedisServer {
 
     /// With more of redis-server's flags, such as `["--requirepass", "secret"]`.
     pub fn with_flags(flags: &[&str]) -> Self {
-        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let ours = ["--save", "", "--appendonly", "no"];
+        Self::spawn(&[&ours, flags].concat(), TempDir::new().unwrap())
+    }
+
+    /// With TLS at another port. The certificate and its key are PEM files.
+    pub fn with_tls(certificate: &str, key: &str) -> Self {
+        let port = free_port().to_string();
+        let mut server = Self::with_flags(&[
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            certificate,
+            "--tls-key-file",
+            key,
+            "--tls-auth-clients",
+            "no",
+        ]);
+        server.tls_port = port.parse().ok();
+        server
+    }
+
+    /// A cluster of one node, which has all the slots.
+    pub fn cluster() -> Self {
+        let server = Self::with_flags(&["--cluster-enabled", "yes"]);
+        let mut connection = server.connection();
+        let cluster = |arguments: &[&str]| redis::cmd("CLUSTER").arg(arguments).clone();
+        let slots = cluster(&["ADDSLOTSRANGE", "0", "16383"]);
+        slots.exec(&mut connection).unwrap();
+        loop {
+            let info: String = cluster(&["INFO"]).query(&mut connection).unwrap();
+            if info.contains("cluster_state:ok") {
+                return server;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// A Sentinel that calls `master` by this name.
+    pub fn sentinel(master: &Self, name: &str) -> Self {
         let directory = TempDir::new().unwrap();
+        let file = directory.path().join("sentinel.conf");
+        let port = master.port();
+        fs::write(
+            &file,
+            format!("sentinel monitor {name} 127.0.0.1 {port} 1\n"),
+        )
+        .unwrap();
+        Self::spawn(&[file.to_str().unwrap(), "--sentinel"], directory)
+    }
+
+    fn spawn(flags: &[&str], directory: TempDir) -> Self {
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         // Another program may take a port between the choice and the use.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| Ok(listener.local_addr()?.port()))
-                .unwrap();
+            let port = free_port();
             if let Some(child) = spawn(port, &flags, &directory) {
                 return Self {
                     child,
                     port,
+                    tls_port: None,
                     flags,
                     directory,
                 };
@@ -46,6 +96,11 @@ impl RedisServer {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn tls_url(&self) -> String {
+        let port = self.tls_port.expect("a server started with TLS");
+        format!("rediss://localhost:{port}")
     }
 
     pub fn url(&self) -> String {
@@ -112,14 +167,18 @@ impl Drop for RedisServer {
     }
 }
 
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// `None` if it ended before it was ready, as when the port is taken.
 fn spawn(port: u16, flags: &[String], directory: &TempDir) -> Option<Child> {
     let mut child = Command::new("redis-server")
+        .args(flags)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(directory.path())
-        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -128,10 +187,11 @@ fn spawn(port: u16, flags: &[String], directory: &TempDir) -> Option<Child> {
             panic!("this test needs redis-server ({error}): apt-get install redis-server")
         });
     let said = BufReader::new(child.stdout.take().unwrap());
+    let signs = ["Ready to accept connections", "+monitor master"];
     let ready = said
         .lines()
         .map_while(Result::ok)
-        .any(|line| line.contains("Ready to accept connections"));
+        .any(|line| signs.iter().any(|sign| line.contains(sign)));
     if !ready {
         child.wait().unwrap();
     }
