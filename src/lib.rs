@@ -14,6 +14,10 @@ pub mod docs;
 mod error;
 pub use error::Error;
 mod lineage;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+pub use redis::RedisClient;
 mod resumption;
 pub use resumption::{Resumption, ResumptionBuilder};
 mod ring;
@@ -33,6 +37,8 @@ pub use source::{
     DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, KeyFiles, SourceError, SourceKey,
     SourceQuery, StekSource, source_fn,
 };
+#[cfg(feature = "redis")]
+pub use source::{DEFAULT_REDIS_PREFIX, RedisSource};
 mod stats;
 pub use stats::{
     CacheStats, Evictions, Misses, NotSealed, NotStored, Refused, Stats, StekStats, TicketStats,

@@ -15,6 +15,8 @@ mod directory;
 mod files;
 mod random;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod schedule;
 mod share;
 
@@ -23,6 +25,8 @@ pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
 pub use directory::KeyDirectory;
 pub use files::KeyFiles;
 pub(crate) use random::RandomSource;
+#[cfg(feature = "redis")]
+pub use redis::{DEFAULT_REDIS_PREFIX, RedisSource};
 
 /// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
 ///

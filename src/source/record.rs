@@ -374,6 +374,12 @@ pub(crate) mod tests {
         digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
     }
 
+    #[cfg(feature = "redis")]
+    pub(crate) fn secrets(record: &Record) -> Vec<Vec<u8>> {
+        let secrets = record.keys.iter().map(|key| key.key.secret.to_vec());
+        secrets.collect()
+    }
+
     pub(crate) fn names(record: &Record) -> Vec<KeyName> {
         record.keys.iter().map(|key| *key.key.stek.name()).collect()
     }

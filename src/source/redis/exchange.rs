@@ -1,0 +1,155 @@
+//! What is asked of Redis, on a thread of its own: name resolution and some of the `redis` crate's
+//! own look-ups know no timeout, and the ring must not wait for them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::{ConnectionLike, RedisResult, cmd};
+
+use crate::clock::Time;
+use crate::redis::RedisClient;
+
+/// Gives the time and the value; one that is missing is empty.
+const READ: &str = "\
+local time = redis.call('TIME')
+return {time[1], time[2], redis.call('GETRANGE', KEYS[1], 0, ARGV[1])}";
+
+/// Sets the value if it is still what was read.
+const SWAP: &str = "\
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1";
+
+/// For connecting, for writing and for reading.
+const IO_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Redis, as the ring asks it.
+pub(super) struct Exchange {
+    client: Arc<Mutex<RedisClient>>,
+    /// To the thread, which ends with this.
+    jobs: Option<SyncSender<Job>>,
+}
+
+pub(super) struct Found {
+    pub(super) time: Time,
+    pub(super) value: Vec<u8>,
+}
+
+impl Exchange {
+    pub(super) fn new(client: RedisClient) -> Self {
+        Self {
+            client: Arc::new(Mutex::new(client)),
+            jobs: None,
+        }
+    }
+
+    /// Redis's time, and the value of this key: its first `max_len + 1` bytes at most.
+    pub(super) fn read(
+        &mut self,
+        key: &str,
+        max_len: usize,
+        deadline: Instant,
+    ) -> Result<Found, String> {
+        let mut command = cmd("EVAL");
+        command.arg(READ).arg(1).arg(key).arg(max_len);
+        let (seconds, micros, value): (u64, u64, Vec<u8>) =
+            self.run(deadline, move |link| link.ask_again(&command))?;
+        let time = Time(seconds.saturating_mul(1_000) + micros / 1_000);
+        Ok(Found { time, value })
+    }
+
+    /// Writes `next` if the value is still what was found. False if it is not. After an error it may
+    /// have been written or not; it is not tried again.
+    pub(super) fn swap(
+        &mut self,
+        key: &str,
+        found: Vec<u8>,
+        next: Vec<u8>,
+        lifetime: Duration,
+        deadline: Instant,
+    ) -> Result<bool, String> {
+        let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let mut command = cmd("EVAL");
+        command.arg(SWAP).arg(1).arg(key);
+        command.arg(found).arg(next).arg(lifetime.max(1));
+        self.run(deadline, move |link| link.ask(&command))
+    }
+
+    fn run<T: Send + 'static>(
+        &mut self,
+        deadline: Instant,
+        work: impl FnOnce(&mut Link) -> RedisResult<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let (reply, answer) = sync_channel(1);
+        let job = Box::new(move |link: &mut Link| {
+            // If it is too late, nobody waits any longer.
+            if Instant::now() < deadline {
+                let _ = reply.send(work(link));
+            }
+        });
+        match self.jobs()?.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err("an earlier question is unanswered".into()),
+            Err(TrySendError::Disconnected(_)) => {
+                self.jobs = None; // another thread next time
+                return Err("its thread has ended".into());
+            }
+        }
+        match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                Err("no answer in time".into())
+            }
+        }
+    }
+
+    fn jobs(&mut self) -> Result<&SyncSender<Job>, String> {
+        if self.jobs.is_none() {
+            let (jobs, orders) = sync_channel::<Job>(1);
+            let mut link = Link {
+                client: Arc::clone(&self.client),
+                connection: None,
+            };
+            thread::Builder::new()
+                .name("resumption-redis".into())
+                .spawn(move || orders.iter().for_each(|job| job(&mut link)))
+                .map_err(|error| format!("its thread cannot be started: {error}"))?;
+            self.jobs = Some(jobs);
+        }
+        self.jobs.as_ref().ok_or_else(|| "it has no thread".into())
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Link) + Send>;
+
+/// The thread's side.
+struct Link {
+    client: Arc<Mutex<RedisClient>>,
+    connection: Option<Box<dyn ConnectionLike + Send>>,
+}
+
+impl Link {
+    fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.client.lock().connect(IO_TIMEOUT)?,
+        };
+        let answer = command.query(&mut *connection)?;
+        // Only one that answered well is used again.
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    /// For a question that changes nothing: if a connection that was open turns out to be dead,
+    /// asks once more on another.
+    fn ask_again<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
+        let reused = self.connection.is_some();
+        match self.ask(command) {
+            Err(error) if reused && error.is_io_error() && !error.is_timeout() => self.ask(command),
+            answer => answer,
+        }
+    }
+}

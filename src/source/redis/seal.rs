@@ -1,0 +1,243 @@
+//! A record as Redis holds it: sealed under a key-encryption key (KEK).
+//!
+//! ```text
+//!  0        1          9       21              n-16  n
+//!  | format | KEK name | nonce | the record …  | tag |
+//!                              |<-- sealed --->|
+//! ```
+//!
+//! The additional data is all that is before the nonce, and then the name of the key in Redis: a
+//! value moved to another key does not open.
+
+use std::fmt;
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use zeroize::Zeroizing;
+
+use crate::aead::{AeadKey, KEY_LEN, NONCE_LEN, Sealing, TAG_LEN};
+use crate::error::Error;
+use crate::source::record::FORMAT;
+use crate::stek::{Stek, weakness};
+
+/// How long a record of this length is when it is sealed.
+pub(super) const fn sealed_len(record: usize) -> usize {
+    HEAD_LEN + NONCE_LEN + record + TAG_LEN
+}
+
+const NAME_LEN: usize = 8;
+const HEAD_LEN: usize = 1 + NAME_LEN;
+
+/// The first seals, all open.
+pub(super) struct Keks {
+    first: Kek,
+    others: Vec<Kek>,
+}
+
+struct Kek {
+    name: Name,
+    key: AeadKey,
+}
+
+/// Tells KEKs apart, and says nothing of them.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Name([u8; NAME_LEN]);
+
+impl Keks {
+    pub(super) fn new(secret: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            first: Kek::new("kek", secret)?,
+            others: Vec::new(),
+        })
+    }
+
+    pub(super) fn add(&mut self, secret: &[u8]) -> Result<(), Error> {
+        let kek = Kek::new("also_kek", secret)?;
+        if self.all().any(|other| other.name == kek.name) {
+            let why = "the same as another KEK: give each once";
+            return Err(Error::config("also_kek", why));
+        }
+        self.others.push(kek);
+        Ok(())
+    }
+
+    pub(super) fn seal(&self, record: &[u8], redis_key: &str) -> Result<Vec<u8>, Error> {
+        let Kek { name, key } = &self.first;
+        // In clear until it is sealed in place, and of its final size at once.
+        let mut sealed = Zeroizing::new(Vec::with_capacity(sealed_len(record.len())));
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&name.0);
+        let aad = [&sealed, redis_key.as_bytes()].concat();
+        sealed.extend_from_slice(&[0; NONCE_LEN]);
+        sealed.extend_from_slice(record);
+        let (head, body) = sealed.split_at_mut(HEAD_LEN + NONCE_LEN);
+        let (nonce, tag) = key.seal(&aad, body).ok_or(Error::Random)?;
+        head[HEAD_LEN..].copy_from_slice(&nonce);
+        sealed.extend_from_slice(&tag);
+        Ok(std::mem::take(&mut *sealed))
+    }
+
+    /// An error says why it does not open.
+    pub(super) fn open(
+        &self,
+        sealed: &[u8],
+        redis_key: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, String> {
+        let parsed = sealed
+            .split_first_chunk::<HEAD_LEN>()
+            .and_then(|(head, rest)| Some((head, rest.split_first_chunk::<NONCE_LEN>()?)))
+            .and_then(|(head, (nonce, rest))| {
+                Some((head, *nonce, rest.split_last_chunk::<TAG_LEN>()?))
+            });
+        let Some((head, nonce, (ciphertext, tag))) = parsed else {
+            return Err(format!("{} bytes are too few for STEKs", sealed.len()));
+        };
+        let [format, name @ ..] = head;
+        if *format != FORMAT {
+            return Err(format!("its format is {format}, here {FORMAT} is known"));
+        }
+        let Some(kek) = self.all().find(|kek| kek.name.0 == *name) else {
+            let (theirs, ours) = (Name(*name), self);
+            return Err(format!("sealed under the KEK {theirs}, here is {ours:?}"));
+        };
+        let aad = [head.as_slice(), redis_key.as_bytes()].concat();
+        let opened = kek.key.open(nonce, &aad, ciphertext, tag);
+        opened
+            .map(Zeroizing::new)
+            .ok_or_else(|| "damaged, or of another key's name".into())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Kek> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl fmt::Debug for Keks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.all().map(|kek| kek.name))
+            .finish()
+    }
+}
+
+impl Kek {
+    fn new(field: &str, secret: &[u8]) -> Result<Self, Error> {
+        weakness(secret, Stek::MIN_SECRET_LEN)
+            .map_or(Ok(()), |why| Err(Error::weak_key(field, why)))?;
+        let prk = Salt::new(HKDF_SHA256, b"rustls-resumption").extract(secret);
+        let expand = |label: &str, out: &mut [u8]| {
+            let info: [&[u8]; 2] = [label.as_bytes(), &[0, FORMAT]];
+            let filled = prk
+                .expand(&info, Len(out.len()))
+                .and_then(|okm| okm.fill(out));
+            filled.map_err(|_| Error::Random)
+        };
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        expand("key-encryption key", &mut *key)?;
+        let mut name = [0; NAME_LEN];
+        expand("key-encryption key's name", &mut name)?;
+        Ok(Self {
+            name: Name(name),
+            key: AeadKey::new(Sealing::Aes256GcmSiv, &key).ok_or(Error::Random)?,
+        })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+struct Len(usize);
+
+impl KeyType for Len {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::record::tests::{golden, unhex};
+
+    fn secret(first: u8) -> Vec<u8> {
+        (first..first + 32).collect()
+    }
+
+    #[test]
+    fn golden_redis_record() {
+        let sealed = unhex(include_str!("../../../tests/golden/redis-record.hex"));
+        let keks = Keks::new(&secret(200)).unwrap();
+        let record = keks.open(&sealed, "fleet:steks:1").unwrap();
+        assert_eq!(record, golden().encode());
+    }
+
+    #[test]
+    fn what_was_sealed_opens_under_any_of_the_keks_and_its_own_key_alone() {
+        let old = Keks::new(&secret(0)).unwrap();
+        let mut new = Keks::new(&secret(1)).unwrap();
+        let sealed = old.seal(b"record", "a").unwrap();
+        assert_eq!(sealed.len(), sealed_len(6));
+        assert_eq!(*old.open(&sealed, "a").unwrap(), b"record");
+        let error = old.open(&sealed, "b").unwrap_err();
+        assert_eq!(error, "damaged, or of another key's name");
+        let error = new.open(&sealed, "a").unwrap_err();
+        let (ours, theirs) = (new.first.name, old.first.name);
+        assert_eq!(
+            error,
+            format!("sealed under the KEK {theirs}, here is [{ours}]")
+        );
+        new.add(&secret(0)).unwrap();
+        assert_eq!(*new.open(&sealed, "a").unwrap(), b"record");
+        let resealed = new.seal(b"record", "a").unwrap();
+        assert!(old.open(&resealed, "a").is_err(), "the first seals");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_refused() {
+        let keks = Keks::new(&secret(0)).unwrap();
+        let sealed = keks.seal(b"record", "a").unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut forged = sealed.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(keks.open(&forged, "a").is_err(), "bit {bit}");
+        }
+        for len in 0..sealed.len() {
+            assert!(keks.open(&sealed[..len], "a").is_err(), "length {len}");
+        }
+        let mut other = sealed;
+        other[0] = 2;
+        let error = keks.open(&other, "a").unwrap_err();
+        assert_eq!(error, "its format is 2, here 1 is known");
+    }
+
+    #[test]
+    fn weak_and_repeated_keks_are_refused_by_name() {
+        let error = Keks::new(&[7; 40]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("weak key in kek: all bytes are equal"),
+            "{error}"
+        );
+        let mut keks = Keks::new(&secret(0)).unwrap();
+        let error = keks.add(&secret(1)[..31]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("weak key in also_kek: too few"),
+            "{error}"
+        );
+        let error = keks.add(&secret(0)).unwrap_err().to_string();
+        assert_eq!(error, "also_kek: the same as another KEK: give each once");
+    }
+
+    #[test]
+    fn keks_are_shown_by_their_names_alone() {
+        let shown = format!("{:?}", Keks::new(&secret(200)).unwrap());
+        assert_eq!(shown, "[eb8da904c9fdb48a]");
+    }
+}
