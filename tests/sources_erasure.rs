@@ -5,13 +5,14 @@
 #[path = "support/memory.rs"]
 mod memory;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use memory::Needle;
-use rustls_resumption::{DerivedSource, FakeClock, KeyFiles, Resumption};
+use rustls_resumption::{DerivedSource, FakeClock, KeyDirectory, KeyFiles, Resumption};
 use zeroize::Zeroizing;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -41,6 +42,11 @@ const FILE_BASE64: &str = concat!(
 const FILE_TICKET_KEY: &str = "0460a39a4b5d72e52a94bd1b45a876fe0a06c9594fd471377aa0fc93bc0c353d";
 const FILE_STORE_KEY: &str = "4785fdf227b743b85af330101adc3c24e9610bb49a034bb9b39d8eea1686fb58";
 
+/// A secret in a key directory, of which byte `i` is `37 i + 11`, and the keys of its STEK.
+const SHARED_SECRET: &str = "ae95f0df3a614cab96fdd8076249b493fe25006f4ab19cfb260d6857b299c423";
+const SHARED_TICKET_KEY: &str = "2544651bbdb9e14c81f75e7ea6647897b8a19872debb8ef8bad9b13c5eefc74f";
+const SHARED_STORE_KEY: &str = "0aa969f4a0ae51c00321c81a630b8daeb01293c6e82db0cc1533bae034124cdb";
+
 fn count(masked: &str) -> usize {
     Needle::masked_hex("", masked).count()
 }
@@ -57,6 +63,7 @@ fn sources_keep_no_secret_longer_than_they_say() {
     the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree();
     a_revoked_epoch_is_out_of_memory_at_once();
     a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more();
+    a_key_directory_leaves_nothing_of_what_expired_or_was_revoked();
 }
 
 fn derived(time: &FakeClock) -> Resumption {
@@ -155,4 +162,60 @@ fn a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more() {
         assert_eq!(all.map(count), [0; 4], "{format}");
         assert!(resumption.ready());
     }
+}
+
+fn a_key_directory_leaves_nothing_of_what_expired_or_was_revoked() {
+    let start = FakeClock::START * 1_000;
+    let hour = 60 * 60 * 1_000_u64;
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("steks");
+    let all = || [SHARED_SECRET, SHARED_TICKET_KEY, SHARED_STORE_KEY].map(count);
+    let resumption = |time: &FakeClock| {
+        let source = KeyDirectory::new(&path).unwrap();
+        {
+            // As `src/source/record.rs` draws it.
+            let mut record = Zeroizing::new(Vec::with_capacity(200));
+            record.push(1);
+            for number in [5, hour, 12 * hour, hour / 12] {
+                record.extend_from_slice(&number.to_be_bytes());
+            }
+            record.extend_from_slice(&[0, 1]);
+            for time in [start, start, start + hour, start + 13 * hour] {
+                record.extend_from_slice(&time.to_be_bytes());
+            }
+            Needle::masked_hex("", SHARED_SECRET).reveal(&mut record);
+            let sum = digest(&SHA256, &record);
+            record.extend_from_slice(sum.as_ref());
+            let mut options = File::options();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(path.join("steks.1")).unwrap();
+            file.write_all(&record).unwrap();
+        }
+        let builder = Resumption::builder().stek_source(source);
+        builder.clock(time.clock()).build().unwrap()
+    };
+
+    let time = FakeClock::new();
+    let ours = resumption(&time);
+    assert!(all().iter().all(|count| *count > 0), "so they can be found");
+    time.advance(13 * HOUR - Duration::from_millis(1));
+    ours.step();
+    assert!(all().iter().all(|count| *count > 0), "to the last moment");
+    time.advance(Duration::from_secs(2)); // the directory is looked at so often
+    ours.step();
+    assert_eq!(all(), [0; 3]);
+    assert!(ours.ready(), "and it goes on");
+
+    let ours = resumption(&FakeClock::new());
+    assert!(all().iter().all(|count| *count > 0));
+    ours.revoke_all();
+    assert_eq!(all(), [0; 3]);
+
+    let time = FakeClock::new();
+    let ours = resumption(&time);
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    time.advance(13 * HOUR);
+    ours.step();
+    assert_eq!(ours.stats().steks.source_failures, 1);
+    assert_eq!(all(), [0; 3], "even if the directory cannot be used");
 }

@@ -125,6 +125,8 @@ impl Share {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::super::record::tests::{names, query};
     use super::*;
     use crate::rotation::Rotation;
@@ -267,5 +269,80 @@ mod tests {
             (a.fleet_agrees(), b.fleet_agrees()),
             (Some(false), Some(true))
         );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Asks(usize),
+        Rotates(usize),
+        Revokes(usize),
+        Restarts(usize),
+        IsLost,
+        IsRestored(prop::sample::Index),
+        Passes(u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let node = || 0..NODES;
+        prop_oneof![
+            6 => node().prop_map(Event::Asks),
+            2 => node().prop_map(Event::Rotates),
+            1 => node().prop_map(Event::Revokes),
+            1 => node().prop_map(Event::Restarts),
+            1 => Just(Event::IsLost),
+            1 => any::<prop::sample::Index>().prop_map(Event::IsRestored),
+            3 => (0_u64..3 * 60 * 60 * 1000).prop_map(Event::Passes),
+        ]
+    }
+
+    const NODES: usize = 4;
+
+    proptest! {
+        /// Whatever befell the record, once all nodes have looked twice they agree, on keys of
+        /// which one seals, and on none that had expired or that a node remembers to have revoked.
+        #[test]
+        fn nodes_come_to_agree(events in prop::collection::vec(event(), 1..80)) {
+            let rotation = Rotation::new();
+            let mut place = Place::default();
+            let mut nodes = [(); NODES].map(|()| (share(), Vec::new()));
+            let (mut now, mut copies) = (NOW, vec![None]);
+            for event in events {
+                match event {
+                    Event::Asks(node) | Event::Rotates(node) => {
+                        let (share, revoked) = &mut nodes[node];
+                        let rotate = matches!(event, Event::Rotates(_));
+                        place.ask_by(share, &query(now, &rotation, rotate, revoked));
+                    }
+                    Event::Revokes(node) => {
+                        let (share, revoked) = &mut nodes[node];
+                        revoked.extend(share.held.iter().flat_map(names));
+                        place.ask_by(share, &query(now, &rotation, false, revoked));
+                    }
+                    Event::Restarts(node) => nodes[node] = (share(), Vec::new()),
+                    Event::IsLost => place.0 = None,
+                    Event::IsRestored(copy) => place.0 = copy.get(&copies).clone(),
+                    Event::Passes(millis) => now = Time(now.0 + millis),
+                }
+                copies.push(place.0.clone());
+            }
+            for _ in 0..2 {
+                for (share, revoked) in &mut nodes {
+                    place.ask_by(share, &query(now, &rotation, false, revoked));
+                }
+            }
+            let version = place.version();
+            let keys: Vec<_> = nodes
+                .iter_mut()
+                .map(|(share, _)| place.ask(share, now, false))
+                .collect();
+            prop_assert_eq!(place.version(), version, "nothing more to do");
+            prop_assert!(keys.iter().all(|of_node| *of_node == keys[0]));
+            let revoked = nodes.iter().flat_map(|(_, revoked)| revoked);
+            prop_assert!(revoked.into_iter().all(|name| !keys[0].contains(name)));
+            let windows = nodes[0].0.held.iter().flat_map(Record::source_keys);
+            let windows: Vec<_> = windows.map(|key| key.window).collect();
+            prop_assert!(windows.iter().all(|window| now < window.expires));
+            prop_assert!(windows.iter().any(|window| window.seals(now)));
+        }
     }
 }
