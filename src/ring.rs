@@ -14,9 +14,9 @@ use crate::lineage::{self, BirthRecord};
 use crate::rotation::Rotation;
 use crate::rustls::{Session, Version};
 use crate::scope::{Scope, ScopeState, Scopes};
-use crate::source::{DEFAULT_POLL_INTERVAL, RandomSource, SourceQuery, StekSource};
+use crate::source::{DEFAULT_POLL_INTERVAL, RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
-use crate::stek::KeyName;
+use crate::stek::{KeyName, Stek};
 use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
 use crate::timer::Timer;
 
@@ -204,6 +204,37 @@ impl StekRing {
         self.core.settings.rotation.lifetime()
     }
 
+    /// The time by the clock that this ring's windows go by.
+    pub(crate) fn now(&self) -> Time {
+        self.core.now()
+    }
+
+    /// Whether a session of this birth may no longer resume.
+    pub(crate) fn is_too_old(&self, birth: Time, now: Time) -> bool {
+        self.core.is_too_old(birth, now)
+    }
+
+    pub(crate) fn max_session_age(&self) -> Duration {
+        self.core.settings.max_session_age
+    }
+
+    /// The STEK under which a shared store's values are sealed now.
+    pub(crate) fn sharing_key(&self) -> SharingKey {
+        let snapshot = self.core.snapshot.load();
+        match snapshot.active(self.core.now()) {
+            Some(key) if snapshot.is_local(key.stek.name()) => SharingKey::FallenBack,
+            Some(key) => SharingKey::Key(key.clone()),
+            None => SharingKey::NoKey,
+        }
+    }
+
+    /// The STEK that opens a shared store's values of this key name.
+    pub(crate) fn opening_key(&self, name: &KeyName) -> Option<Arc<Stek>> {
+        let snapshot = self.core.snapshot.load();
+        let key = opening(&snapshot, name, self.core.now()).ok()?;
+        Some(Arc::clone(&key.stek))
+    }
+
     /// Drops every key for good: nothing is sealed or opened any more.
     pub(crate) fn close(&self) {
         {
@@ -252,6 +283,14 @@ impl fmt::Debug for StekRing {
             .field("active", &self.core.stek_stats().active)
             .finish_non_exhaustive()
     }
+}
+
+/// Which STEK seals for other processes.
+pub(crate) enum SharingKey {
+    Key(SourceKey),
+    /// One seals, but stands in for the source's: no other process has it.
+    FallenBack,
+    NoKey,
 }
 
 /// How a ring is to work.
@@ -374,19 +413,8 @@ impl Core {
         }
         let name = ticket::key_name(ticket).ok_or(Count::Malformed)?;
         let snapshot = self.snapshot.load();
-        let key = match snapshot.find(&name) {
-            Found::Key(key) => key,
-            Found::Expired => return Err(Count::ExpiredKey),
-            Found::Revoked => return Err(Count::Revoked),
-            Found::Nothing => return Err(Count::UnknownKeyName),
-        };
         let now = self.now();
-        if now < key.window.published {
-            return Err(Count::UnknownKeyName);
-        }
-        if !key.window.opens(now) {
-            return Err(Count::ExpiredKey);
-        }
+        let key = opening(&snapshot, &name, now)?;
         let (header, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
         if let Err(why) = self.admit(&header, scope, now) {
             drop(zeroize::Zeroizing::new(session));
@@ -551,5 +579,22 @@ impl Core {
             source: self.source_name,
             ..self.keeper.lock().stats(self.settings.clock.monotonic())
         }
+    }
+}
+
+/// The STEK of this name, if it opens at this time.
+fn opening<'a>(snapshot: &'a Snapshot, name: &KeyName, now: Time) -> Result<&'a SourceKey, Count> {
+    let key = match snapshot.find(name) {
+        Found::Key(key) => key,
+        Found::Expired => return Err(Count::ExpiredKey),
+        Found::Revoked => return Err(Count::Revoked),
+        Found::Nothing => return Err(Count::UnknownKeyName),
+    };
+    if now < key.window.published {
+        return Err(Count::UnknownKeyName);
+    }
+    match key.window.opens(now) {
+        true => Ok(key),
+        false => Err(Count::ExpiredKey),
     }
 }

@@ -102,7 +102,6 @@ impl Stek {
         &self.ticket_key
     }
 
-    #[allow(dead_code)] // for the shared store
     pub(crate) fn store_key(&self) -> &AeadKey {
         &self.store_key
     }

@@ -263,7 +263,8 @@ impl Keeper {
     pub(crate) fn snapshot(&self, now: Time) -> Snapshot {
         let keys = self.sourced.iter().chain(&self.local).cloned().collect();
         let expired = self.expired.iter().copied();
-        Snapshot::new(keys, expired, self.revoked.iter().copied(), now)
+        let local = self.local.iter().map(|key| *key.stek.name()).collect();
+        Snapshot::new(keys, expired, self.revoked.iter().copied(), now).with_local(local)
     }
 
     /// How long nothing is due but asking the source.

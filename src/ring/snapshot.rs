@@ -14,6 +14,8 @@ pub(crate) struct Snapshot {
     slots: Vec<Slot>,
     /// Those that may seal now or later: the latest to activate first.
     sealing: Vec<SourceKey>,
+    /// Those that stand in for the source's, so that no other process has them.
+    local: Vec<KeyName>,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,14 @@ impl Snapshot {
             names,
             slots,
             sealing,
+            local: Vec::new(),
         }
+    }
+
+    /// The same, with the names of those that no other process has.
+    pub(crate) fn with_local(mut self, local: Vec<KeyName>) -> Self {
+        self.local = local;
+        self
     }
 
     pub(crate) fn find(&self, name: &KeyName) -> Found<'_> {
@@ -86,7 +95,12 @@ impl Snapshot {
     /// Whether the STEK that seals should hand over, whatever the schedule says.
     pub(crate) fn is_worn(&self, now: Time) -> bool {
         self.sealing(now)
-            .is_some_and(|stek| stek.ticket_key().is_worn())
+            .is_some_and(|stek| stek.ticket_key().is_worn() || stek.store_key().is_worn())
+    }
+
+    /// Whether this STEK only stands in for the source's.
+    pub(crate) fn is_local(&self, name: &KeyName) -> bool {
+        self.local.contains(name)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,7 +108,8 @@ impl Snapshot {
         self.slots.iter().filter(is_key).count()
     }
 
-    fn active(&self, now: Time) -> Option<&SourceKey> {
+    /// The STEK that seals at this time, with its window.
+    pub(crate) fn active(&self, now: Time) -> Option<&SourceKey> {
         self.sealing.iter().find(|key| key.window.seals(now))
     }
 }
