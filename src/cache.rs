@@ -155,6 +155,31 @@ impl SessionCache {
         found
     }
 
+    pub(crate) fn scope(&self) -> &Arc<ScopeState> {
+        &self.scope
+    }
+
+    /// Whether a TLS 1.2 session of this ID is here.
+    pub(crate) fn holds(&self, id: &[u8; 32]) -> bool {
+        self.inner.holds(&self.scope, id)
+    }
+
+    /// Keeps a TLS 1.2 session whose client is back, and of which another process knows the dates.
+    pub(crate) fn keep(&self, id: &[u8; 32], value: Vec<u8>, birth: Time, expires: Time) {
+        self.inner.keep(&self.scope, id, value, birth, expires);
+    }
+
+    /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
+    pub(crate) fn count_not_claimed(&self) {
+        self.inner.counters.add(Count::NotClaimed as usize);
+    }
+
+    /// The time on the clock that births go by.
+    pub(crate) fn now(&self) -> Time {
+        let settings = &self.inner.settings;
+        settings.clock.now().on(settings.basis)
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         let CacheSettings { entries, bytes, .. } = self.inner.settings;
         entries > 0 && bytes != Some(0) && !self.inner.closed.load(Ordering::Acquire)
@@ -272,9 +297,10 @@ enum Count {
     MalformedStore,
     TooOld,
     AgeUnknown,
+    NotClaimed,
 }
 
-const COUNTS: usize = Count::AgeUnknown as usize + 1;
+const COUNTS: usize = Count::NotClaimed as usize + 1;
 
 /// A shard gives spare room back when it has more than this.
 const IDLE_ROOM: usize = 8;
@@ -328,21 +354,45 @@ impl Inner {
             let left = self.settings.max_session_age.saturating_sub(age);
             entry.expires = entry.expires.min(now.steady.plus(left));
         }
-        let stored = entry.expires > now.steady;
-        if stored {
-            let key = self.seed.key(scope.number(), fixed);
-            let mut leaving = Leaving::default();
-            let mut shard = self.shard(key.hash).lock();
-            self.make_room(&mut shard);
-            let stored = shard.put(key, entry, now.steady, &mut leaving);
-            drop(shard);
-            drop(leaving); // wiped outside the lock
-            id.zeroize();
-            return stored;
-        }
+        let stored = self.insert(scope, fixed, entry, now.steady);
         id.zeroize();
-        self.counters.add(Count::TooOld as usize);
-        false
+        stored
+    }
+
+    fn insert(&self, scope: &ScopeState, id: &[u8; 32], entry: Entry, now: Time) -> bool {
+        if entry.expires <= now {
+            self.counters.add(Count::TooOld as usize);
+            return false;
+        }
+        let key = self.seed.key(scope.number(), id);
+        let mut leaving = Leaving::default();
+        let mut shard = self.shard(key.hash).lock();
+        self.make_room(&mut shard);
+        let stored = shard.put(key, entry, now, &mut leaving);
+        drop(shard);
+        drop(leaving); // wiped outside the lock
+        stored
+    }
+
+    fn keep(&self, scope: &ScopeState, id: &[u8; 32], value: Vec<u8>, birth: Time, expires: Time) {
+        let now = self.settings.clock.now();
+        let time = now.on(self.settings.basis);
+        // From this `birth()` finds the birth again; where the session expires before its time it
+        // will pass for older than it is.
+        let left = self.settings.stay().saturating_sub(time.since(birth));
+        let entry = Entry {
+            value: value_of(value),
+            version: Some(Version::Tls12),
+            expires: now.steady.plus(left.min(expires.since(time))),
+            is_renewal: true,
+        };
+        self.insert(scope, id, entry, now.steady);
+    }
+
+    fn holds(&self, scope: &ScopeState, id: &[u8; 32]) -> bool {
+        let key = self.seed.key(scope.number(), id);
+        let now = self.settings.clock.now().steady;
+        self.shard(key.hash).lock().holds(key, now)
     }
 
     fn fetch(&self, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
@@ -459,6 +509,7 @@ impl Inner {
         let outside = CacheStats {
             misses: Misses {
                 malformed: count(Count::MalformedLookup),
+                not_claimed: count(Count::NotClaimed),
                 ..Misses::default()
             },
             refused: NotStored {
@@ -491,6 +542,7 @@ fn sum(a: CacheStats, b: CacheStats) -> CacheStats {
             expired: a.misses.expired + b.misses.expired,
             other_version: a.misses.other_version + b.misses.other_version,
             malformed: a.misses.malformed + b.misses.malformed,
+            not_claimed: a.misses.not_claimed + b.misses.not_claimed,
         },
         evictions: Evictions {
             entries: a.evictions.entries + b.evictions.entries,

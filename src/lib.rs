@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+// Much of what shares sessions is there for acceptors alone.
+#![cfg_attr(not(feature = "acceptor"), allow(dead_code))]
 
 mod aead;
 pub use aead::Sealing;
@@ -41,10 +43,14 @@ pub use source::{
 pub use source::{DEFAULT_REDIS_PREFIX, RedisSource};
 mod stats;
 pub use stats::{
-    CacheStats, Evictions, Misses, NotSealed, NotStored, Refused, Stats, StekStats, TicketStats,
+    AcceptorStats, CacheStats, Evictions, Misses, NotResumed, NotSealed, NotShared, NotStored,
+    Refused, Stats, StekStats, StoreHealth, StoreMisses, StoreStats, TicketStats,
 };
 mod stek;
 pub use stek::{KeyName, Stek};
+mod storage;
+mod store;
+pub use store::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
 mod ticket;
 pub use ticket::DEFAULT_MAX_TICKET_LEN;
 mod timer;

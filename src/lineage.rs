@@ -100,7 +100,6 @@ impl BirthRecord {
     }
 
     /// The record followed by the application's data.
-    #[allow(dead_code)] // for the acceptor
     pub(crate) fn join(self, data: &[u8]) -> Vec<u8> {
         let mut joined = Vec::with_capacity(Self::LEN + data.len());
         joined.extend_from_slice(&Self::MAGIC);

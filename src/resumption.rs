@@ -13,6 +13,8 @@ use crate::rustls::NoTickets;
 use crate::scope::Scope;
 use crate::stats::Stats;
 use crate::stek::KeyName;
+use crate::storage::{AcceptorCounts, Installed, Storage};
+use crate::store::{SharedStore, Sharing, SharingSettings};
 use crate::timer::Timer;
 
 mod builder;
@@ -44,8 +46,12 @@ pub use builder::ResumptionBuilder;
 #[derive(Clone)]
 pub struct Resumption {
     cache: SessionCache,
-    /// `None` in stateful mode.
+    /// `None` in stateful mode without a shared store.
     ring: Option<StekRing>,
+    /// Whether the ring seals tickets, not only what goes into a shared store.
+    makes_tickets: bool,
+    sharing: Option<Arc<Sharing>>,
+    acceptor: Arc<AcceptorCounts>,
     timer: Option<Arc<Timer>>,
 }
 
@@ -76,29 +82,36 @@ impl Resumption {
         ResumptionBuilder::new()
     }
 
-    pub(crate) fn assemble(
-        cache: SessionCache,
-        ring: Option<StekRing>,
-        with_timer: bool,
-    ) -> Result<Self, Error> {
-        if !with_timer {
-            return Ok(Self {
-                cache,
-                ring,
-                timer: None,
-            });
+    pub(crate) fn assemble(parts: Parts) -> Result<Self, Error> {
+        let Parts {
+            mut cache,
+            mut ring,
+            makes_tickets,
+            store,
+            with_timer,
+        } = parts;
+        let mut timer = None;
+        if with_timer {
+            let mut sweeper = cache.sweeper();
+            let stepper = ring.as_ref().map(StekRing::stepper);
+            let job = move || {
+                sweeper.step();
+                stepper.as_ref().map_or(Duration::MAX, |ring| ring.step())
+            };
+            let started = Arc::new(Timer::start(job).map_err(Error::Thread)?);
+            cache = cache.with_timer(Arc::clone(&started));
+            ring = ring.map(|ring| ring.with_timer(Arc::clone(&started)));
+            timer = Some(started);
         }
-        let mut sweeper = cache.sweeper();
-        let stepper = ring.as_ref().map(StekRing::stepper);
-        let job = move || {
-            sweeper.step();
-            stepper.as_ref().map_or(Duration::MAX, |ring| ring.step())
-        };
-        let timer = Arc::new(Timer::start(job).map_err(Error::Thread)?);
+        let sharing = store.zip(ring.clone());
         Ok(Self {
-            cache: cache.with_timer(Arc::clone(&timer)),
-            ring: ring.map(|ring| ring.with_timer(Arc::clone(&timer))),
-            timer: Some(timer),
+            cache,
+            ring,
+            makes_tickets,
+            sharing: sharing
+                .map(|((store, settings), ring)| Arc::new(Sharing::new(store, ring, settings))),
+            acceptor: Arc::new(AcceptorCounts::new()),
+            timer,
         })
     }
 
@@ -110,7 +123,7 @@ impl Resumption {
     /// Warns (in the log) if tickets meet `max_early_data_size > 0`, which rustls refuses.
     pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
         let scope = scope.into();
-        if self.ring.is_some() && config.max_early_data_size > 0 {
+        if self.makes_tickets && config.max_early_data_size > 0 {
             warn!(
                 %scope,
                 "max_early_data_size is set, but rustls refuses 0-RTT with tickets: \
@@ -123,15 +136,19 @@ impl Resumption {
 
     /// What [`install`](Resumption::install) puts into `session_storage`.
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
-        Arc::new(self.cache.scoped(scope))
+        Arc::new(Storage::new(Installed {
+            cache: self.cache.scoped(scope),
+            sharing: self.sharing.clone(),
+            counts: Arc::clone(&self.acceptor),
+        }))
     }
 
     /// What [`install`](Resumption::install) puts into `ticketer`. In stateful mode it makes no
     /// tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
         match &self.ring {
-            Some(ring) => Arc::new(ring.scoped(scope)),
-            None => Arc::new(NoTickets),
+            Some(ring) if self.makes_tickets => Arc::new(ring.scoped(scope)),
+            Some(_) | None => Arc::new(NoTickets),
         }
     }
 
@@ -142,12 +159,18 @@ impl Resumption {
             cache: self.cache.stats(),
             tickets: ring.map(StekRing::ticket_stats).unwrap_or_default(),
             steks: ring.map(StekRing::stek_stats).unwrap_or_default(),
+            store: self
+                .sharing
+                .as_deref()
+                .map(Sharing::stats)
+                .unwrap_or_default(),
+            acceptor: self.acceptor.stats(),
         }
     }
 
     /// Makes another STEK seal from now on; what was sealed still opens. Not an answer to an
-    /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode there is none to
-    /// rotate, and nothing happens.
+    /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode without a shared
+    /// store there is none to rotate, and nothing happens.
     ///
     /// # Errors
     ///
@@ -179,7 +202,7 @@ impl Resumption {
     }
 
     /// Whether the STEK source has answered and a STEK seals: for a readiness probe. In stateful
-    /// mode, always.
+    /// mode without a shared store, always.
     pub fn ready(&self) -> bool {
         self.ring.as_ref().is_none_or(StekRing::ready)
     }
@@ -212,6 +235,15 @@ impl Resumption {
 
 /// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
 const MAX_STEP: Duration = Duration::from_secs(1);
+
+/// What a [`Resumption`] is made of.
+pub(crate) struct Parts {
+    pub(crate) cache: SessionCache,
+    pub(crate) ring: Option<StekRing>,
+    pub(crate) makes_tickets: bool,
+    pub(crate) store: Option<(Box<dyn SharedStore>, SharingSettings)>,
+    pub(crate) with_timer: bool,
+}
 
 impl fmt::Debug for Resumption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

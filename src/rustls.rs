@@ -5,6 +5,7 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 
 use crate::cache::SessionCache;
 use crate::ring::StekRing;
+use crate::storage::Storage;
 
 /// The line of rustls whose session encoding goes into tickets. Part of every [`KeyName`]
 /// (crate::KeyName), so that another line's tickets are simply unknown.
@@ -24,6 +25,25 @@ impl StoresServerSessions for SessionCache {
     }
 
     fn can_cache(&self) -> bool {
+        self.has_room()
+    }
+}
+
+impl StoresServerSessions for Storage {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.store(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.fetch(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.claim(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        self.answer_search();
         self.has_room()
     }
 }
@@ -94,6 +114,16 @@ pub(crate) struct Session<'a> {
 pub(crate) enum Version {
     Tls12,
     Tls13,
+}
+
+impl Version {
+    /// As TLS writes it.
+    pub(crate) fn wire(self) -> [u8; 2] {
+        match self {
+            Self::Tls12 => [3, 3],
+            Self::Tls13 => [3, 4],
+        }
+    }
 }
 
 impl<'a> Session<'a> {

@@ -16,6 +16,10 @@ pub struct Stats {
     pub tickets: TicketStats,
     /// The ring of STEKs, and where they come from.
     pub steks: StekStats,
+    /// The shared store of sessions.
+    pub store: StoreStats,
+    /// The handshakes that acceptors saw.
+    pub acceptor: AcceptorStats,
 }
 
 /// Counters of a [`SessionCache`](crate::SessionCache).
@@ -56,6 +60,9 @@ pub struct Misses {
     pub other_version: u64,
     /// What was asked for is not 32 bytes long, as every session ID of rustls is.
     pub malformed: u64,
+    /// With a shared store: a TLS 1.3 session that rustls asked for although no acceptor had claimed
+    /// it, so a full handshake. Accept connections through an acceptor.
+    pub not_claimed: u64,
 }
 
 /// Why sessions left the cache before their time.
@@ -165,12 +172,149 @@ pub struct StekStats {
     pub fleet_agrees: Option<bool>,
 }
 
+/// Counters of a [`SharedStore`](crate::SharedStore) and of what goes through it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// The store's name; empty without one.
+    pub store: &'static str,
+    /// Sessions handed to the store.
+    pub shared: u64,
+    /// Sessions that were not, by reason.
+    pub not_shared: NotShared,
+    /// TLS 1.3 sessions among those shared whose full handshake is not known (no acceptor told), so
+    /// that their age counts from here.
+    pub age_unknown: u64,
+    /// TLS 1.3 sessions claimed: found, opened and deleted in the store.
+    pub claimed: u64,
+    /// Claimed sessions that rustls did not take: the client went away, or no longer offered them
+    /// after a HelloRetryRequest. Wiped.
+    pub unused: u64,
+    /// TLS 1.2 sessions fetched into the local cache.
+    pub fetched: u64,
+    /// Look-ups that found nothing of use, by reason.
+    pub misses: StoreMisses,
+    /// How the store itself fares.
+    pub health: StoreHealth,
+}
+
+/// Why a session was not handed to the shared store. A TLS 1.3 client gets no ticket then.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotShared {
+    /// The STEK source failed, and the local STEKs that stand in open nothing on other nodes.
+    pub fallen_back: u64,
+    /// No STEK may seal at this time, or sealing failed.
+    pub no_key: u64,
+    /// The store would not take it: its queue is full, or it does not answer.
+    pub not_taken: u64,
+    /// The session is as old as `max_session_age` allows.
+    pub too_old: u64,
+    /// Not a session as this crate knows them, or larger than 64 KiB.
+    pub malformed: u64,
+}
+
+/// Why a look-up in the shared store found nothing of use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StoreMisses {
+    /// No such session: claimed already, expired, never written, or of another scope.
+    pub not_found: u64,
+    /// No answer by the deadline.
+    pub timed_out: u64,
+    /// The store was not asked, because it did not answer lately.
+    pub unavailable: u64,
+    /// The store was not asked, because too many look-ups were under way.
+    pub busy: u64,
+    /// The store answered with an error.
+    pub failed: u64,
+    /// What the store gave is not a session's value.
+    pub malformed: u64,
+    /// It bears the name of no STEK that opens here: expired, revoked, or another fleet's.
+    pub unknown_key_name: u64,
+    /// Its seal does not fit: forged, or stored in the place of another session.
+    pub forged: u64,
+    /// It had expired, and the store gave it all the same.
+    pub expired: u64,
+    /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
+    pub too_old: u64,
+    /// Its scope was forgotten here after it was made.
+    pub forgotten: u64,
+}
+
+/// How a [`SharedStore`](crate::SharedStore) fares, as far as it tells.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// Values of which it is known that they were written.
+    pub written: u64,
+    /// Values dropped because the queue of writes was full.
+    pub queue_full: u64,
+    /// Values that the store refused, as one that is full does.
+    pub refused: u64,
+    /// Values of which the outcome is unknown. They are not written again.
+    pub unknown: u64,
+    /// Connections made, the first one included.
+    pub connections: u64,
+    /// How often it was given up for a while because it did not answer.
+    pub outages: u64,
+    /// Whether it is given up now, so that nobody waits for it.
+    pub is_down: bool,
+}
+
+/// Counters of the handshakes that acceptors saw.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct AcceptorStats {
+    /// Handshakes that resumed, by rustls's own word.
+    pub resumed: u64,
+    /// Those among them whose early data was accepted.
+    pub early_data: u64,
+    /// Full handshakes, by reason.
+    pub full: NotResumed,
+    /// Handshakes, of either kind, with a HelloRetryRequest.
+    pub hello_retries: u64,
+    /// Handshakes that failed or were given up.
+    pub failed: u64,
+}
+
+/// Why a handshake was a full one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotResumed {
+    /// The client offered no session.
+    pub not_offered: u64,
+    /// What it offered was not found or not accepted: the counters of tickets, cache and store say
+    /// why.
+    pub not_found: u64,
+    /// The shared store gave no answer.
+    pub store_unavailable: u64,
+    /// The session was found in the shared store, but rustls did not resume it: it was made for
+    /// another server name or cipher suite.
+    pub declined: u64,
+}
+
+impl NotResumed {
+    /// All full handshakes.
+    pub fn total(&self) -> u64 {
+        let Self {
+            not_offered,
+            not_found,
+            store_unavailable,
+            declined,
+        } = self;
+        not_offered + not_found + store_unavailable + declined
+    }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             cache,
             tickets,
             steks,
+            store,
+            acceptor,
         } = self;
         row(
             f,
@@ -189,6 +333,7 @@ impl fmt::Display for Stats {
             expired,
             other_version,
             malformed,
+            not_claimed,
         } = cache.misses;
         row(
             f,
@@ -198,6 +343,7 @@ impl fmt::Display for Stats {
                 ("expired", expired),
                 ("other version", other_version),
                 ("malformed", malformed),
+                ("not claimed", not_claimed),
             ],
         )?;
         let Evictions {
@@ -287,6 +433,8 @@ impl fmt::Display for Stats {
                 ("source failures", steks.source_failures),
             ],
         )?;
+        write_store(f, store)?;
+        write_acceptor(f, acceptor)?;
         write!(f, "{:<13} {}", "active STEK", Shown(steks.active))?;
         if let Some(age) = steks.active_age {
             write!(f, ", for {}", seconds(age))?;
@@ -309,6 +457,132 @@ impl fmt::Display for Stats {
             None => Ok(()),
         }
     }
+}
+
+fn write_store(f: &mut fmt::Formatter<'_>, store: &StoreStats) -> fmt::Result {
+    if store.store.is_empty() {
+        return Ok(());
+    }
+    row(
+        f,
+        "store",
+        &[
+            ("shared", store.shared),
+            ("claimed", store.claimed),
+            ("unused", store.unused),
+            ("fetched", store.fetched),
+            ("age unknown", store.age_unknown),
+        ],
+    )?;
+    let NotShared {
+        fallen_back,
+        no_key,
+        not_taken,
+        too_old,
+        malformed,
+    } = store.not_shared;
+    row(
+        f,
+        "not shared",
+        &[
+            ("fallen back", fallen_back),
+            ("no key", no_key),
+            ("not taken", not_taken),
+            ("too old", too_old),
+            ("malformed", malformed),
+        ],
+    )?;
+    let StoreMisses {
+        not_found,
+        timed_out,
+        unavailable,
+        busy,
+        failed,
+        malformed,
+        unknown_key_name,
+        forged,
+        expired,
+        too_old,
+        forgotten,
+    } = store.misses;
+    row(
+        f,
+        "store misses",
+        &[
+            ("not found", not_found),
+            ("timed out", timed_out),
+            ("unavailable", unavailable),
+            ("busy", busy),
+            ("failed", failed),
+            ("malformed", malformed),
+            ("unknown key name", unknown_key_name),
+            ("forged", forged),
+            ("expired", expired),
+            ("too old", too_old),
+            ("forgotten", forgotten),
+        ],
+    )?;
+    let StoreHealth {
+        written,
+        queue_full,
+        refused,
+        unknown,
+        connections,
+        outages,
+        is_down,
+    } = store.health;
+    row(
+        f,
+        if is_down { "store DOWN" } else { "store up" },
+        &[
+            ("written", written),
+            ("queue full", queue_full),
+            ("refused", refused),
+            ("unknown", unknown),
+            ("connections", connections),
+            ("outages", outages),
+        ],
+    )
+}
+
+fn write_acceptor(f: &mut fmt::Formatter<'_>, acceptor: &AcceptorStats) -> fmt::Result {
+    let AcceptorStats {
+        resumed,
+        early_data,
+        full,
+        hello_retries,
+        failed,
+    } = *acceptor;
+    if resumed + full.total() + failed == 0 {
+        return Ok(()); // no acceptor
+    }
+    row(
+        f,
+        "handshakes",
+        &[
+            ("resumed", resumed),
+            ("early data", early_data),
+            ("full", full.total()),
+            ("failed", failed),
+            ("hello retries", hello_retries),
+        ],
+    )?;
+    let NotResumed {
+        not_offered,
+        not_found,
+        store_unavailable,
+        declined,
+    } = full;
+    row(
+        f,
+        "full because",
+        &[
+            ("not offered", not_offered),
+            ("not found", not_found),
+            ("store unavailable", store_unavailable),
+            ("declined", declined),
+        ],
+    )
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, counts: &[(&str, u64)]) -> fmt::Result {

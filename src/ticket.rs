@@ -100,11 +100,11 @@ impl Header {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::aead::Sealing;
 
-    fn stek(sealing: Sealing) -> Stek {
+    pub(crate) fn stek(sealing: Sealing) -> Stek {
         let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
         Stek::with_sealing(&secret, sealing).unwrap()
     }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((header, &session[..]), (self::header(), &b"golden"[..]));
     }
 
-    fn decode(hex: &str) -> Vec<u8> {
+    pub(crate) fn decode(hex: &str) -> Vec<u8> {
         let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
         digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
     }

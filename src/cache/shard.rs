@@ -177,6 +177,12 @@ impl Shard {
         Some(expires)
     }
 
+    /// Whether a TLS 1.2 session could be read.
+    pub(crate) fn holds(&self, key: Key<'_>, now: Time) -> bool {
+        let slot = self.find(key).map(|index| self.slab.slot(index));
+        slot.is_some_and(|slot| slot.expires() > now && slot.version() == Some(Version::Tls12))
+    }
+
     /// Removes a session and returns it.
     pub(crate) fn take(&mut self, key: Key<'_>, now: Time, leaving: &mut Leaving) -> Option<Value> {
         let index = self.find_live(key, Version::Tls13, now, leaving)?;

@@ -2,15 +2,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Resumption;
+use super::{Parts, Resumption};
 use crate::aead::Sealing;
-use crate::cache::{CacheSettings, SessionCache};
+use crate::cache::{CacheSettings, DEFAULT_SESSION_TTL, SessionCache};
 use crate::clock::{Basis, Clock};
 use crate::error::Error;
 use crate::ring::{RingSettings, StekRing};
 use crate::rotation::{MAX_TICKET_LIFETIME, Rotation};
 use crate::scope::Scopes;
 use crate::source::{RandomSource, StekSource};
+use crate::store::{DEFAULT_STORE_DEADLINE, SharedStore, SharingSettings};
 
 /// Sets up a [`Resumption`]. Setters never fail; [`build`](ResumptionBuilder::build) checks.
 ///
@@ -30,7 +31,10 @@ pub struct ResumptionBuilder {
     manual: bool,
     cache: CacheSettings,
     ring: RingSettings,
+    rotation: Option<Rotation>,
     source: Option<Box<dyn StekSource>>,
+    store: Option<Box<dyn SharedStore>>,
+    store_deadline: Duration,
 }
 
 impl ResumptionBuilder {
@@ -40,7 +44,10 @@ impl ResumptionBuilder {
             manual: false,
             cache: CacheSettings::default(),
             ring: RingSettings::default(),
+            rotation: None,
             source: None,
+            store: None,
+            store_deadline: DEFAULT_STORE_DEADLINE,
         }
     }
 
@@ -98,15 +105,41 @@ impl ResumptionBuilder {
         self
     }
 
-    /// The schedule of STEKs. Defaults to [`Rotation::new`].
+    /// The schedule of STEKs. Defaults to [`Rotation::new`]; in stateful mode with a ticket lifetime
+    /// of [`DEFAULT_SESSION_TTL`], because no session in a shared store outlives the STEK that sealed
+    /// it.
     pub fn rotation(mut self, rotation: Rotation) -> Self {
-        self.ring.rotation = rotation;
+        self.rotation = Some(rotation);
         self
     }
 
     /// Where STEKs come from. Defaults to random ones of this process alone.
     pub fn stek_source(mut self, source: impl StekSource + 'static) -> Self {
         self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Shares sessions with the other nodes of a fleet, so that a client resumes on any of them. Needs
+    /// a shared [`stek_source`](ResumptionBuilder::stek_source), whose STEKs seal what is stored, and
+    /// an acceptor (`ResumptionAcceptor` or `BlockingAcceptor`), without which TLS 1.3 clients get
+    /// full handshakes.
+    ///
+    /// Meant for stateful mode. There TLS 1.3 sessions live in the store alone; TLS 1.2 sessions live
+    /// in the store and in the cache. In ticket mode only the sessions of TLS 1.2 clients are stored,
+    /// also of those that use tickets: rarely worth a store.
+    ///
+    /// Defaults to none.
+    pub fn shared_store(mut self, store: impl SharedStore + 'static) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// How long a handshake waits for the shared store, at most and in all. From 1 millisecond to 10
+    /// seconds.
+    ///
+    /// Defaults to [`DEFAULT_STORE_DEADLINE`].
+    pub fn store_deadline(mut self, deadline: Duration) -> Self {
+        self.store_deadline = deadline;
         self
     }
 
@@ -158,6 +191,10 @@ impl ResumptionBuilder {
     /// [`Error::Config`] or [`Error::Duration`] naming the setting that cannot work,
     /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
     pub fn build(mut self) -> Result<Resumption, Error> {
+        self.ring.rotation = self.rotation.unwrap_or_else(|| match self.stateful {
+            true => Rotation::new().ticket_lifetime(DEFAULT_SESSION_TTL),
+            false => Rotation::new(),
+        });
         self.validate()?;
         let scopes = Arc::<Scopes>::default();
         let with_timer = self.ring.clock.runs() && !self.manual;
@@ -165,15 +202,30 @@ impl ResumptionBuilder {
             .source
             .take()
             .unwrap_or_else(|| Box::<RandomSource>::default());
-        if !self.stateful && source.is_shared() {
+        if self.store.is_some() && !source.is_shared() {
+            let why = "sealed under random keys, which no other node could open: \
+                       set a `stek_source` that the nodes share";
+            return Err(Error::config("shared_store", why));
+        }
+        let has_ring = !self.stateful || self.store.is_some();
+        if has_ring && source.is_shared() {
             self.cache.basis = Basis::Wall;
         }
-        let ring = match self.stateful {
-            true => None,
-            false => Some(StekRing::build(self.ring, source, Arc::clone(&scopes))?),
+        let sharing = SharingSettings {
+            ttl: self.cache.ttl,
+            deadline: self.store_deadline,
         };
-        let cache = SessionCache::build(self.cache, scopes);
-        Resumption::assemble(cache, ring, with_timer)
+        let ring = match has_ring {
+            true => Some(StekRing::build(self.ring, source, Arc::clone(&scopes))?),
+            false => None,
+        };
+        Resumption::assemble(Parts {
+            cache: SessionCache::build(self.cache, scopes),
+            ring,
+            makes_tickets: !self.stateful,
+            store: self.store.map(|store| (store, sharing)),
+            with_timer,
+        })
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -182,7 +234,10 @@ impl ResumptionBuilder {
             manual: _,
             cache,
             ring,
+            rotation: _,
             source: _,
+            store: _,
+            store_deadline,
         } = self;
         ring.rotation.validate()?;
         let ttl_min = Duration::from_millis(1);
@@ -197,6 +252,11 @@ impl ResumptionBuilder {
             let why =
                 format!("{len} bytes: TLS carries up to 65,535, and less than 1,024 is no use");
             return Err(Error::config("max_ticket_len", why));
+        }
+        let deadlines = Duration::from_millis(1)..=Duration::from_secs(10);
+        if !deadlines.contains(store_deadline) {
+            let why = "clients wait for it in every handshake that may resume: from 1 ms to 10 s";
+            return Err(Error::duration("store_deadline", *store_deadline, why));
         }
         if cache.shards == Some(0) {
             return Err(Error::config("cache_shards", "0: at least 1 is needed"));
@@ -230,9 +290,11 @@ impl fmt::Debug for ResumptionBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{SourceKey, source_fn};
+    use crate::store::{StoreKey, StoreLookup};
     use crate::{
         DEFAULT_CACHE_ENTRIES, DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_TICKET_LEN,
-        DEFAULT_SESSION_TTL, DEFAULT_SOURCE_DEADLINE,
+        DEFAULT_SOURCE_DEADLINE, FakeClock,
     };
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -244,9 +306,14 @@ mod tests {
             manual,
             cache,
             ring,
+            rotation,
             source,
+            store,
+            store_deadline,
         } = ResumptionBuilder::new();
-        assert!(!stateful && !manual && source.is_none());
+        assert!(!stateful && !manual && source.is_none() && store.is_none());
+        assert_eq!(store_deadline, DEFAULT_STORE_DEADLINE);
+        assert_eq!(DEFAULT_STORE_DEADLINE, Duration::from_millis(50));
         assert_eq!((cache.entries, DEFAULT_CACHE_ENTRIES), (20_000, 20_000));
         assert_eq!((cache.ttl, DEFAULT_SESSION_TTL), (DAY, DAY));
         assert_eq!((cache.max_session_age, DEFAULT_MAX_SESSION_AGE), (DAY, DAY));
@@ -259,7 +326,57 @@ mod tests {
         assert_eq!(DEFAULT_SOURCE_DEADLINE, Duration::from_secs(5));
         assert_eq!((cache.bytes, cache.shards), (None, None));
         assert_eq!(ring.sealing, Sealing::Aes256GcmSiv);
-        assert_eq!(ring.rotation, Rotation::new());
+        assert_eq!((rotation, ring.rotation), (None, Rotation::new()));
+    }
+
+    #[test]
+    fn a_shared_store_beside_the_random_source_is_refused() {
+        let error = Resumption::builder()
+            .stateful()
+            .shared_store(NoStore)
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shared_store: sealed under random keys, which no other node could open: set a \
+             `stek_source` that the nodes share"
+        );
+    }
+
+    struct NoStore;
+
+    impl SharedStore for NoStore {
+        fn fetch(&self, _key: &StoreKey, _deadline: Duration) -> StoreLookup {
+            Box::pin(std::future::ready(Ok(None)))
+        }
+
+        fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+            self.fetch(key, deadline)
+        }
+
+        fn write(&self, _key: StoreKey, _value: Vec<u8>, _ttl: Duration) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn stateful_steks_open_for_as_long_as_sessions_live() {
+        let source = source_fn("test", |query| {
+            let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+            Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
+        });
+        let clock = FakeClock::new().clock();
+        let new = || Resumption::builder().clock(clock.clone());
+        let shared = new().stateful().shared_store(NoStore).stek_source(source);
+        let shared = shared.build().unwrap();
+        let lifetime = |resumption: &Resumption| {
+            let ring = resumption.ring.as_ref();
+            ring.map(StekRing::ticket_lifetime)
+        };
+        assert_eq!(lifetime(&shared), Some(DEFAULT_SESSION_TTL));
+        assert_eq!(lifetime(&new().build().unwrap()), Some(DAY / 2));
+        assert_eq!(lifetime(&new().stateful().build().unwrap()), None);
+        assert!(!shared.ticketer("a").enabled(), "nor does it make tickets");
     }
 
     #[test]
@@ -285,6 +402,10 @@ mod tests {
             (new().max_ticket_len(100), "max_ticket_len: 100 bytes"),
             (new().max_ticket_len(70_000), "max_ticket_len: 70000 bytes"),
             (new().cache_shards(0), "cache_shards: 0"),
+            (
+                new().store_deadline(Duration::ZERO),
+                "store_deadline = 0ns: clients wait",
+            ),
             (
                 new().rotation(Rotation::new().interval(Duration::ZERO)),
                 "interval = 0ns",

@@ -1,0 +1,107 @@
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::server::StoresServerSessions;
+use tracing::trace;
+use zeroize::Zeroizing;
+
+use crate::cache::SessionCache;
+use crate::rustls::{Session, Version};
+use crate::store::{Sharing, Taken, take};
+
+mod counts;
+
+pub(crate) use counts::AcceptorCounts;
+#[cfg(feature = "acceptor")]
+pub(crate) use counts::Count;
+
+/// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
+/// configuration: the cache, or cache and shared store.
+pub(crate) struct Storage(Arc<Installed>);
+
+/// All that an acceptor must know of the [`Resumption`](crate::Resumption) in a configuration.
+pub(crate) struct Installed {
+    /// In the configuration's scope.
+    pub(crate) cache: SessionCache,
+    pub(crate) sharing: Option<Arc<Sharing>>,
+    pub(crate) counts: Arc<AcceptorCounts>,
+}
+
+impl Storage {
+    pub(crate) fn new(installed: Installed) -> Self {
+        Self(Arc::new(installed))
+    }
+
+    pub(crate) fn store(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
+        let Installed { cache, sharing, .. } = &*self.0;
+        let (Some(sharing), Ok(fixed)) = (sharing, <&[u8; 32]>::try_from(id.as_slice())) else {
+            return cache.store(id, value);
+        };
+        let shared = sharing.write(cache.scope(), fixed, &value);
+        match Session::parse(&value).map(|session| session.version) {
+            Some(Version::Tls12) => cache.store(id, value) || shared,
+            // Another node may claim a TLS 1.3 session, so it must not be found here.
+            Some(Version::Tls13) | None => {
+                drop((Zeroizing::new(id), Zeroizing::new(value)));
+                shared
+            }
+        }
+    }
+
+    pub(crate) fn fetch(&self, id: &[u8]) -> Option<Vec<u8>> {
+        self.0.cache.fetch(id)
+    }
+
+    pub(crate) fn claim(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let Installed { cache, sharing, .. } = &*self.0;
+        if sharing.is_none() {
+            return cache.claim(id);
+        }
+        let taken = take(cache.scope(), id);
+        trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
+        match taken {
+            Taken::Session(session) => Some(session),
+            Taken::NotFound => None,
+            Taken::NotClaimed => {
+                cache.count_not_claimed();
+                None
+            }
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.cache.has_room()
+    }
+
+    /// Shows itself to an acceptor that searches on this thread.
+    pub(crate) fn answer_search(&self) {
+        let _ = SEARCH.try_with(|search| {
+            if let Some(found) = &mut *search.borrow_mut() {
+                *found = Some(Arc::clone(&self.0));
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.cache.fmt(f)
+    }
+}
+
+thread_local! {
+    /// `Some` while an acceptor searches.
+    static SEARCH: RefCell<Option<Option<Arc<Installed>>>> = const { RefCell::new(None) };
+}
+
+impl Installed {
+    /// What is installed in a configuration, if anything is. rustls hides the type of its session
+    /// storage, so the storage is asked a harmless question and shows itself while it answers; one
+    /// that is wrapped in another, which passes questions on, is found too.
+    pub(crate) fn find(storage: &dyn StoresServerSessions) -> Option<Arc<Self>> {
+        SEARCH.try_with(|search| search.replace(Some(None))).ok()?;
+        storage.can_cache();
+        SEARCH.try_with(RefCell::take).ok()??
+    }
+}

@@ -1,0 +1,161 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::stats::StoreHealth;
+
+mod claimed;
+mod sharing;
+mod value;
+
+#[cfg(feature = "acceptor")]
+pub(crate) use claimed::Claimed;
+pub(crate) use claimed::{Taken, take};
+#[cfg(feature = "acceptor")]
+pub(crate) use sharing::LookedUp;
+pub(crate) use sharing::{Sharing, SharingSettings};
+
+/// How long a handshake waits for a shared store, at most and in all, by default: 50 milliseconds.
+pub const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
+
+/// Where sessions live when there is more than one node, so that a client resumes on a node that it
+/// has not met before.
+///
+/// A store keeps bytes under keys until they expire. It learns nothing: keys are hashes, and values
+/// are sealed under the fleet's STEKs, bound to scope, TLS version and session ID. So it need not
+/// be trusted with secrets, only with *deleting*: [`claim`](SharedStore::claim) must hand each
+/// value to one caller at most, because the defence against replayed 0-RTT data rests on it
+/// ([RFC 8446 §8.1](https://www.rfc-editor.org/rfc/rfc8446#section-8.1)).
+///
+/// It is asked by an acceptor before rustls needs the session, never from within rustls. **Without
+/// an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3 handshakes**;
+/// [`Misses::not_claimed`](crate::Misses::not_claimed) counts them.
+///
+/// Trouble is a miss: whatever a store returns that does not open is counted and ignored, and one
+/// that does not answer costs a client no more than the deadline. See the page
+/// [`choosing`](crate::docs::choosing) for what a failover may lose.
+pub trait SharedStore: Send + Sync {
+    /// Reads a value and leaves it there: for TLS 1.2 sessions, which may be used again.
+    ///
+    /// The future must not depend on any runtime. Whoever awaits it does so for `deadline` at most.
+    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup;
+
+    /// Reads a value and deletes it, in one step: of any number of callers in any process at most
+    /// one gets it. For TLS 1.3 sessions. A claim of which the outcome is unknown must not be
+    /// repeated.
+    ///
+    /// Otherwise as [`fetch`](SharedStore::fetch).
+    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup;
+
+    /// Hands a value over to be written, to live for `ttl`. False if it cannot be taken now.
+    ///
+    /// It is called from within a handshake, so it must not wait for anything. A write of which the
+    /// outcome is unknown must not be repeated: the value may have been claimed meanwhile, and would
+    /// come to life again.
+    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool;
+
+    /// Its name in logs and [`Stats`](crate::Stats).
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    /// How it fares, as far as it tells.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
+    }
+}
+
+impl<S: SharedStore + ?Sized> SharedStore for Arc<S> {
+    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        (**self).fetch(key, deadline)
+    }
+
+    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        (**self).claim(key, deadline)
+    }
+
+    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
+        (**self).write(key, value, ttl)
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn health(&self) -> StoreHealth {
+        (**self).health()
+    }
+}
+
+impl fmt::Debug for dyn SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A look-up under way. `None` if there is no such value.
+pub type StoreLookup = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send>>;
+
+/// What a session is kept under in a [`SharedStore`]: a hash, which says nothing of the session.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StoreKey([u8; Self::LEN]);
+
+impl StoreKey {
+    /// Its length in bytes.
+    pub const LEN: usize = 32;
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreKey(")?;
+        self.0
+            .iter()
+            .take(4)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("…)")
+    }
+}
+
+/// Why a [`SharedStore`] gave no answer. Each is a full handshake, and counted.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It was not asked: as many look-ups as it allows are under way.
+    Busy,
+    /// It was asked and failed.
+    Failed(Box<dyn StdError + Send + Sync>),
+    /// It did not answer in time.
+    TimedOut,
+    /// It was not asked, because it did not answer lately.
+    Unavailable,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("the shared store has too many look-ups under way"),
+            Self::Failed(cause) => write!(f, "the shared store failed: {cause}"),
+            Self::TimedOut => f.write_str("the shared store did not answer in time"),
+            Self::Unavailable => f.write_str("the shared store did not answer lately"),
+        }
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Failed(cause) => Some(&**cause),
+            Self::Busy | Self::TimedOut | Self::Unavailable => None,
+        }
+    }
+}

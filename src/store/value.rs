@@ -1,0 +1,260 @@
+//! How a session leaves the process.
+//!
+//! ```text
+//!  0          16      28        36      44        52                   n-16     n
+//!  | key name | nonce | issued  | birth | expires | what rustls gave us … | tag |
+//!  |                  |<----------------- sealed ------------------------>|     |
+//! ```
+//!
+//! Times are milliseconds since the Unix epoch, big-endian. Sealed under the STEK's store key. The
+//! additional data are the key name and the [`Place`] where the session belongs, so that no value
+//! opens for another scope, version or session ID, however a store may mix them up.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::StoreKey;
+use crate::aead::{NONCE_LEN, TAG_LEN};
+use crate::clock::Time;
+use crate::rustls::Version;
+use crate::scope::Scope;
+use crate::stek::{KeyName, Stek};
+
+/// The largest value that is written or opened. A client's certificate chain is all that can be
+/// large in a session.
+pub(super) const MAX_LEN: usize = 64 * 1024;
+
+/// Where a session belongs.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) scope: &'a [u8; Scope::DIGEST_LEN],
+    pub(super) version: Version,
+    pub(super) id: &'a [u8; 32],
+}
+
+/// What each value says beside the session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Header {
+    pub(super) issued: Time,
+    pub(super) birth: Time,
+    pub(super) expires: Time,
+}
+
+const HEADER_LEN: usize = 8 + 8 + 8;
+const SEALED_FROM: usize = KeyName::LEN + NONCE_LEN;
+const OVERHEAD: usize = SEALED_FROM + HEADER_LEN + TAG_LEN;
+
+const AAD_LEN: usize = KeyName::LEN + Place::LEN;
+
+impl Place<'_> {
+    const LEN: usize = Scope::DIGEST_LEN + 2 + 32;
+
+    /// What the session is kept under. Every part has a fixed length, so no two places run
+    /// together.
+    pub(super) fn key(&self) -> StoreKey {
+        let mut context = Context::new(&SHA256);
+        context.update(b"rustls-resumption store key 1");
+        context.update(self.scope);
+        context.update(&self.version.wire());
+        context.update(self.id);
+        let mut key = [0; StoreKey::LEN];
+        key.copy_from_slice(context.finish().as_ref()); // SHA-256 is 32 bytes
+        StoreKey(key)
+    }
+
+    fn aad(&self, name: &KeyName) -> [u8; AAD_LEN] {
+        let mut aad = [0; AAD_LEN];
+        let parts: [&[u8]; 4] = [name.as_bytes(), self.scope, &self.version.wire(), self.id];
+        let bytes = parts.into_iter().flatten();
+        aad.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        aad
+    }
+}
+
+/// Seals a session. One allocation, of the value's exact size.
+pub(super) fn seal(
+    stek: &Stek,
+    place: &Place<'_>,
+    header: &Header,
+    session: &[u8],
+) -> Option<Vec<u8>> {
+    let mut value = Vec::with_capacity(OVERHEAD + session.len());
+    value.extend_from_slice(stek.name().as_bytes());
+    value.extend_from_slice(&[0; NONCE_LEN]);
+    header.write(&mut value);
+    value.extend_from_slice(session);
+    let sealed = seal_in_place(stek, place, &mut value);
+    if sealed.is_none() {
+        value.zeroize(); // it still holds the session in clear
+    }
+    sealed.map(|()| value)
+}
+
+fn seal_in_place(stek: &Stek, place: &Place<'_>, value: &mut Vec<u8>) -> Option<()> {
+    let aad = place.aad(stek.name());
+    let text = value.get_mut(SEALED_FROM..)?;
+    let (nonce, tag) = stek.store_key().seal(&aad, text)?;
+    value
+        .get_mut(KeyName::LEN..SEALED_FROM)?
+        .copy_from_slice(&nonce);
+    value.extend_from_slice(&tag);
+    Some(())
+}
+
+/// The key name that a value bears, if it can be a value at all.
+pub(super) fn key_name(value: &[u8]) -> Option<KeyName> {
+    if !(OVERHEAD..=MAX_LEN).contains(&value.len()) {
+        return None;
+    }
+    value.first_chunk().copied().map(KeyName::from_bytes)
+}
+
+/// Opens a value whose key name was looked up. `None` if it is forged, or belongs elsewhere.
+pub(super) fn open(
+    stek: &Stek,
+    place: &Place<'_>,
+    value: &[u8],
+) -> Option<(Header, Zeroizing<Vec<u8>>)> {
+    let (_, rest) = value.split_at_checked(KeyName::LEN)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
+    let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
+    let aad = place.aad(stek.name());
+    let opened = stek.store_key().open(*nonce, &aad, sealed, tag)?;
+    let mut opened = Zeroizing::new(opened);
+    let header = Header::read(&opened)?;
+    let session_len = opened.len() - HEADER_LEN;
+    opened.copy_within(HEADER_LEN.., 0);
+    opened.truncate(session_len);
+    Some((header, opened))
+}
+
+/// How long a session is that a value of this length would hold, at most.
+pub(super) const MAX_SESSION_LEN: usize = MAX_LEN - OVERHEAD;
+
+impl Header {
+    fn write(&self, out: &mut Vec<u8>) {
+        for time in [self.issued, self.birth, self.expires] {
+            out.extend_from_slice(&time.0.to_be_bytes());
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (issued, bytes) = bytes.split_first_chunk()?;
+        let (birth, bytes) = bytes.split_first_chunk()?;
+        let (expires, _) = bytes.split_first_chunk()?;
+        let time = |bytes: &[u8; 8]| Time(u64::from_be_bytes(*bytes));
+        Some(Self {
+            issued: time(issued),
+            birth: time(birth),
+            expires: time(expires),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Sealing;
+    use crate::ticket::tests::{decode, stek};
+
+    const ID: &[u8; 32] = b"an ID as rustls makes: 32 bytes!";
+
+    fn scope() -> Scope {
+        Scope::new("api")
+    }
+
+    fn place<'a>(scope: &'a Scope, version: Version, id: &'a [u8; 32]) -> Place<'a> {
+        Place {
+            scope: scope.digest(),
+            version,
+            id,
+        }
+    }
+
+    fn header() -> Header {
+        Header {
+            issued: Time(1_800_000_000_123),
+            birth: Time(1_799_999_000_456),
+            expires: Time(1_800_086_400_123),
+        }
+    }
+
+    #[test]
+    fn a_value_opens_to_what_was_sealed_and_is_as_long_as_it_says() {
+        let scope = scope();
+        let place = place(&scope, Version::Tls13, ID);
+        for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
+            let stek = stek(sealing);
+            for len in [0, 1, 130, MAX_SESSION_LEN] {
+                let session = vec![0x5a; len];
+                let value = seal(&stek, &place, &header(), &session).unwrap();
+                assert_eq!(value.len(), OVERHEAD + len);
+                assert_eq!(value.capacity(), value.len());
+                assert_eq!(key_name(&value), Some(*stek.name()));
+                let (opened, bytes) = open(&stek, &place, &value).unwrap();
+                assert_eq!((opened, &*bytes), (header(), &session));
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_opens_in_its_own_place_alone() {
+        let (scope, other) = (scope(), Scope::new("another"));
+        let stek = stek(Sealing::default());
+        let mut near = *ID;
+        near[31] ^= 1;
+        let places = [
+            place(&scope, Version::Tls13, ID),
+            place(&scope, Version::Tls12, ID),
+            place(&scope, Version::Tls13, &near),
+            place(&other, Version::Tls13, ID),
+        ];
+        for (i, made) in places.iter().enumerate() {
+            let value = seal(&stek, made, &header(), b"session").unwrap();
+            for (j, asked) in places.iter().enumerate() {
+                assert_eq!(open(&stek, asked, &value).is_some(), i == j, "{i} {j}");
+                assert_eq!(made.key() == asked.key(), i == j, "{i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_refused() {
+        let scope = scope();
+        let place = place(&scope, Version::Tls12, ID);
+        let stek = stek(Sealing::default());
+        let value = seal(&stek, &place, &header(), b"session").unwrap();
+        let names_it = |value: &[u8]| key_name(value) == Some(*stek.name());
+        for bit in 0..value.len() * 8 {
+            let mut forged = value.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            let opens = names_it(&forged) && open(&stek, &place, &forged).is_some();
+            assert!(!opens, "bit {bit}");
+        }
+        for len in 0..value.len() {
+            assert!(open(&stek, &place, &value[..len]).is_none(), "length {len}");
+        }
+        let mut longer = value;
+        longer.push(0);
+        assert!(open(&stek, &place, &longer).is_none());
+    }
+
+    #[test]
+    fn what_is_too_short_or_too_long_has_no_key_name() {
+        assert_eq!(key_name(&[7; OVERHEAD - 1]), None);
+        assert!(key_name(&[7; OVERHEAD]).is_some());
+        assert!(key_name(&vec![7; MAX_LEN]).is_some());
+        assert_eq!(key_name(&vec![7; MAX_LEN + 1]), None);
+    }
+
+    #[test]
+    fn golden_value_and_key() {
+        let scope = scope();
+        let place = place(&scope, Version::Tls13, ID);
+        let golden = decode(include_str!("../../tests/golden/store-value.hex"));
+        let (opened, bytes) = open(&stek(Sealing::Aes256GcmSiv), &place, &golden).unwrap();
+        assert_eq!((opened, bytes.as_slice()), (header(), &b"golden"[..]));
+        let golden = decode(include_str!("../../tests/golden/store-key.hex"));
+        assert_eq!(place.key().as_bytes().as_slice(), golden);
+    }
+}
