@@ -5,6 +5,12 @@
 // Much of what shares sessions is there for acceptors alone.
 #![cfg_attr(not(feature = "acceptor"), allow(dead_code))]
 
+#[cfg(feature = "acceptor")]
+mod acceptor;
+#[cfg(feature = "tokio")]
+pub use acceptor::ResumptionAcceptor;
+#[cfg(feature = "acceptor")]
+pub use acceptor::{AcceptedConnection, BlockingAcceptor};
 mod aead;
 pub use aead::Sealing;
 mod cache;

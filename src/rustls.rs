@@ -1,6 +1,11 @@
 //! Everything that depends on rustls's own shapes: the implementations of its traits, and a parser
 //! of the encoding of its sessions. The one file to port to another line of rustls.
 
+#[cfg(feature = "acceptor")]
+use std::sync::Arc;
+
+#[cfg(feature = "acceptor")]
+use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
 use crate::cache::SessionCache;
@@ -89,6 +94,48 @@ impl ProducesTickets for NoTickets {
     }
 }
 
+/// Whether a configuration takes TLS 1.3 connections, which rustls does not tell: it is shown a
+/// ClientHello of TLS 1.3 alone.
+#[cfg(feature = "acceptor")]
+pub(crate) fn speaks_tls13(config: &ServerConfig) -> bool {
+    use rustls::server::{Acceptor, ResolvesServerCertUsingSni};
+    use rustls::{Error, PeerIncompatible};
+
+    let mut acceptor = Acceptor::default();
+    let read = acceptor.read_tls(&mut tls13_hello().as_slice());
+    let (Ok(_), Ok(Some(accepted))) = (read, acceptor.accept()) else {
+        return true; // a rustls that asks for more; most do speak it
+    };
+    let mut config = config.clone();
+    // If it does, the handshake ends here, for want of a certificate.
+    config.cert_resolver = Arc::new(ResolvesServerCertUsingSni::new());
+    let refused = accepted.into_connection(Arc::new(config)).err();
+    let not_enabled = Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled);
+    refused.is_none_or(|(error, _)| error != not_enabled)
+}
+
+/// A record with a ClientHello that has what rustls asks of one before it looks at versions.
+#[cfg(feature = "acceptor")]
+fn tls13_hello() -> Vec<u8> {
+    let header = [22, 3, 1, 0, 62, 1, 0, 0, 58];
+    let version_and_random = [3; 2 + 32];
+    let no_session_id = [0];
+    let suite_and_compression = [0, 2, 0x13, 1, 1, 0];
+    let extensions = [0, 15];
+    let supported_versions = [0, 43, 0, 3, 2, 3, 4];
+    let signature_algorithms = [0, 13, 0, 4, 0, 2, 4, 3];
+    let parts: [&[u8]; 7] = [
+        &header,
+        &version_and_random,
+        &no_session_id,
+        &suite_and_compression,
+        &extensions,
+        &supported_versions,
+        &signature_algorithms,
+    ];
+    parts.concat()
+}
+
 /// What we read of a session that rustls encoded (`ServerSessionValue` in its `msgs/persist.rs`):
 ///
 /// ```text
@@ -129,7 +176,7 @@ impl Version {
 impl<'a> Session<'a> {
     /// `None` if these bytes are not a session of the rustls line that we know.
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
-        let mut input = Input(encoded);
+        let mut input = Input::new(encoded);
         if input.flag()? {
             input.vector::<1>()?;
         }
@@ -150,7 +197,7 @@ impl<'a> Session<'a> {
         let application_data = input.vector::<2>()?;
         let _creation_time = input.array::<8>()?;
         let _age_obfuscation_offset = input.array::<4>()?;
-        input.0.is_empty().then_some(Self {
+        input.is_empty().then_some(Self {
             version,
             secret,
             application_data,
@@ -158,9 +205,18 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Reads an encoding front to back. What is cut short gives `None`.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -218,6 +274,33 @@ pub(crate) mod tests {
                 application_data: b"app",
             };
             assert_eq!(Session::parse(&bytes), Some(expected));
+        }
+    }
+
+    #[cfg(feature = "acceptor")]
+    #[test]
+    fn tells_whether_a_configuration_speaks_tls13() {
+        use rustls::version::{TLS12, TLS13};
+
+        let versions: [(&[_], _); 3] = [
+            (&[&TLS12], false),
+            (&[&TLS13], true),
+            (&[&TLS12, &TLS13], true),
+        ];
+        for provider in [
+            rustls::crypto::aws_lc_rs::default_provider(),
+            rustls::crypto::ring::default_provider(),
+        ] {
+            for (versions, expected) in versions {
+                let config = ServerConfig::builder_with_provider(Arc::new(provider.clone()))
+                    .with_protocol_versions(versions)
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_cert_resolver(
+                        Arc::new(rustls::server::ResolvesServerCertUsingSni::new()),
+                    );
+                assert_eq!(speaks_tls13(&config), expected, "{versions:?}");
+            }
         }
     }
 

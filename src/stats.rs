@@ -274,7 +274,7 @@ pub struct AcceptorStats {
     pub full: NotResumed,
     /// Handshakes, of either kind, with a HelloRetryRequest.
     pub hello_retries: u64,
-    /// Handshakes that failed or were given up.
+    /// Handshakes that failed or were given up after the ClientHello.
     pub failed: u64,
 }
 

@@ -31,6 +31,11 @@ thread_local! {
 }
 
 impl Claimed {
+    /// For a connection for which nothing was found, or nothing looked up yet.
+    pub(crate) fn nothing(sharing: &Arc<Sharing>) -> Self {
+        Self::new(Arc::clone(sharing), None)
+    }
+
     pub(super) fn new(sharing: Arc<Sharing>, session: Option<ClaimedSession>) -> Self {
         Self { sharing, session }
     }

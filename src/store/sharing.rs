@@ -158,7 +158,6 @@ impl Sharing {
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
     ) -> (LookedUp, Claimed) {
-        let nothing = || Claimed::new(Arc::clone(self), None);
         for id in ids {
             let place = Place {
                 scope: scope.scope.digest(),
@@ -167,7 +166,7 @@ impl Sharing {
             };
             let claim = self.store.claim(&place.key(), self.settings.deadline);
             match self.answer(claim.await) {
-                Err(()) => return (LookedUp::Unavailable, nothing()),
+                Err(()) => return (LookedUp::Unavailable, Claimed::nothing(self)),
                 Ok(None) => {}
                 Ok(Some(value)) => {
                     // A value that does not open is a miss like any other.
@@ -185,7 +184,7 @@ impl Sharing {
                 }
             }
         }
-        (LookedUp::NotFound, nothing())
+        (LookedUp::NotFound, Claimed::nothing(self))
     }
 
     /// Fetches a TLS 1.2 session into the local cache, where rustls will find it.

@@ -1,0 +1,420 @@
+//! Accepting connections with knowledge of resumption.
+//!
+//! The steps are the same with and without tokio, so they stand here, without input and output:
+//!
+//! ```text
+//!  Greeting   bytes come in until the ClientHello is complete; the configuration is chosen
+//!  Handshake  sessions are looked up; rustls processes the ClientHello, and the second one after a
+//!             HelloRetryRequest; the birth is carried forward; what came of it is counted
+//! ```
+
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use tracing::{trace, warn};
+
+use crate::lineage::BirthRecord;
+use crate::rustls::speaks_tls13;
+use crate::storage::{Count, Installed};
+use crate::store::{Claimed, LookedUp, Sharing};
+
+mod blocking;
+mod client_hello;
+#[cfg(feature = "tokio")]
+mod resumption_acceptor;
+
+pub use blocking::BlockingAcceptor;
+use client_hello::Offer;
+#[cfg(feature = "tokio")]
+pub use resumption_acceptor::ResumptionAcceptor;
+
+/// A connection whose ClientHello rustls has processed, as an acceptor shows it to the application:
+/// a [`ServerConnection`] with resumption data of its own.
+///
+/// The acceptor keeps the time of the full handshake beside the application's resumption data.
+/// So within the handshake use the methods of this type, which hide it; rustls's methods of the same
+/// names would show it, or overwrite it, upon which the age of the session is unknown. For a
+/// connection that is established there is [`AcceptedConnection::resumption_data_of`].
+pub struct AcceptedConnection<'a> {
+    connection: &'a mut ServerConnection,
+    record: Option<BirthRecord>,
+}
+
+impl<'a> AcceptedConnection<'a> {
+    /// The longest resumption data, in bytes.
+    pub const MAX_RESUMPTION_DATA: usize = (1 << 15) - 1 - BirthRecord::LEN;
+
+    fn new(connection: &'a mut ServerConnection, record: Option<BirthRecord>) -> Self {
+        let mut accepted = Self { connection, record };
+        if accepted.record.is_some() {
+            accepted.set_resumption_data(&[]);
+        }
+        accepted
+    }
+
+    /// Puts the application's data into the sessions that the client gets: as
+    /// [`ServerConnection::set_resumption_data`], which see for what it is good for.
+    ///
+    /// TLS 1.3 only. With TLS 1.2 rustls stores it and never gives it back.
+    ///
+    /// # Panics
+    ///
+    /// As rustls does, if the data are longer than
+    /// [`MAX_RESUMPTION_DATA`](AcceptedConnection::MAX_RESUMPTION_DATA).
+    pub fn set_resumption_data(&mut self, data: &[u8]) {
+        match self.record {
+            Some(record) => self.connection.set_resumption_data(&record.join(data)),
+            None => self.connection.set_resumption_data(data),
+        }
+    }
+
+    /// The application's data in the session that was resumed: as
+    /// [`ServerConnection::received_resumption_data`]. `None` if none was, or it was TLS 1.2.
+    pub fn received_resumption_data(&self) -> Option<&[u8]> {
+        Self::resumption_data_of(self.connection)
+    }
+
+    /// The application's data in the session that a connection, handshaking or established, resumed.
+    pub fn resumption_data_of(connection: &ServerConnection) -> Option<&[u8]> {
+        let received = connection.received_resumption_data();
+        received.map(|data| BirthRecord::split(data).1)
+    }
+}
+
+impl Deref for AcceptedConnection<'_> {
+    type Target = ServerConnection;
+
+    fn deref(&self) -> &ServerConnection {
+        self.connection
+    }
+}
+
+impl DerefMut for AcceptedConnection<'_> {
+    fn deref_mut(&mut self) -> &mut ServerConnection {
+        self.connection
+    }
+}
+
+impl fmt::Debug for AcceptedConnection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptedConnection").finish_non_exhaustive()
+    }
+}
+
+/// A configuration, and what an acceptor must know of it.
+#[derive(Clone)]
+struct Target {
+    config: Arc<ServerConfig>,
+    installed: Option<Arc<Installed>>,
+    /// Told only where it matters: where there is a shared store.
+    speaks_tls13: bool,
+}
+
+impl Target {
+    fn new(config: Arc<ServerConfig>) -> Self {
+        let installed = Installed::find(&*config.session_storage);
+        let shares = installed
+            .as_ref()
+            .is_some_and(|installed| installed.sharing.is_some());
+        Self {
+            speaks_tls13: shares && speaks_tls13(&config),
+            installed,
+            config,
+        }
+    }
+
+    /// For a configuration that will serve many connections.
+    fn lasting(config: Arc<ServerConfig>) -> Self {
+        let target = Self::new(config);
+        if target.installed.is_none() {
+            warn!(
+                "no `Resumption` is installed in this configuration: \
+                 connections are accepted, but nothing is carried forward or counted"
+            );
+        }
+        target
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let storage = &self.config.session_storage;
+        f.debug_struct("Target")
+            .field("session_storage", storage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection until its ClientHello is complete.
+struct Greeting {
+    acceptor: Acceptor,
+    /// What was read so far. rustls bounds it, to the 64 KiB of the largest handshake message.
+    seen: Vec<u8>,
+}
+
+impl Greeting {
+    fn new() -> Self {
+        Self {
+            acceptor: Acceptor::default(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Reads once. `Ok(0)` is the end.
+    fn read(&mut self, io: &mut dyn Read) -> io::Result<usize> {
+        let seen = &mut self.seen;
+        self.acceptor.read_tls(&mut Tee { io, seen })
+    }
+
+    /// The ClientHello, if it is complete.
+    fn hello(&mut self) -> Result<Option<Hello>, Refused> {
+        let accepted = self.acceptor.accept().map_err(Refused::from)?;
+        Ok(accepted.map(|accepted| Hello {
+            accepted,
+            offer: Offer::read(&self.seen),
+        }))
+    }
+}
+
+struct Tee<'a> {
+    io: &'a mut dyn Read,
+    seen: &'a mut Vec<u8>,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.io.read(buffer)?;
+        self.seen.extend(buffer.iter().take(len));
+        Ok(len)
+    }
+}
+
+/// A complete ClientHello.
+struct Hello {
+    accepted: Accepted,
+    offer: Offer,
+}
+
+impl Hello {
+    fn client_hello(&self) -> ClientHello<'_> {
+        self.accepted.client_hello()
+    }
+
+    fn answered_by(self, target: Target) -> Handshake {
+        let sharing = target.installed.as_ref().and_then(|i| i.sharing.as_ref());
+        Handshake {
+            claimed: sharing.map(Claimed::nothing),
+            accepted: Some(self.accepted),
+            offer: self.offer,
+            found: LookedUp::NotFound,
+            with_retry: false,
+            with_early_data: false,
+            is_counted: false,
+            target,
+        }
+    }
+}
+
+/// What rustls refused, and what the client is told.
+struct Refused {
+    error: io::Error,
+    alert: Vec<u8>,
+}
+
+impl From<(rustls::Error, AcceptedAlert)> for Refused {
+    fn from((error, mut alert): (rustls::Error, AcceptedAlert)) -> Self {
+        let mut bytes = Vec::new();
+        // A vector takes whatever is written to it.
+        let _ = alert.write_all(&mut bytes);
+        Self {
+            error: io::Error::new(io::ErrorKind::InvalidData, error),
+            alert: bytes,
+        }
+    }
+}
+
+/// A handshake from the ClientHello on. Dropped before its end it counts as failed, and wipes what
+/// was claimed.
+struct Handshake {
+    target: Target,
+    accepted: Option<Accepted>,
+    offer: Offer,
+    /// `None` without a shared store.
+    claimed: Option<Claimed>,
+    found: LookedUp,
+    with_retry: bool,
+    with_early_data: bool,
+    is_counted: bool,
+}
+
+/// The sessions that a shared store may have.
+enum Wanted<'a> {
+    Tls12(&'a [u8; 32]),
+    Tls13(&'a [[u8; 32]]),
+}
+
+impl Handshake {
+    /// What is to be looked up: only where rustls will ask for it, in the version that it will
+    /// choose.
+    fn wanted(&self) -> Option<(&Installed, &Arc<Sharing>, Wanted<'_>)> {
+        let installed = self.target.installed.as_deref()?;
+        let sharing = installed.sharing.as_ref()?;
+        let offer = &self.offer;
+        let wanted = if offer.tls13 && self.target.speaks_tls13 {
+            let by_session = !self.target.config.ticketer.enabled();
+            let ids = Some(&offer.identities).filter(|ids| by_session && !ids.is_empty())?;
+            Wanted::Tls13(ids)
+        } else {
+            let id = offer.session_id.as_ref().filter(|_| !offer.has_ticket)?;
+            if installed.cache.holds(id) {
+                return None;
+            }
+            Wanted::Tls12(id)
+        };
+        Some((installed, sharing, wanted))
+    }
+
+    /// How long [`look_up`](Handshake::look_up) may take, if there is anything to look up.
+    fn deadline(&self) -> Option<Duration> {
+        self.wanted().map(|(_, sharing, _)| sharing.deadline())
+    }
+
+    /// Asks the shared store for the client's sessions.
+    async fn look_up(&mut self) {
+        let Some((installed, sharing, wanted)) = self.wanted() else {
+            return;
+        };
+        match wanted {
+            Wanted::Tls13(ids) => {
+                let (found, claimed) = sharing.claim(installed.cache.scope(), ids).await;
+                (self.found, self.claimed) = (found, Some(claimed));
+            }
+            Wanted::Tls12(id) => self.found = sharing.fetch(&installed.cache, id).await,
+        }
+    }
+
+    /// The look-up was given up at its deadline.
+    fn timed_out(&mut self) {
+        if let Some((_, sharing, _)) = self.wanted() {
+            sharing.count_timed_out();
+        }
+        self.found = LookedUp::Unavailable;
+    }
+
+    /// Lets rustls process the ClientHello.
+    fn begin(&mut self) -> Result<ServerConnection, Refused> {
+        let Some(accepted) = self.accepted.take() else {
+            let error = io::Error::other("the handshake has begun already");
+            let alert = Vec::new();
+            return Err(Refused { error, alert });
+        };
+        let config = Arc::clone(&self.target.config);
+        let connection = self.during(|| accepted.into_connection(config))?;
+        let kind = connection.handshake_kind();
+        self.with_retry = kind == Some(HandshakeKind::FullWithHelloRetryRequest);
+        Ok(connection)
+    }
+
+    /// Whether the ClientHello that counts is yet to come, because rustls asked for another one.
+    /// What rustls has to say must be sent first.
+    fn awaits_hello(&self, connection: &ServerConnection) -> bool {
+        // After a second ClientHello the ServerHello waits to be sent.
+        self.with_retry && !connection.wants_write()
+    }
+
+    /// Lets rustls process what was read since.
+    fn go_on(&mut self, connection: &mut ServerConnection) -> io::Result<()> {
+        let state = self.during(|| connection.process_new_packets());
+        match state {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    fn during<R>(&mut self, call: impl FnOnce() -> R) -> R {
+        match &mut self.claimed {
+            Some(claimed) => claimed.during(call),
+            None => call(),
+        }
+    }
+
+    /// Carries the birth forward, once the ClientHello that counts is processed, and lets the
+    /// application see to its own.
+    fn settle<F>(&mut self, connection: &mut ServerConnection, application: F)
+    where
+        F: FnOnce(&mut AcceptedConnection<'_>),
+    {
+        self.with_early_data = connection.early_data().is_some();
+        let record = self.record(connection);
+        application(&mut AcceptedConnection::new(connection, record));
+    }
+
+    /// What the sessions that this connection makes are to say of their birth. TLS 1.2 knows it
+    /// otherwise.
+    fn record(&self, connection: &ServerConnection) -> Option<BirthRecord> {
+        let installed = self.target.installed.as_ref()?;
+        if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            return None;
+        }
+        let received = connection.received_resumption_data();
+        let resumed = received.and_then(|data| BirthRecord::split(data).0);
+        Some(BirthRecord {
+            birth: resumed.map_or_else(|| installed.cache.now(), |record| record.birth),
+            is_renewal: received.is_some(),
+        })
+    }
+
+    /// Counts what rustls did.
+    fn end(mut self, connection: &ServerConnection) {
+        self.is_counted = true;
+        let Some(installed) = &self.target.installed else {
+            return;
+        };
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let outcome = if is_resumed {
+            Count::Resumed
+        } else if !self.is_offered(connection) {
+            Count::NotOffered
+        } else {
+            match self.found {
+                LookedUp::Found => Count::Declined,
+                LookedUp::NotFound => Count::NotFound,
+                LookedUp::Unavailable => Count::StoreUnavailable,
+            }
+        };
+        trace!(?outcome, retry = self.with_retry, "accepted");
+        let counts = &installed.counts;
+        counts.add(outcome);
+        if is_resumed && self.with_early_data {
+            counts.add(Count::EarlyData);
+        }
+        if self.with_retry {
+            counts.add(Count::HelloRetry);
+        }
+    }
+
+    /// Whether the client offered to resume, in the version that was chosen.
+    fn is_offered(&self, connection: &ServerConnection) -> bool {
+        let offer = &self.offer;
+        match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => offer.has_identities,
+            // A client of TLS 1.3 always sends a session ID; it may be made up.
+            _ => offer.has_ticket || offer.has_session_id,
+        }
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        if !self.is_counted
+            && let Some(installed) = &self.target.installed
+        {
+            installed.counts.add(Count::Failed);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+use std::io::{self, Read, Write};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rustls::server::ClientHello;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
+
+/// Accepts TLS connections on a thread each: what [`ResumptionAcceptor`] is on tokio.
+///
+/// While a shared store is asked the calling thread waits, at most for
+/// [`store_deadline`](crate::ResumptionBuilder::store_deadline).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpListener;
+/// use std::sync::Arc;
+/// use std::thread;
+/// use rustls_resumption::{BlockingAcceptor, Resumption};
+/// # fn f(mut config: rustls::ServerConfig, listener: TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let resumption = Resumption::stateful(100_000)?;
+/// resumption.install(&mut config, "api.example.com");
+/// let acceptor = BlockingAcceptor::from(Arc::new(config));
+/// for tcp in listener.incoming() {
+///     let (tcp, acceptor) = (tcp?, acceptor.clone());
+///     thread::spawn(move || -> std::io::Result<()> {
+///         let mut stream = acceptor.accept(tcp)?;
+///         let mut request = [0; 4];
+///         stream.read_exact(&mut request)?;
+///         stream.write_all(&request)
+///     });
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Timeouts
+///
+/// A client may send its part as slowly as it likes. Set timeouts on the socket.
+///
+/// [`ResumptionAcceptor`]: https://docs.rs/rustls-resumption/latest/rustls_resumption/struct.ResumptionAcceptor.html
+#[derive(Clone, Debug)]
+pub struct BlockingAcceptor {
+    target: Target,
+}
+
+impl From<Arc<ServerConfig>> for BlockingAcceptor {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self::new(config)
+    }
+}
+
+impl BlockingAcceptor {
+    /// An acceptor of connections for this configuration.
+    ///
+    /// Warns (in the log) if no [`Resumption`](crate::Resumption) is installed in it. Then rustls
+    /// does all there is to do.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self {
+            target: Target::lasting(config),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.target.config
+    }
+
+    /// Does the handshake with the client at the other end of `io`, which must block.
+    ///
+    /// # Errors
+    ///
+    /// What `io` fails with, [`io::ErrorKind::UnexpectedEof`] if it ends, and
+    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client is
+    /// sent an alert then. Never because of resumption.
+    pub fn accept<IO>(&self, io: IO) -> io::Result<StreamOwned<ServerConnection, IO>>
+    where
+        IO: Read + Write,
+    {
+        self.accept_with(io, |_| ())
+    }
+
+    /// The same, and calls `f` once the ClientHello (after a HelloRetryRequest the second one) is
+    /// processed: to set and get the application's resumption data, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](BlockingAcceptor::accept).
+    pub fn accept_with<IO, F>(&self, io: IO, f: F) -> io::Result<StreamOwned<ServerConnection, IO>>
+    where
+        IO: Read + Write,
+        F: FnOnce(&mut AcceptedConnection<'_>),
+    {
+        accept(io, |_| Ok(self.target.clone()), f)
+    }
+
+    /// The same with a configuration chosen for each connection, by its server name, say. A
+    /// [`Resumption`](crate::Resumption) must be installed in each; it may be the same one, in
+    /// different scopes.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](BlockingAcceptor::accept), and what `choose` returns; then the client is sent
+    /// nothing.
+    pub fn accept_with_config<IO, C, F>(
+        &self,
+        io: IO,
+        choose: C,
+        f: F,
+    ) -> io::Result<StreamOwned<ServerConnection, IO>>
+    where
+        IO: Read + Write,
+        C: FnOnce(ClientHello<'_>) -> io::Result<Arc<ServerConfig>>,
+        F: FnOnce(&mut AcceptedConnection<'_>),
+    {
+        let choose = |hello: ClientHello<'_>| {
+            let config = choose(hello)?;
+            Ok(match Arc::ptr_eq(&config, &self.target.config) {
+                true => self.target.clone(),
+                false => Target::new(config),
+            })
+        };
+        accept(io, choose, f)
+    }
+}
+
+fn accept<IO, C, F>(mut io: IO, choose: C, f: F) -> io::Result<StreamOwned<ServerConnection, IO>>
+where
+    IO: Read + Write,
+    C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
+    F: FnOnce(&mut AcceptedConnection<'_>),
+{
+    let hello = read_hello(&mut io)?;
+    let target = choose(hello.client_hello())?;
+    let mut handshake = hello.answered_by(target);
+    if let Some(deadline) = handshake.deadline()
+        && wait_for(handshake.look_up(), deadline).is_none()
+    {
+        handshake.timed_out();
+    }
+    let begun = handshake.begin();
+    let mut connection = begun.map_err(|refused| refuse(&mut io, refused))?;
+    if handshake.with_retry {
+        read_second_hello(&mut io, &mut handshake, &mut connection)?;
+    }
+    handshake.settle(&mut connection, f);
+    while connection.is_handshaking() {
+        connection.complete_io(&mut io)?;
+    }
+    send(&mut io, &mut connection)?;
+    handshake.end(&connection);
+    Ok(StreamOwned::new(connection, io))
+}
+
+fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
+    let mut greeting = Greeting::new();
+    loop {
+        if uninterrupted(|| greeting.read(io))? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let hello = greeting.hello().map_err(|refused| refuse(io, refused))?;
+        if let Some(hello) = hello {
+            return Ok(hello);
+        }
+    }
+}
+
+/// Sends the HelloRetryRequest and waits for the ClientHello that counts.
+fn read_second_hello(
+    io: &mut (impl Read + Write),
+    handshake: &mut Handshake,
+    connection: &mut ServerConnection,
+) -> io::Result<()> {
+    send(io, connection)?;
+    loop {
+        // Early data may have come with the first ClientHello, and is skipped now.
+        if let Err(error) = handshake.go_on(connection) {
+            // rustls's error says more than what may go wrong while the alert is sent.
+            let _ = send(io, connection);
+            return Err(error);
+        }
+        if !handshake.awaits_hello(connection) {
+            return Ok(());
+        }
+        if uninterrupted(|| connection.read_tls(io))? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn refuse(io: &mut impl Write, refused: Refused) -> io::Error {
+    let _ = io.write_all(&refused.alert).and_then(|()| io.flush());
+    refused.error
+}
+
+/// Sends what rustls has to say.
+fn send(io: &mut impl Write, connection: &mut ServerConnection) -> io::Result<()> {
+    while connection.wants_write() {
+        if uninterrupted(|| connection.write_tls(io))? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    io.flush()
+}
+
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Waits for a future on this thread. `None` at the deadline.
+fn wait_for<T>(future: impl Future<Output = T>, deadline: Duration) -> Option<T> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let until = Instant::now() + deadline;
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
+    }
+}

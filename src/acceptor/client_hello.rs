@@ -1,0 +1,297 @@
+//! What a client offers to resume.
+
+use tls_codec::{
+    DeserializeBytes as _, TlsByteVecU8, TlsByteVecU16, TlsByteVecU24, TlsDeserializeBytes,
+    TlsSize, TlsVecU8, TlsVecU16,
+};
+
+/// How many sessions are looked up for one ClientHello, at most. rustls itself offers one.
+const MAX_IDENTITIES: usize = 4;
+
+/// What of a ClientHello matters to resumption. Empty where it cannot be parsed: whether it is well
+/// formed is rustls's to say.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Offer {
+    /// Whether TLS 1.3 is among the client's versions.
+    pub(super) tls13: bool,
+    /// The first PSK identities that may be sessions in a store, if the client resumes as rustls
+    /// does (`psk_dhe_ke`).
+    pub(super) identities: Vec<[u8; 32]>,
+    pub(super) has_identities: bool,
+    /// The TLS 1.2 session ID, if it may be in a store. A TLS 1.3 client makes one up.
+    pub(super) session_id: Option<[u8; 32]>,
+    pub(super) has_session_id: bool,
+    /// A TLS 1.2 ticket; then rustls looks at no session ID.
+    pub(super) has_ticket: bool,
+}
+
+impl Offer {
+    /// Reads it from the first records that a client sent, which may go on after the ClientHello.
+    pub(super) fn read(records: &[u8]) -> Self {
+        let message = first_handshake_message(records).unwrap_or_default();
+        Self::parse(&message).unwrap_or_default()
+    }
+
+    fn parse(client_hello: &[u8]) -> Option<Self> {
+        let (hello, extensions) = ClientHello::tls_deserialize_bytes(client_hello).ok()?;
+        let session_id = hello.session_id.as_slice();
+        let mut offer = Self {
+            session_id: session_id.try_into().ok(),
+            has_session_id: !session_id.is_empty(),
+            ..Self::default()
+        };
+        let mut resumes_with_dhe = false;
+        // TLS 1.2 may go without.
+        let extensions = match extensions.is_empty() {
+            true => Vec::new(),
+            false => Extensions::tls_deserialize_exact_bytes(extensions)
+                .ok()?
+                .0
+                .into(),
+        };
+        for Extension { kind, body } in extensions {
+            let body = body.as_slice();
+            match kind {
+                SESSION_TICKET => offer.has_ticket = !body.is_empty(),
+                PRE_SHARED_KEY => offer.read_identities(body)?,
+                SUPPORTED_VERSIONS => {
+                    let versions = SupportedVersions::tls_deserialize_exact_bytes(body).ok()?;
+                    offer.tls13 = versions.0.as_slice().contains(&TLS13);
+                }
+                PSK_KEY_EXCHANGE_MODES => {
+                    let modes = TlsByteVecU8::tls_deserialize_exact_bytes(body).ok()?;
+                    resumes_with_dhe = modes.as_slice().contains(&PSK_DHE_KE);
+                }
+                _ => {}
+            }
+        }
+        if !resumes_with_dhe {
+            offer.identities.clear();
+        }
+        Some(offer)
+    }
+
+    fn read_identities(&mut self, pre_shared_key: &[u8]) -> Option<()> {
+        let (offered, _binders) = PskIdentities::tls_deserialize_bytes(pre_shared_key).ok()?;
+        let identities = offered.0.as_slice();
+        let ids = identities.iter().map(|id| id.identity.as_slice());
+        self.has_identities = !identities.is_empty();
+        self.identities = ids
+            .filter_map(|id| id.try_into().ok())
+            .take(MAX_IDENTITIES)
+            .collect();
+        Some(())
+    }
+}
+
+/// A record, [RFC 8446 §5.1](https://www.rfc-editor.org/rfc/rfc8446#section-5.1).
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct Record {
+    content_type: u8,
+    legacy_version: u16,
+    fragment: TlsByteVecU16,
+}
+
+/// A handshake message, §4.
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct Message {
+    kind: u8,
+    body: TlsByteVecU24,
+}
+
+/// A ClientHello up to its extensions, §4.1.2.
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct ClientHello {
+    legacy_version: u16,
+    random: [u8; 32],
+    session_id: TlsByteVecU8,
+    cipher_suites: TlsByteVecU16,
+    compression_methods: TlsByteVecU8,
+}
+
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct Extensions(TlsVecU16<Extension>);
+
+#[derive(Debug, TlsDeserializeBytes, TlsSize)]
+struct Extension {
+    kind: u16,
+    body: TlsByteVecU16,
+}
+
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct SupportedVersions(TlsVecU8<u16>);
+
+/// What comes first in the extension `pre_shared_key`, §4.2.11.
+#[derive(TlsDeserializeBytes, TlsSize)]
+struct PskIdentities(TlsVecU16<PskIdentity>);
+
+#[derive(Debug, TlsDeserializeBytes, TlsSize)]
+struct PskIdentity {
+    identity: TlsByteVecU16,
+    obfuscated_ticket_age: u32,
+}
+
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const SESSION_TICKET: u16 = 35;
+const PRE_SHARED_KEY: u16 = 41;
+const SUPPORTED_VERSIONS: u16 = 43;
+const PSK_KEY_EXCHANGE_MODES: u16 = 45;
+const TLS13: u16 = 0x0304;
+const PSK_DHE_KE: u8 = 1;
+
+/// The body of a ClientHello, put together from the records that it is spread over.
+fn first_handshake_message(mut records: &[u8]) -> Option<Vec<u8>> {
+    let mut message = Vec::new();
+    loop {
+        let (record, rest) = Record::tls_deserialize_bytes(records).ok()?;
+        if record.content_type != HANDSHAKE {
+            return None;
+        }
+        records = rest;
+        message.extend_from_slice(record.fragment.as_slice());
+        if is_complete(&message) {
+            let (message, _) = Message::tls_deserialize_bytes(&message).ok()?;
+            return (message.kind == CLIENT_HELLO).then(|| message.body.into());
+        }
+    }
+}
+
+/// Whether the message is there in whole. Looked at for each record, however short they are, so it
+/// copies nothing.
+fn is_complete(message: &[u8]) -> bool {
+    let Some((&[_, a, b, c], body)) = message.split_first_chunk() else {
+        return false;
+    };
+    body.len() >= u32::from_be_bytes([0, a, b, c]) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ClientHello's body with these extensions.
+    fn hello(session_id: &[u8], extensions: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut body = vec![3, 3];
+        body.extend([9; 32]);
+        body.push(session_id.len() as u8);
+        body.extend(session_id);
+        body.extend([0, 2, 0x13, 1, 1, 0]);
+        let extensions: Vec<u8> = extensions
+            .iter()
+            .flat_map(|(kind, body)| [&kind.to_be_bytes()[..], &with_len(body)].concat())
+            .collect();
+        body.extend(with_len(&extensions));
+        body
+    }
+
+    fn with_len(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
+    }
+
+    fn identities<'a>(ids: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let identity = |id| [&with_len(id)[..], &[1, 2, 3, 4]].concat();
+        let list: Vec<u8> = ids.into_iter().flat_map(identity).collect();
+        let binders = [&[32][..], &[5; 32]].concat();
+        [with_len(&list), with_len(&binders)].concat()
+    }
+
+    /// In records of this many bytes.
+    fn records(body: &[u8], fragment: usize) -> Vec<u8> {
+        let len = (body.len() as u32).to_be_bytes();
+        let message = [&[CLIENT_HELLO], &len[1..], body].concat();
+        let record = |fragment: &[u8]| [&[HANDSHAKE, 3, 1][..], &with_len(fragment)].concat();
+        message.chunks(fragment).flat_map(record).collect()
+    }
+
+    const VERSIONS: (u16, &[u8]) = (SUPPORTED_VERSIONS, &[4, 3, 4, 3, 3]);
+    const DHE: (u16, &[u8]) = (PSK_KEY_EXCHANGE_MODES, &[1, 1]);
+
+    #[test]
+    fn finds_identities_however_the_message_is_cut_into_records() {
+        let psk = identities([&[7; 32][..], &[8; 200], &[9; 32]]);
+        let body = hello(
+            &[6; 32],
+            &[(0x0a0a, &[]), VERSIONS, DHE, (PRE_SHARED_KEY, &psk)],
+        );
+        let expected = Offer {
+            tls13: true,
+            identities: vec![[7; 32], [9; 32]],
+            has_identities: true,
+            session_id: Some([6; 32]),
+            has_session_id: true,
+            has_ticket: false,
+        };
+        for fragment in [1, 2, 3, 4, 5, 100, 16_384] {
+            let mut records = records(&body, fragment);
+            assert_eq!(Offer::read(&records), expected, "{fragment}");
+            records.extend([20, 3, 3, 0, 1, 1, 23, 3, 3, 0, 9]); // early data may follow
+            assert_eq!(Offer::read(&records), expected, "{fragment}");
+        }
+    }
+
+    #[test]
+    fn takes_the_first_few_of_many_identities() {
+        let many: Vec<[u8; 32]> = (0..1_600u16)
+            .map(|i| std::array::from_fn(|j| i.to_be_bytes()[j % 2]))
+            .collect();
+        let psk = identities(many.iter().map(<[u8; 32]>::as_slice));
+        let body = hello(&[], &[VERSIONS, DHE, (PRE_SHARED_KEY, &psk)]);
+        assert!(body.len() > 60_000);
+        let offer = Offer::read(&records(&body, 16_384));
+        assert_eq!(offer.identities, many[..4]);
+    }
+
+    #[test]
+    fn what_rustls_would_not_resume_is_not_looked_up() {
+        let psk = identities([&[7; 32][..]]);
+        let without_dhe = hello(
+            &[],
+            &[VERSIONS, (PSK_KEY_EXCHANGE_MODES, &[1, 0]), (41, &psk)],
+        );
+        let offer = Offer::read(&records(&without_dhe, 100));
+        assert!(offer.has_identities && offer.identities.is_empty());
+        let no_modes = hello(&[], &[VERSIONS, (41, &psk)]);
+        assert!(Offer::read(&records(&no_modes, 100)).identities.is_empty());
+    }
+
+    #[test]
+    fn a_tls12_client_offers_a_session_id_or_a_ticket() {
+        let offer = Offer::read(&records(&hello(&[6; 32], &[(SESSION_TICKET, &[])]), 100));
+        assert_eq!(offer.session_id, Some([6; 32]));
+        assert!(!offer.tls13 && !offer.has_ticket);
+        let offer = Offer::read(&records(&hello(&[6; 32], &[(SESSION_TICKET, &[1])]), 100));
+        assert!(offer.has_ticket);
+        let offer = Offer::read(&records(&hello(&[6; 31], &[]), 100));
+        assert!(offer.has_session_id && offer.session_id.is_none());
+    }
+
+    #[test]
+    fn anything_cut_short_or_malformed_offers_nothing() {
+        let psk = identities([&[7; 32][..]]);
+        let body = hello(&[6; 32], &[VERSIONS, DHE, (PRE_SHARED_KEY, &psk)]);
+        let whole = records(&body, 50);
+        for len in 0..whole.len() {
+            assert_eq!(Offer::read(&whole[..len]), Offer::default(), "{len}");
+        }
+        for len in 2..psk.len() {
+            let body = hello(&[6; 32], &[VERSIONS, DHE, (PRE_SHARED_KEY, &psk[..len])]);
+            let offer = Offer::read(&records(&body, 50));
+            assert!(offer.identities.len() <= 1, "{len}");
+        }
+        for garbage in [&[0xff; 500][..], &[22; 500], b"GET / HTTP/1.1\r\n\r\n"] {
+            assert_eq!(Offer::read(garbage), Offer::default());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            Offer::read(&bytes);
+            let offer = Offer::read(&records(&bytes, 64));
+            assert!(offer.identities.len() <= MAX_IDENTITIES);
+            let psk = hello(&[6; 32], &[VERSIONS, DHE, (PRE_SHARED_KEY, &bytes)]);
+            Offer::read(&records(&psk, 64));
+        }
+    }
+}

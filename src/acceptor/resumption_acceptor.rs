@@ -1,0 +1,338 @@
+use std::future::{Future, poll_fn, ready};
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::server::ClientHello;
+use rustls::{ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
+
+/// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
+///
+/// It does what a plain acceptor cannot, because rustls asks for sessions within a call that must
+/// not wait, and does not say how old they are:
+///
+/// * With a [`SharedStore`](crate::SharedStore) it fetches or claims the client's session before
+///   rustls asks for it, and waits for the store no longer than
+///   [`store_deadline`](crate::ResumptionBuilder::store_deadline), in all. At most 4 sessions are
+///   claimed for a ClientHello, in the client's order, up to the first that there is.
+/// * It carries the time of the full handshake from session to session, through a HelloRetryRequest
+///   too, so that [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3.
+/// * It counts what rustls did: [`AcceptorStats`](crate::AcceptorStats).
+///
+/// Everything it needs it finds in the configuration, in which a
+/// [`Resumption`](crate::Resumption) must be installed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls_resumption::{Resumption, ResumptionAcceptor};
+/// # use tokio::net::TcpListener;
+/// # async fn f(mut config: rustls::ServerConfig, listener: TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+/// let resumption = Resumption::stateful(100_000)?;
+/// resumption.install(&mut config, "api.example.com");
+/// let acceptor = ResumptionAcceptor::from(Arc::new(config));
+/// loop {
+///     let (tcp, _) = listener.accept().await?;
+///     let handshake = acceptor.accept(tcp);
+///     tokio::spawn(async move {
+///         let stream = handshake.await?;
+///         // a `tokio_rustls::server::TlsStream<TcpStream>`
+/// #       drop(stream); std::io::Result::Ok(())
+///     });
+/// }
+/// # }
+/// ```
+///
+/// # Timeouts
+///
+/// A client may send its part as slowly as it likes. As with tokio-rustls, wrap the future in
+/// [`tokio::time::timeout`].
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection. A session that was claimed for it is wiped and lost,
+/// which costs its client a full handshake; it is counted
+/// ([`StoreStats::unused`](crate::StoreStats::unused)).
+///
+/// # Cost
+///
+/// Without a store a few microseconds per connection.
+#[derive(Clone, Debug)]
+pub struct ResumptionAcceptor {
+    target: Target,
+}
+
+impl From<Arc<ServerConfig>> for ResumptionAcceptor {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self::new(config)
+    }
+}
+
+impl ResumptionAcceptor {
+    /// An acceptor of connections for this configuration.
+    ///
+    /// Warns (in the log) if no [`Resumption`](crate::Resumption) is installed in it. Then it does
+    /// what a plain acceptor does.
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self {
+            target: Target::lasting(config),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.target.config
+    }
+
+    /// Does the handshake with the client at the other end of `io`.
+    ///
+    /// Needs a tokio runtime with time enabled if there is a shared store.
+    ///
+    /// # Errors
+    ///
+    /// As tokio-rustls's: what `io` fails with, [`io::ErrorKind::UnexpectedEof`] if it ends, and
+    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client is
+    /// sent an alert then. Never because of resumption.
+    pub fn accept<IO>(&self, io: IO) -> impl Future<Output = io::Result<TlsStream<IO>>> + use<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.accept_with(io, |_| ())
+    }
+
+    /// The same, and calls `f` once the ClientHello (after a HelloRetryRequest the second one) is
+    /// processed: to set and get the application's resumption data, say.
+    ///
+    /// Unlike with tokio-rustls's `accept_with` it is known by then whether the client resumes and
+    /// whether early data is accepted, so it is too late to reject early data: leave
+    /// `max_early_data_size` at 0 for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](ResumptionAcceptor::accept).
+    pub fn accept_with<IO, F>(
+        &self,
+        io: IO,
+        f: F,
+    ) -> impl Future<Output = io::Result<TlsStream<IO>>> + use<IO, F>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+        F: FnOnce(&mut AcceptedConnection<'_>),
+    {
+        let target = self.target.clone();
+        accept(io, |_: ClientHello<'_>| ready(Ok(target)), f)
+    }
+
+    /// The same with a configuration chosen for each connection, by its server name, say: where
+    /// tokio-rustls's `LazyConfigAcceptor` stood. A [`Resumption`](crate::Resumption) must be
+    /// installed in each configuration; it may be the same one, in different scopes.
+    ///
+    /// `choose` may take its time, but what it returns must not borrow the ClientHello.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use std::sync::Arc;
+    /// # use rustls::ServerConfig;
+    /// # use rustls_resumption::ResumptionAcceptor;
+    /// # async fn load(name: Option<String>) -> io::Result<Arc<ServerConfig>> { unimplemented!() }
+    /// # async fn f(acceptor: ResumptionAcceptor, tcp: tokio::net::TcpStream) -> io::Result<()> {
+    /// let stream = acceptor
+    ///     .accept_with_config(tcp, |hello| load(hello.server_name().map(str::to_owned)), |_| ())
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](ResumptionAcceptor::accept), and what `choose` returns; then the client is sent
+    /// nothing.
+    pub fn accept_with_config<IO, C, T, F>(
+        &self,
+        io: IO,
+        choose: C,
+        f: F,
+    ) -> impl Future<Output = io::Result<TlsStream<IO>>> + use<IO, C, T, F>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+        C: FnOnce(ClientHello<'_>) -> T,
+        T: Future<Output = io::Result<Arc<ServerConfig>>>,
+        F: FnOnce(&mut AcceptedConnection<'_>),
+    {
+        let own = self.target.clone();
+        let choose = |hello: ClientHello<'_>| {
+            let chosen = choose(hello);
+            async move {
+                let config = chosen.await?;
+                Ok(match Arc::ptr_eq(&config, &own.config) {
+                    true => own,
+                    false => Target::new(config),
+                })
+            }
+        };
+        accept(io, choose, f)
+    }
+}
+
+async fn accept<IO, C, T, F>(mut io: IO, choose: C, f: F) -> io::Result<TlsStream<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    C: FnOnce(ClientHello<'_>) -> T,
+    T: Future<Output = io::Result<Target>>,
+    F: FnOnce(&mut AcceptedConnection<'_>),
+{
+    let hello = read_hello(&mut io).await?;
+    let target = choose(hello.client_hello()).await?;
+    let mut handshake = hello.answered_by(target);
+    if let Some(deadline) = handshake.deadline()
+        && timeout(deadline, handshake.look_up()).await.is_err()
+    {
+        handshake.timed_out();
+    }
+    let mut connection = match handshake.begin() {
+        Ok(connection) => connection,
+        Err(refused) => return Err(refuse(&mut io, refused).await),
+    };
+    if handshake.with_retry {
+        read_second_hello(&mut io, &mut handshake, &mut connection).await?;
+    }
+    handshake.settle(&mut connection, f);
+    let acceptor = TlsAcceptor::from(Arc::clone(&handshake.target.config));
+    let stream = acceptor
+        .accept_with(io, move |fresh| *fresh = connection)
+        .await?;
+    handshake.end(stream.get_ref().1);
+    Ok(stream)
+}
+
+async fn read_hello<IO>(io: &mut IO) -> io::Result<Hello>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut greeting = Greeting::new();
+    loop {
+        if read(io, |io| greeting.read(io)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match greeting.hello() {
+            Ok(Some(hello)) => return Ok(hello),
+            Ok(None) => {}
+            Err(refused) => return Err(refuse(io, refused).await),
+        }
+    }
+}
+
+/// Sends the HelloRetryRequest and waits for the ClientHello that counts.
+async fn read_second_hello<IO>(
+    io: &mut IO,
+    handshake: &mut Handshake,
+    connection: &mut ServerConnection,
+) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    send(io, connection).await?;
+    loop {
+        // Early data may have come with the first ClientHello, and is skipped now.
+        if let Err(error) = handshake.go_on(connection) {
+            // rustls's error says more than what may go wrong while the alert is sent.
+            let _ = send(io, connection).await;
+            return Err(error);
+        }
+        if !handshake.awaits_hello(connection) {
+            return Ok(());
+        }
+        if read(io, |io| connection.read_tls(io)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn refuse<IO>(io: &mut IO, refused: Refused) -> io::Error
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut alert = refused.alert.as_slice();
+    while !alert.is_empty() {
+        match poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, alert)).await {
+            Ok(len) if len > 0 => alert = alert.get(len..).unwrap_or_default(),
+            _ => return refused.error,
+        }
+    }
+    let _ = flush(io).await;
+    refused.error
+}
+
+/// Sends what rustls has to say.
+async fn send<IO>(io: &mut IO, connection: &mut ServerConnection) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    while connection.wants_write() {
+        let write = poll_fn(|cx| Synchronous { io, cx }.poll(|io| connection.write_tls(io)));
+        if write.await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    flush(io).await
+}
+
+async fn flush<IO: AsyncWrite + Unpin>(io: &mut IO) -> io::Result<()> {
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
+}
+
+async fn read<IO>(
+    io: &mut IO,
+    mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
+) -> io::Result<usize>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| Synchronous { io, cx }.poll(|io| read(io))).await
+}
+
+/// Lets rustls, which knows no futures, read from and write to a stream that does: what is not ready
+/// is an error to rustls, and the task is woken when it is.
+struct Synchronous<'a, 'b, IO> {
+    io: &'a mut IO,
+    cx: &'a mut Context<'b>,
+}
+
+impl<IO> Synchronous<'_, '_, IO> {
+    fn poll<T>(&mut self, call: impl FnOnce(&mut Self) -> io::Result<T>) -> Poll<io::Result<T>> {
+        match call(self) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+fn unless_pending<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl<IO: AsyncRead + Unpin> Read for Synchronous<'_, '_, IO> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        unless_pending(Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer))?;
+        Ok(buffer.filled().len())
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Write for Synchronous<'_, '_, IO> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        unless_pending(Pin::new(&mut *self.io).poll_write(self.cx, buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_pending(Pin::new(&mut *self.io).poll_flush(self.cx))
+    }
+}
