@@ -150,13 +150,14 @@ impl Workload {
                     let slot = self.rng.random_range(0..self.live.len());
                     let fresh = self.fresh_id();
                     let taken = std::mem::replace(&mut self.live[slot], fresh);
-                    (taken, fresh.to_vec(), self.session.clone())
+                    (taken, fresh)
                 })
                 .collect();
             let start = Instant::now();
-            for (taken, fresh, session) in work {
+            // As in a handshake, what is put is made when what was taken is gone.
+            for (taken, fresh) in work {
                 gone += usize::from(self.cache.take(&taken).is_none());
-                self.cache.put(fresh, session);
+                self.cache.put(fresh.to_vec(), self.session.clone());
             }
             start.elapsed()
         });
@@ -174,12 +175,10 @@ impl Workload {
     /// `put`s sessions under fresh IDs, each of which pushes one out, `operations` times.
     pub fn puts(&mut self, operations: usize) -> Duration {
         in_batches(operations, |batch| {
-            let work: Vec<_> = (0..batch)
-                .map(|_| (self.fresh_id().to_vec(), self.session.clone()))
-                .collect();
+            let ids: Vec<_> = (0..batch).map(|_| self.fresh_id()).collect();
             let start = Instant::now();
-            for (id, session) in work {
-                self.cache.put(id, session);
+            for id in ids {
+                self.cache.put(id.to_vec(), self.session.clone());
             }
             start.elapsed()
         })
