@@ -399,7 +399,7 @@ pub fn costs<const N: usize>(
             each(worked.iter().sum(), visits * threads)
         }
     });
-    turn_about(effort.rounds(51), contenders)
+    turn_about(effort.rounds(101), contenders)
 }
 
 /// A session of a real handshake, in rustls's encoding, which the application's data fill up to

@@ -248,7 +248,7 @@ fn get_scales(effort: Effort) -> Vec<Mark> {
     use caches::Contender::{Ours, Rustls};
     const ENTRIES: usize = 65_536;
     let session = session(&TLS12, 130);
-    let operations = effort.operations(100_000);
+    let operations = effort.operations(20_000);
     let gets = |contender, threads| {
         let workload = caches::Workload::new(contender, ENTRIES, &session);
         let mut parts = workload.split(threads);
@@ -263,7 +263,7 @@ fn get_scales(effort: Effort) -> Vec<Mark> {
         let mut parts = vec![(); threads];
         boxed(move || {
             each(
-                slowest(&mut parts, |()| arithmetic(100 * operations)),
+                slowest(&mut parts, |()| arithmetic(400 * operations)),
                 operations,
             )
         })
@@ -275,7 +275,7 @@ fn get_scales(effort: Effort) -> Vec<Mark> {
         sums(1),
         sums(2),
     ];
-    let costs = turn_about(effort.rounds(51), contenders);
+    let costs = turn_about(effort.rounds(151), contenders);
     let [ours, ours_of_two, rustls_of_two, sum, sum_of_two] = &costs;
     let note = nanoseconds(
         ["ours", "ours of two", "rustls of two"],
@@ -340,7 +340,7 @@ fn memory(effort: Effort) -> Vec<Mark> {
 
 fn tls12_ticket_handshake(effort: Effort) -> Vec<Mark> {
     let site = Site::new(&TLS12, ServerKey::P256);
-    let contenders = [By::Ours, By::Rustls].map(|by| (Way::Tls12Ticket, by, 1_000, 200));
+    let contenders = [By::Ours, By::Rustls].map(|by| (Way::Tls12Ticket, by, 1_000, 40));
     let costs = handshakes::costs(&site, contenders, 1, Crowd::come_back, effort);
     let note = nanoseconds(["ours", "rustls"], costs.each_ref());
     let [ours, rustls] = &costs;
@@ -351,11 +351,11 @@ fn tls12_ticket_handshake(effort: Effort) -> Vec<Mark> {
 fn tls13_stateful_handshake(effort: Effort) -> Vec<Mark> {
     let site = Site::new(&TLS13, ServerKey::P256);
     let contenders = [
-        (By::Ours, 1_000, 100),
-        (By::Ours, 100_000, 100),
-        (By::Ours, 500_000, 100),
-        (By::Rustls, 100_000, 30),
-        (By::Rustls, 500_000, 6),
+        (By::Ours, 1_000, 30),
+        (By::Ours, 100_000, 30),
+        (By::Ours, 500_000, 30),
+        (By::Rustls, 100_000, 10),
+        (By::Rustls, 500_000, 2),
     ];
     let contenders = contenders.map(|(by, room, visits)| (Way::Tls13Stateful, by, room, visits));
     let costs = handshakes::costs(&site, contenders, 2, Crowd::come_back, effort);

@@ -280,7 +280,7 @@ fn server_times(way: Way, key: ServerKey, effort: Effort) -> Vec<ServerTime> {
     let mut measure = |label: String, room, work: fn(&mut Crowd, usize) -> _| {
         let slow = way == Way::Tls13Stateful && room > 1_000;
         let contenders = By::ALL.map(|by| {
-            let visits = if slow && by == By::Rustls { 5 } else { 40 };
+            let visits = if slow && by == By::Rustls { 3 } else { 20 };
             (way, by, room, visits)
         });
         let measured = costs(&site, contenders, 1, work, effort);
