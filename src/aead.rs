@@ -2,8 +2,9 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{
-    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey,
+    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, Tag, UnboundKey,
 };
+use zeroize::Zeroize;
 
 /// The AEAD that seals tickets and stored sessions.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -61,13 +62,10 @@ impl AeadKey {
         })
     }
 
-    /// Seals in place. `None` when the key's limit is reached or the random generator fails.
-    pub(crate) fn seal(
-        &self,
-        aad: &[u8],
-        in_out: &mut [u8],
-    ) -> Option<([u8; NONCE_LEN], [u8; TAG_LEN])> {
-        let (nonce, tag) = match self {
+    /// Seals in place and writes the nonce and the tag where they belong. `None` when the key's
+    /// limit is reached or the random generator fails.
+    pub(crate) fn seal(&self, aad: &[u8], nonce_out: &mut [u8], in_out: &mut [u8]) -> Option<Tag> {
+        match self {
             Self::Gcm { key, sealed } => {
                 if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
                     sealed.fetch_sub(1, Ordering::Relaxed);
@@ -76,21 +74,20 @@ impl AeadKey {
                 let (nonce, tag) = key
                     .seal_in_place_separate_tag(Aad::from(aad), in_out)
                     .ok()?;
-                (*nonce.as_ref(), tag)
+                nonce_out.copy_from_slice(nonce.as_ref());
+                Some(tag)
             }
             Self::GcmSiv(key) => {
                 let nonce = batched_nonce()?;
-                let tag = key
-                    .seal_in_place_separate_tag(
-                        Nonce::assume_unique_for_key(nonce),
-                        Aad::from(aad),
-                        in_out,
-                    )
-                    .ok()?;
-                (nonce, tag)
+                nonce_out.copy_from_slice(&nonce);
+                key.seal_in_place_separate_tag(
+                    Nonce::assume_unique_for_key(nonce),
+                    Aad::from(aad),
+                    in_out,
+                )
+                .ok()
             }
-        };
-        Some((nonce, tag.as_ref().try_into().ok()?))
+        }
     }
 
     /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
@@ -107,15 +104,16 @@ impl AeadKey {
                 let mut out = Vec::with_capacity(ciphertext.len() + TAG_LEN);
                 out.extend_from_slice(ciphertext);
                 out.extend_from_slice(tag);
-                key.open_in_place(nonce, Aad::from(aad), &mut out).ok()?;
-                out.truncate(ciphertext.len());
-                Some(out)
+                let opened = key.open_in_place(nonce, Aad::from(aad), &mut out).is_ok();
+                wiped_unless(opened, out).map(|mut out| {
+                    out.truncate(ciphertext.len());
+                    out
+                })
             }
             Self::GcmSiv(key) => {
-                let mut out = vec![0; ciphertext.len()];
-                key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, &mut out)
-                    .ok()?;
-                Some(out)
+                let mut out = ciphertext.to_vec();
+                let opened = key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, &mut out);
+                wiped_unless(opened.is_ok(), out)
             }
         }
     }
@@ -136,8 +134,17 @@ impl AeadKey {
     }
 }
 
+/// What was opened of a forgery may be most of a true session.
+fn wiped_unless(opened: bool, mut out: Vec<u8>) -> Option<Vec<u8>> {
+    if !opened {
+        out.zeroize();
+        return None;
+    }
+    Some(out)
+}
+
 /// Nonces drawn at once: a draw costs about as much as two seals, whatever its size.
-const BATCH: usize = 32;
+const BATCH: usize = 128;
 
 struct NonceBatch {
     bytes: [u8; BATCH * NONCE_LEN],
@@ -177,7 +184,9 @@ mod tests {
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             let key = AeadKey::new(sealing, &[7; KEY_LEN]).unwrap();
             let mut text = *b"a session's bytes";
-            let (nonce, mut tag) = key.seal(b"aad", &mut text).unwrap();
+            let mut nonce = [0; NONCE_LEN];
+            let tag = key.seal(b"aad", &mut nonce, &mut text).unwrap();
+            let mut tag: [u8; TAG_LEN] = tag.as_ref().try_into().unwrap();
             assert_ne!(&text, b"a session's bytes");
             assert_eq!(
                 key.open(nonce, b"aad", &text, &tag).unwrap(),
@@ -200,11 +209,11 @@ mod tests {
         let key = AeadKey::new(Sealing::Aes256Gcm, &[7; KEY_LEN]).unwrap();
         key.wear(Sealing::GCM_LIMIT / 2 - 1);
         assert!(!key.is_worn());
-        assert!(key.seal(b"", &mut [1, 2, 3]).is_some());
+        assert!(key.seal(b"", &mut [0; NONCE_LEN], &mut [1, 2, 3]).is_some());
         assert!(key.is_worn());
         key.wear(Sealing::GCM_LIMIT - 1);
-        assert!(key.seal(b"", &mut [1, 2, 3]).is_some());
-        assert!(key.seal(b"", &mut [1, 2, 3]).is_none());
-        assert!(key.seal(b"", &mut [1, 2, 3]).is_none());
+        assert!(key.seal(b"", &mut [0; NONCE_LEN], &mut [1, 2, 3]).is_some());
+        assert!(key.seal(b"", &mut [0; NONCE_LEN], &mut [1, 2, 3]).is_none());
+        assert!(key.seal(b"", &mut [0; NONCE_LEN], &mut [1, 2, 3]).is_none());
     }
 }

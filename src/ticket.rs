@@ -59,11 +59,11 @@ pub(crate) fn seal(stek: &Stek, header: &Header, session: &[u8]) -> Option<Vec<u
 }
 
 fn seal_after_name(key: &AeadKey, name: &[u8], ticket: &mut Vec<u8>) -> Option<()> {
-    let (nonce, tag) = key.seal(name, ticket.get_mut(SEALED_FROM..)?)?;
-    ticket
-        .get_mut(KeyName::LEN..SEALED_FROM)?
-        .copy_from_slice(&nonce);
-    ticket.extend_from_slice(&tag);
+    let (nonce, in_out) = ticket
+        .get_mut(KeyName::LEN..)?
+        .split_at_mut_checked(NONCE_LEN)?;
+    let tag = key.seal(name, nonce, in_out)?;
+    ticket.extend_from_slice(tag.as_ref());
     Some(())
 }
 

@@ -92,12 +92,11 @@ pub(super) fn seal(
 
 fn seal_in_place(stek: &Stek, place: &Place<'_>, value: &mut Vec<u8>) -> Option<()> {
     let aad = place.aad(stek.name());
-    let text = value.get_mut(SEALED_FROM..)?;
-    let (nonce, tag) = stek.store_key().seal(&aad, text)?;
-    value
-        .get_mut(KeyName::LEN..SEALED_FROM)?
-        .copy_from_slice(&nonce);
-    value.extend_from_slice(&tag);
+    let (nonce, in_out) = value
+        .get_mut(KeyName::LEN..)?
+        .split_at_mut_checked(NONCE_LEN)?;
+    let tag = stek.store_key().seal(&aad, nonce, in_out)?;
+    value.extend_from_slice(tag.as_ref());
     Some(())
 }
 

@@ -70,9 +70,9 @@ impl Keks {
         sealed.extend_from_slice(&[0; NONCE_LEN]);
         sealed.extend_from_slice(record);
         let (head, body) = sealed.split_at_mut(HEAD_LEN + NONCE_LEN);
-        let (nonce, tag) = key.seal(&aad, body).ok_or(Error::Random)?;
-        head[HEAD_LEN..].copy_from_slice(&nonce);
-        sealed.extend_from_slice(&tag);
+        let nonce = &mut head[HEAD_LEN..];
+        let tag = key.seal(&aad, nonce, body).ok_or(Error::Random)?;
+        sealed.extend_from_slice(tag.as_ref());
         Ok(std::mem::take(&mut *sealed))
     }
 
