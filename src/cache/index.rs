@@ -1,7 +1,8 @@
 use super::key::Key;
 use super::slab::{NONE, Slab};
 
-/// Finds slots by their key: buckets of chained slots. Of fixed size, so that nothing is ever
+/// Finds slots by their key: buckets of chained slots, more of them than slots so that chains are
+/// short. Of fixed size, so that nothing is ever
 /// rehashed and removal leaves nothing behind.
 pub(crate) struct Index {
     /// The first slot of each bucket. Memory that is zero is not touched before it is used.
@@ -13,7 +14,8 @@ const MAX_BUCKETS: usize = 1 << 24;
 
 impl Index {
     pub(crate) fn new(capacity: usize) -> Self {
-        let buckets = capacity.clamp(8, MAX_BUCKETS).next_power_of_two();
+        let buckets = capacity.saturating_mul(2).clamp(8, MAX_BUCKETS);
+        let buckets = buckets.next_power_of_two();
         Self {
             buckets: vec![NONE; buckets].into_boxed_slice(),
         }

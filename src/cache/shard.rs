@@ -74,7 +74,7 @@ struct List {
 /// Sweeping looks at this many slots after this many stores: neighbours in memory, so cheaper at
 /// once than one by one.
 const SWEEP: u32 = 32;
-const PUTS_PER_SWEEP: u32 = 16;
+const PUTS_PER_SWEEP: u32 = 64;
 
 impl Shard {
     /// `share` is its even share of the cache's entries; `limit` is what it may hold now.
@@ -187,7 +187,7 @@ impl Shard {
     pub(crate) fn take(&mut self, key: Key<'_>, now: Time, leaving: &mut Leaving) -> Option<Value> {
         let index = self.find_live(key, Version::Tls13, now, leaving)?;
         self.stats.hits += 1;
-        Some(self.remove(index))
+        Some(self.remove_hashed(index, key.hash))
     }
 
     /// Drops the expired among the next `slots` slots. False at the end of the round.
@@ -280,6 +280,11 @@ impl Shard {
     fn remove(&mut self, index: u32) -> Value {
         let slot = self.slab.slot(index);
         let hash = self.seed.hash(slot.scope, &slot.id);
+        self.remove_hashed(index, hash)
+    }
+
+    /// The same where the hash is known.
+    fn remove_hashed(&mut self, index: u32, hash: u64) -> Value {
         self.index.remove(hash, index, &mut self.slab);
         match self.slab.slot(index).is_protected() {
             true => self.protected.unlink(index, &mut self.slab),

@@ -19,7 +19,7 @@ pub(crate) struct Slab {
 /// No slot: its number is never given out.
 pub(crate) const NONE: u32 = 0;
 
-const CHUNK: usize = 256;
+const CHUNK: usize = 1024;
 
 /// One session and its links. 72 bytes, pinned by a test: it is most of what a session costs
 /// beside its value.
