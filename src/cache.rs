@@ -405,7 +405,7 @@ impl Inner {
             let mut shard = self.shard(key.hash).lock();
             shard.get(key, now.steady, &mut value, &mut leaving)
         }?;
-        lineage::leave(Session::parse(&value).as_ref(), self.birth(expires, now));
+        lineage::leave(&value, self.birth(expires, now));
         Some(value)
     }
 

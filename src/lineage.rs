@@ -9,8 +9,11 @@
 //! data, which rustls carries inside the session.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foldhash::quality::RandomState;
 
 use crate::clock::Time;
 use crate::rustls::{Session, Version};
@@ -27,21 +30,29 @@ thread_local! {
     static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
 }
 
-/// Leaves the birth of a session that rustls is about to see. `session` is `None` where it could
-/// not be parsed.
-pub(crate) fn leave(session: Option<&Session<'_>>, birth: Time) {
-    let trace = match session {
+/// Whether there ever was a ring in this process: nothing else reads what is left here.
+static IS_READ: AtomicBool = AtomicBool::new(false);
+
+/// Has births left from now on.
+pub(crate) fn read() {
+    IS_READ.store(true, Ordering::Relaxed);
+}
+
+/// Leaves the birth of a session that rustls is about to see.
+pub(crate) fn leave(session: &[u8], birth: Time) {
+    if !IS_READ.load(Ordering::Relaxed) {
+        return;
+    }
+    let fingerprint = match Session::parse(session) {
         // A resumed TLS 1.3 session gets a new secret; its age travels in a `BirthRecord`.
-        Some(session) if session.version == Version::Tls13 => None,
-        Some(session) => Some(Trace {
-            birth,
-            fingerprint: Some(fingerprint(session.secret)),
-        }),
-        None => Some(Trace {
-            birth,
-            fingerprint: None,
-        }),
+        Some(session) if session.version == Version::Tls13 => return set(None),
+        Some(session) => Some(fingerprint(session.secret)),
+        None => None,
     };
+    set(Some(Trace { birth, fingerprint }));
+}
+
+fn set(trace: Option<Trace>) {
     // While a thread ends the slot may be gone; then nothing follows on it either.
     let _ = LAST.try_with(|last| last.set(trace));
 }
@@ -57,11 +68,11 @@ pub(crate) fn inherit(session: Option<&Session<'_>>) -> Option<Time> {
     }
 }
 
-/// Keyed, and of 64 bits: it stays on the thread when nothing takes it, so it must not give the
-/// secret away. Equal secrets are always equal here; unequal ones by chance only make a session
-/// older than it is.
+/// It stays on the thread when nothing takes it, so it must not give the secret away: of 64 bits it
+/// can say no more than 64 bits of the 384. Equal secrets are always equal here; unequal ones by
+/// chance only make a session older than it is.
 fn fingerprint(secret: &[u8]) -> u64 {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     KEY.hash_one(secret)
 }
 
@@ -113,47 +124,53 @@ impl BirthRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rustls::tests::encoded;
 
-    fn session(version: Version, secret: &[u8]) -> Session<'_> {
-        Session {
-            version,
-            secret,
-            application_data: &[],
-        }
+    fn leave(session: &[u8], birth: Time) {
+        read();
+        super::leave(session, birth);
+    }
+
+    fn inherit(session: &[u8]) -> Option<Time> {
+        super::inherit(Session::parse(session).as_ref())
+    }
+
+    fn tls12(secret: &[u8]) -> Vec<u8> {
+        encoded(Version::Tls12, secret, b"")
+    }
+
+    fn tls13(secret: &[u8]) -> Vec<u8> {
+        encoded(Version::Tls13, secret, b"")
     }
 
     #[test]
     fn the_same_secret_inherits_once() {
-        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
-        let renewed = session(Version::Tls12, b"secret");
-        assert_eq!(inherit(Some(&renewed)), Some(Time(7)));
-        assert_eq!(inherit(Some(&renewed)), None);
+        leave(&tls12(b"secret"), Time(7));
+        assert_eq!(inherit(&tls12(b"secret")), Some(Time(7)));
+        assert_eq!(inherit(&tls12(b"secret")), None);
     }
 
     #[test]
     fn another_secret_is_another_session_and_ends_the_trace() {
-        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
-        assert_eq!(inherit(Some(&session(Version::Tls12, b"other"))), None);
-        assert_eq!(inherit(Some(&session(Version::Tls12, b"secret"))), None);
+        leave(&tls12(b"secret"), Time(7));
+        assert_eq!(inherit(&tls12(b"other")), None);
+        assert_eq!(inherit(&tls12(b"secret")), None);
     }
 
     #[test]
     fn what_cannot_be_parsed_is_taken_for_a_renewal() {
-        leave(None, Time(7));
-        assert_eq!(
-            inherit(Some(&session(Version::Tls12, b"any"))),
-            Some(Time(7))
-        );
-        leave(Some(&session(Version::Tls12, b"secret")), Time(8));
-        assert_eq!(inherit(None), Some(Time(8)));
+        leave(b"unheard of", Time(7));
+        assert_eq!(inherit(&tls12(b"any")), Some(Time(7)));
+        leave(&tls12(b"secret"), Time(8));
+        assert_eq!(inherit(b"unheard of"), Some(Time(8)));
     }
 
     #[test]
     fn tls13_neither_leaves_nor_inherits() {
-        leave(Some(&session(Version::Tls13, b"secret")), Time(7));
-        assert_eq!(inherit(None), None);
-        leave(Some(&session(Version::Tls12, b"secret")), Time(7));
-        assert_eq!(inherit(Some(&session(Version::Tls13, b"secret"))), None);
+        leave(&tls13(b"secret"), Time(7));
+        assert_eq!(inherit(b"unheard of"), None);
+        leave(&tls12(b"secret"), Time(7));
+        assert_eq!(inherit(&tls13(b"secret")), None);
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl StekRing {
         scopes: Arc<Scopes>,
     ) -> Result<Self, Error> {
         settings.rotation.validate()?;
+        lineage::read();
         let basis = match source.is_shared() {
             true => Basis::Wall,
             false => Basis::Steady,
@@ -251,14 +252,14 @@ impl StekRing {
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let sealed = self.core.seal(&self.scope, session);
         match &sealed {
-            Ok(ticket) => trace!(len = ticket.len(), "ticket sealed"),
+            Ok((ticket, _)) => trace!(len = ticket.len(), "ticket sealed"),
             Err(why) => trace!(?why, "no ticket"),
         }
         self.core.counters.add(match &sealed {
-            Ok(_) => Count::Sealed,
+            Ok((_, count)) => *count,
             Err(why) => *why,
         } as usize);
-        sealed.ok()
+        sealed.ok().map(|(ticket, _)| ticket)
     }
 
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
@@ -346,7 +347,7 @@ struct Asking {
 enum Count {
     Sealed,
     Opened,
-    AgeUnknown,
+    SealedAgeUnknown,
     UnknownKeyName,
     TooLong,
     Malformed,
@@ -381,7 +382,8 @@ impl Core {
         self.settings.clock.now().on(self.basis)
     }
 
-    fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<Vec<u8>, Count> {
+    /// A ticket, and what to count it under.
+    fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<(Vec<u8>, Count), Count> {
         let parsed = Session::parse(session);
         let inherited = lineage::inherit(parsed.as_ref());
         if session.len() + ticket::OVERHEAD > self.settings.max_ticket_len {
@@ -391,9 +393,8 @@ impl Core {
         // what had retired by then no longer seals.
         let snapshot = self.snapshot.load();
         let now = self.now();
-        let birth = inherited
-            .or_else(|| self.recorded_birth(parsed.as_ref()))
-            .unwrap_or(now);
+        let recorded = parsed.as_ref().and_then(recorded_birth);
+        let birth = inherited.or(recorded).unwrap_or(now);
         if self.is_too_old(birth, now) {
             return Err(Count::TooOldToSeal);
         }
@@ -404,7 +405,14 @@ impl Core {
             scope: *scope.scope.digest(),
         };
         let stek = snapshot.sealing(now).ok_or(Count::NoKeyToSeal)?;
-        ticket::seal(stek, &header, session).ok_or(Count::NoKeyToSeal)
+        let ticket = ticket::seal(stek, &header, session).ok_or(Count::NoKeyToSeal)?;
+        let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
+        let is_age_known = !is_tls13 || recorded.is_some();
+        let count = match is_age_known {
+            true => Count::Sealed,
+            false => Count::SealedAgeUnknown,
+        };
+        Ok((ticket, count))
     }
 
     fn open(&self, scope: &ScopeState, ticket: &[u8]) -> Result<Vec<u8>, Count> {
@@ -420,7 +428,7 @@ impl Core {
             drop(zeroize::Zeroizing::new(session));
             return Err(why);
         }
-        lineage::leave(Session::parse(&session).as_ref(), header.birth);
+        lineage::leave(&session, header.birth);
         Ok(session)
     }
 
@@ -441,17 +449,6 @@ impl Core {
     fn is_too_old(&self, birth: Time, now: Time) -> bool {
         let skew = MAX_SKEW.max(self.settings.rotation.ahead());
         now >= birth.plus(self.settings.max_session_age) || birth > now.plus(skew)
-    }
-
-    /// The birth that an acceptor wrote into a TLS 1.3 session. Where there is none, the age counts
-    /// from here, and that is counted.
-    fn recorded_birth(&self, session: Option<&Session<'_>>) -> Option<Time> {
-        let session = session.filter(|session| session.version == Version::Tls13)?;
-        let record = BirthRecord::split(session.application_data).0;
-        if record.is_none() {
-            self.counters.add(Count::AgeUnknown as usize);
-        }
-        record.map(|record| record.birth)
     }
 
     /// Asks the source for the first time. One that does not answer by the deadline is not the end:
@@ -546,7 +543,7 @@ impl Core {
     fn ticket_stats(&self) -> TicketStats {
         let count = |counter| self.counters.sum(counter as usize);
         TicketStats {
-            sealed: count(Count::Sealed),
+            sealed: count(Count::Sealed) + count(Count::SealedAgeUnknown),
             opened: count(Count::Opened),
             refused: Refused {
                 unknown_key_name: count(Count::UnknownKeyName),
@@ -563,7 +560,7 @@ impl Core {
                 too_long: count(Count::TooLongToSeal),
                 too_old: count(Count::TooOldToSeal),
             },
-            age_unknown: count(Count::AgeUnknown),
+            age_unknown: count(Count::SealedAgeUnknown),
         }
     }
 
@@ -580,6 +577,16 @@ impl Core {
             ..self.keeper.lock().stats(self.settings.clock.monotonic())
         }
     }
+}
+
+/// The birth that an acceptor wrote into a TLS 1.3 session. Where there is none, the age counts
+/// from here.
+fn recorded_birth(session: &Session<'_>) -> Option<Time> {
+    if session.version != Version::Tls13 {
+        return None;
+    }
+    let record = BirthRecord::split(session.application_data).0;
+    record.map(|record| record.birth)
 }
 
 /// The STEK of this name, if it opens at this time.
