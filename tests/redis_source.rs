@@ -1,5 +1,6 @@
 //! Nodes that share STEKs through a real Redis: what one seals another opens, whatever befalls
 //! Redis.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/redis.rs"]

@@ -49,8 +49,8 @@ pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
 ///
 /// Redis's clock decides when to rotate, so that a node whose clock is wrong does not rotate for
 /// all. When a STEK may be used, each node judges by its own clock, against windows that Redis
-/// cannot alter: nobody who has Redis alone can make a key live longer. The clocks of all may
-/// differ by [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock is further from
+/// cannot alter: nobody who has Redis alone can make a key seal or open for longer. The clocks of
+/// all may differ by [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock is further from
 /// that of Redis says so.
 ///
 /// # Trouble
@@ -161,13 +161,16 @@ impl RedisSource {
             decoded.map_err(|why| format!("damaged: {why}"))
         });
         opened.map_err(|why| {
-            let Self { address, key, .. } = self;
-            format!(
-                "Redis {address}: the value of {key}: {why}; if no node can read it, run \
-                 `DEL {key}`, and one that still holds keys writes them again"
-            )
-            .into()
+            let key = &self.key;
+            self.trouble(&format!(
+                "the value of {key}: {why}; if no node can read it, run `DEL {key}`, and one that \
+                 still holds keys writes them again"
+            ))
         })
+    }
+
+    fn trouble(&self, why: &str) -> SourceError {
+        format!("Redis {}: {why}", self.address).into()
     }
 
     /// Says when this host's clock leaves what the schedule allows for, and when it is back.
@@ -194,12 +197,11 @@ impl StekSource for RedisSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         self.share.forget(query);
         let deadline = Instant::now() + BUDGET;
-        let trouble = |why: String, address: &str| format!("Redis {address}: {why}");
         for _ in 0..ROUNDS {
             let found = self
                 .exchange
                 .read(&self.key, seal::sealed_len(MAX_LEN), deadline)
-                .map_err(|why| trouble(why, &self.address))?;
+                .map_err(|why| self.trouble(&why))?;
             self.compare_clocks(found.time, query);
             let record = match found.value.as_slice() {
                 [] => None,
@@ -214,17 +216,13 @@ impl StekSource for RedisSource {
             let written = self
                 .exchange
                 .swap(&self.key, found.value, sealed, lifetime, deadline)
-                .map_err(|why| trouble(why, &self.address))?;
+                .map_err(|why| self.trouble(&why))?;
             if written {
                 return Ok(self.share.keep(settled, query));
             }
             // Another node was faster, which may have done all that there was to do.
         }
-        Err(trouble(
-            "other nodes change the STEKs all the time".into(),
-            &self.address,
-        )
-        .into())
+        Err(self.trouble("other nodes change the STEKs all the time"))
     }
 
     fn name(&self) -> &'static str {
