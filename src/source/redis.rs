@@ -50,8 +50,8 @@ pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
 /// Redis's clock decides when to rotate, so that a node whose clock is wrong does not rotate for
 /// all. When a STEK may be used, each node judges by its own clock, against windows that Redis
 /// cannot alter: nobody who has Redis alone can make a key seal or open for longer. The clocks of
-/// all may differ by [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock is further from
-/// that of Redis says so.
+/// all may differ by [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock is further
+/// from that of Redis says so.
 ///
 /// # Trouble
 ///
