@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong, and what would be right.
         why: String,
     },
-    /// The operating system would not start the timer thread.
+    /// The operating system would not start a background thread.
     Thread(std::io::Error),
     /// The random generator failed, so no key could be made.
     Random,
@@ -85,7 +85,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config { field, why } => write!(f, "{field}: {why}"),
             Self::Duration { field, value, why } => write!(f, "{field} = {value:?}: {why}"),
-            Self::Thread(error) => write!(f, "the timer thread could not be started: {error}"),
+            Self::Thread(error) => write!(f, "a background thread could not be started: {error}"),
             Self::Random => f.write_str("the random generator failed: no key could be made"),
             Self::Source { name, cause } => write!(f, "STEK source `{name}`: {cause}"),
             Self::WeakKey { place, why } => write!(f, "weak key in {place}: {why}"),

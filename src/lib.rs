@@ -56,6 +56,8 @@ mod stek;
 pub use stek::{KeyName, Stek};
 mod storage;
 mod store;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 pub use store::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
 mod ticket;
 pub use ticket::DEFAULT_MAX_TICKET_LEN;

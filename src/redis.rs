@@ -1,9 +1,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::sentinel::SentinelClient;
-use redis::{Client, ConnectionAddr, ConnectionLike, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionLike, ErrorKind, RedisResult,
+};
 use rustls::crypto::CryptoProvider;
 
 use crate::error::Error;
@@ -58,6 +61,32 @@ impl RedisClient {
         connection.set_read_timeout(Some(timeout))?;
         connection.set_write_timeout(Some(timeout))?;
         Ok(Box::new(connection))
+    }
+}
+
+impl RedisClient {
+    /// A connection that many tasks may use at once, made within a tokio runtime. Whatever it does
+    /// not answer, the caller gives up. Not for a cluster.
+    pub(crate) async fn connect_async(&mut self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024);
+        let client = match &mut self.0 {
+            Kind::One(client) => client,
+            Kind::Sentinel(client) => &mut client.async_get_client().await?,
+            Kind::Cluster(_) => {
+                let why = "a cluster has no connection for all";
+                return Err((ErrorKind::InvalidClientConfig, why).into());
+            }
+        };
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.0, Kind::Cluster(_))
     }
 }
 

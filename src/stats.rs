@@ -248,8 +248,8 @@ pub struct StoreMisses {
 pub struct StoreHealth {
     /// Values of which it is known that they were written.
     pub written: u64,
-    /// Values dropped because the queue of writes was full.
-    pub queue_full: u64,
+    /// Values dropped unsent, because the connection was lost while they waited.
+    pub dropped: u64,
     /// Values that the store refused, as one that is full does.
     pub refused: u64,
     /// Values of which the outcome is unknown. They are not written again.
@@ -524,7 +524,7 @@ fn write_store(f: &mut fmt::Formatter<'_>, store: &StoreStats) -> fmt::Result {
     )?;
     let StoreHealth {
         written,
-        queue_full,
+        dropped,
         refused,
         unknown,
         connections,
@@ -536,7 +536,7 @@ fn write_store(f: &mut fmt::Formatter<'_>, store: &StoreStats) -> fmt::Result {
         if is_down { "store DOWN" } else { "store up" },
         &[
             ("written", written),
-            ("queue full", queue_full),
+            ("dropped", dropped),
             ("refused", refused),
             ("unknown", unknown),
             ("connections", connections),

@@ -8,12 +8,16 @@ use std::time::Duration;
 use crate::stats::StoreHealth;
 
 mod claimed;
+#[cfg(feature = "redis")]
+mod redis;
 mod sharing;
 mod value;
 
 #[cfg(feature = "acceptor")]
 pub(crate) use claimed::Claimed;
 pub(crate) use claimed::{Taken, take};
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 #[cfg(feature = "acceptor")]
 pub(crate) use sharing::LookedUp;
 pub(crate) use sharing::{Sharing, SharingSettings};

@@ -1,0 +1,309 @@
+use std::fmt;
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
+use crate::error::Error;
+use crate::redis::RedisClient;
+use crate::source::DEFAULT_REDIS_PREFIX;
+use crate::stats::StoreHealth;
+
+mod breaker;
+mod worker;
+
+use breaker::Breaker;
+
+/// Sessions that a fleet shares through Redis. Needs the feature `redis`.
+///
+/// ```no_run
+/// use rustls_resumption::{RedisSource, RedisStore, Resumption};
+/// # let kek = [0; 32];
+///
+/// let url = "rediss://user:password@redis.internal";
+/// let resumption = Resumption::builder()
+///     .stateful()
+///     .stek_source(RedisSource::new(url, &kek)?)
+///     .shared_store(RedisStore::new(url)?)
+///     .build()?;
+/// # Ok::<(), rustls_resumption::Error>(())
+/// ```
+///
+/// All that is asked of Redis goes over one connection, on a thread of its own, so it serves
+/// acceptors on any runtime and on none. A handle is cheap to clone; the thread ends with the last
+/// one, after what is queued was written.
+///
+/// # What is in Redis
+///
+/// A value per session, under `rustls-resumption:session:` (or another
+/// [prefix](RedisStore::prefix)) and 32 bytes of hash, with an expiry. A value is 68 bytes longer
+/// than the session, which is some 150 bytes and a client's certificate chain if there is one.
+/// Redis sees no secret and no session ID.
+///
+/// A handshake writes as many values as rustls makes TLS 1.3 tickets (2 by default), and one that
+/// may resume reads one.
+///
+/// # Trouble
+///
+/// | what happens | what becomes of sessions |
+/// | --- | --- |
+/// | Redis does not answer 3 times running, or the connection is lost | it is given up: nobody waits for it, TLS 1.3 clients get no tickets. The connection is made again by itself, and Redis is used again once it answers within the deadline. It is tried four times a second even if there are no clients |
+/// | a write's outcome is unknown | it is not repeated: the session may have been claimed meanwhile, and would come to life again |
+/// | a look-up is under way for longer than the deadline | a full handshake; if the claim reaches Redis all the same, the session is lost |
+/// | writes come faster than Redis takes them | up to [`RedisStore::MAX_QUEUED`] wait; what comes then is dropped |
+/// | Redis is full (`noeviction`) | its refusals are counted; it goes on serving what it has |
+/// | a failover, or an old dump restored | a *delete* may be lost, and then a session could be claimed twice: see the page [`choosing`](crate::docs::choosing) |
+///
+/// # What Redis must be, and may do
+///
+/// Version 6.2 or later, for `GETDEL`. For an ACL:
+/// `+getdel +get +set +ping ~rustls-resumption:session:*`. Let it not save to disk (`save ""`,
+/// `appendonly no`) unless it keeps other things as well: sessions are not worth it, and a restored
+/// dump brings claimed ones back. As `maxmemory-policy` choose `volatile-ttl` or `noeviction`.
+#[derive(Clone)]
+pub struct RedisStore {
+    prefix: Arc<[u8]>,
+    shared: Arc<Shared>,
+    lookups: mpsc::UnboundedSender<Lookup>,
+    writes: mpsc::UnboundedSender<Write>,
+}
+
+impl RedisStore {
+    /// How many bytes of values may wait to be written: 16 MiB, some 50,000 sessions.
+    pub const MAX_QUEUED: usize = 16 * 1024 * 1024;
+
+    /// How many look-ups may be under way: 1,024.
+    pub const MAX_LOOKUPS: usize = 1024;
+
+    /// One Redis server, by a URL as the `redis` crate reads it
+    /// (`redis://[user][:password@]host[:port][/database]`; `rediss` for TLS, which trusts the
+    /// system's certificates and uses the process's default crypto provider). It is connected in the
+    /// background; nothing waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the URL cannot be used, [`Error::Thread`] if the system gives no thread.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        Self::with_client(RedisClient::open(url)?)
+    }
+
+    /// The same with a client of the `redis` crate: for certificates of one's own, or Sentinels,
+    /// which are asked for the master each time that a connection is made. A cluster is refused: its
+    /// client repeats what has an unknown outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisStore::new`].
+    pub fn with_client(client: impl Into<RedisClient>) -> Result<Self, Error> {
+        let client = client.into();
+        if client.is_cluster() {
+            let why = "a cluster's client repeats writes of which the outcome is unknown, so that \
+                       a claimed session may come to life again: use one server, or Sentinels";
+            return Err(Error::config("client", why));
+        }
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
+        let shared = Arc::new(Shared::default());
+        let (lookups, asked) = mpsc::unbounded_channel();
+        let (writes, written) = mpsc::unbounded_channel();
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("resumption-redis".into())
+            .spawn(move || runtime.block_on(worker::run(theirs, client, asked, written)))
+            .map_err(Error::Thread)?;
+        Ok(Self {
+            prefix: prefix_of(DEFAULT_REDIS_PREFIX),
+            shared,
+            lookups,
+            writes,
+        })
+    }
+
+    /// What the keys in Redis begin with, before `:session:`. Fleets that share a Redis server but
+    /// no STEKs should differ in it.
+    ///
+    /// Defaults to [`DEFAULT_REDIS_PREFIX`].
+    #[must_use]
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix_of(prefix);
+        self
+    }
+
+    fn look_up(&self, key: &StoreKey, deadline: Duration, claim: bool) -> StoreLookup {
+        self.shared.note_deadline(deadline);
+        if self.shared.breaker.is_down() {
+            return Box::pin(ready(Err(StoreError::Unavailable)));
+        }
+        let Some(pending) = Pending::new(&self.shared) else {
+            return Box::pin(ready(Err(StoreError::Busy)));
+        };
+        let (reply, answer) = oneshot::channel();
+        let lookup = Lookup {
+            key: self.key(key),
+            claim,
+            until: Instant::now() + deadline,
+            reply,
+            _pending: pending,
+        };
+        let lookups = self.lookups.clone();
+        Box::pin(async move {
+            // Only now: a claim that nobody waits for would lose the session.
+            lookups.send(lookup).map_err(|_| StoreError::Unavailable)?;
+            answer.await.unwrap_or(Err(StoreError::Unavailable))
+        })
+    }
+
+    fn key(&self, key: &StoreKey) -> Vec<u8> {
+        [&self.prefix, key.as_bytes().as_slice()].concat()
+    }
+}
+
+fn prefix_of(prefix: &str) -> Arc<[u8]> {
+    format!("{prefix}:session:").into_bytes().into()
+}
+
+impl SharedStore for RedisStore {
+    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        self.look_up(key, deadline, false)
+    }
+
+    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        self.look_up(key, deadline, true)
+    }
+
+    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
+        if self.shared.breaker.is_down() {
+            return false;
+        }
+        let write = Write {
+            key: self.key(&key),
+            value,
+            ttl,
+        };
+        let size = write.size();
+        let queued = self.shared.queued.fetch_add(size, Ordering::AcqRel);
+        if queued + size > Self::MAX_QUEUED || self.writes.send(write).is_err() {
+            self.shared.queued.fetch_sub(size, Ordering::AcqRel);
+            return false;
+        }
+        true
+    }
+
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn health(&self) -> StoreHealth {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &*self.shared;
+        StoreHealth {
+            written: count(&shared.written),
+            dropped: count(&shared.dropped),
+            refused: count(&shared.refused),
+            unknown: count(&shared.unknown),
+            connections: count(&shared.connections),
+            outages: shared.breaker.outages(),
+            is_down: shared.breaker.is_down(),
+        }
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &String::from_utf8_lossy(&self.prefix))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handles and the thread have in common.
+struct Shared {
+    breaker: Breaker,
+    /// The deadline of the last look-up, in milliseconds: Redis is up if it answers by then.
+    deadline: AtomicU64,
+    lookups: AtomicUsize,
+    /// Bytes that wait to be written.
+    queued: AtomicUsize,
+    written: AtomicU64,
+    dropped: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            breaker: Breaker::default(),
+            deadline: AtomicU64::new(millis(DEFAULT_STORE_DEADLINE)),
+            lookups: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shared {
+    fn note_deadline(&self, deadline: Duration) {
+        self.deadline.store(millis(deadline), Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline.load(Ordering::Relaxed))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A look-up on its way to the thread.
+struct Lookup {
+    key: Vec<u8>,
+    claim: bool,
+    until: Instant,
+    reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
+    _pending: Pending,
+}
+
+/// A value on its way to the thread.
+struct Write {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    ttl: Duration,
+}
+
+impl Write {
+    /// What it takes of the queue.
+    fn size(&self) -> usize {
+        self.key.len() + self.value.len() + size_of::<Self>()
+    }
+}
+
+/// One of the look-ups under way.
+struct Pending(Arc<Shared>);
+
+impl Pending {
+    fn new(shared: &Arc<Shared>) -> Option<Self> {
+        let pending = Self(Arc::clone(shared));
+        let others = shared.lookups.fetch_add(1, Ordering::AcqRel);
+        (others < RedisStore::MAX_LOOKUPS).then_some(pending)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.lookups.fetch_sub(1, Ordering::AcqRel);
+    }
+}
