@@ -64,7 +64,29 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         ),
         (&["--handshake-timeout", "0s"], "longer than nothing"),
         (&["--stats-every", "often"], "a time is a number and a unit"),
+        (&["--stek", "vault:x"], "no such source; it is random, "),
+        (&["--stek", "dir:"], "nothing behind the colon"),
+        (
+            &["--stek", "derived:NO_SUCH_VARIABLE"],
+            "the environment variable NO_SUCH_VARIABLE is not set",
+        ),
+        (
+            &["--stek", "derived:SHORT"],
+            "weak key in the environment variable SHORT: ",
+        ),
+        (
+            &["--stek", "file:/nonexistent.key"],
+            "/nonexistent.key: No such file",
+        ),
+        (&["--stek", &format!("file:{cert}")], cert),
+        (&["--stek", "dir:/nonexistent/steks"], "/nonexistent/steks"),
         // Values that do not go together.
+        (
+            &["--stek", "derived:SECRET", "--resumption", "stateful"],
+            "add --resumption tickets",
+        ),
+        (&["--kek", "SECRET"], "--kek goes with --stek redis:URL"),
+        (&["--stek", "redis:redis://127.0.0.1"], "add --kek ENVVAR"),
         (&["--early-data", "1"], "add --resumption stateful"),
         (
             &["--early-data", "1", "--resumption", "off"],
@@ -214,6 +236,7 @@ fn the_demonstration_shows_what_resumes_and_why_not() {
 
 fn echo_server(flags: &[&str]) -> Output {
     Command::new(example("echo_server"))
+        .env("SHORT", "too short a secret")
         .args(flags)
         .output()
         .unwrap()

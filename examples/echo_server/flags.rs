@@ -8,9 +8,10 @@ use clap::{Parser, ValueEnum};
 use rustls::SupportedProtocolVersion;
 
 use crate::cli;
+use crate::steks::Steks;
 
 /// A TLS echo server for TLS 1.2 and 1.3 whose clients resume.
-#[derive(Clone, Debug, Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "echo_server")]
 pub(crate) struct Flags {
     /// Where to listen; port 0 picks a free one. Repeat it for more: they share their sessions
@@ -46,7 +47,15 @@ pub(crate) struct Flags {
     /// How long a session stays in the cache
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub(crate) session_ttl: Duration,
-    /// How long each session ticket encryption key (STEK) seals tickets
+    /// Where session ticket encryption keys (STEKs) come from: random, derived:ENVVAR (of a secret
+    /// in the environment), file:PATH[,PATH...], dir:PATH or redis:URL. Servers with the same
+    /// resume each other's tickets
+    #[arg(long, value_name = "SOURCE", default_value = "random")]
+    pub(crate) stek: Steks,
+    /// The environment variables of the key-encryption keys for redis:URL; the first one seals
+    #[arg(long, value_name = "ENVVAR", value_delimiter = ',')]
+    pub(crate) kek: Vec<String>,
+    /// How long each STEK seals tickets
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub(crate) rotate_every: Duration,
     /// How long a ticket opens
@@ -109,7 +118,9 @@ impl Flags {
         let Self {
             cache_entries,
             early_data,
+            kek,
             resumption,
+            stek,
             tls,
             ..
         } = self;
@@ -122,6 +133,18 @@ impl Flags {
         }
         if *early_data > 0 && *tls == Tls::V12 {
             return Err("--early-data needs TLS 1.3: drop --tls 1.2".to_owned());
+        }
+        if *stek != Steks::Random && *resumption != Mode::Tickets {
+            return Err("--stek is about tickets: add --resumption tickets".to_owned());
+        }
+        match (stek, kek.is_empty()) {
+            (Steks::Redis(_), true) => {
+                return Err(
+                    "--stek redis:URL seals what it puts there: add --kek ENVVAR".to_owned(),
+                );
+            }
+            (Steks::Redis(_), false) | (_, true) => {}
+            (_, false) => return Err("--kek goes with --stek redis:URL alone".to_owned()),
         }
         let builtin = matches!(resumption, Mode::BuiltinTickets | Mode::BuiltinStateful);
         if builtin && cache_entries.is_some_and(|entries| entries > BUILTIN_ENTRIES_LIMIT) {

@@ -5,6 +5,7 @@
 //! cargo run --release --example echo_server -- --demo
 //! cargo run --release --example echo_server
 //! cargo run --release --example echo_server -- --resumption stateful --early-data 16384 --log line
+//! SECRET=$(openssl rand -hex 32) cargo run --release --example echo_server -- --stek derived:SECRET
 //! ```
 //!
 //! On standard output: `ca FILE` if it made its certificate itself, `listening ADDR` for each
@@ -48,6 +49,7 @@ mod output;
 mod serve;
 mod setup;
 mod signals;
+mod steks;
 mod storage;
 mod witness;
 

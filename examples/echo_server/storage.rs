@@ -35,9 +35,7 @@ impl Storage {
             Mode::Off => Self::Off,
             Mode::BuiltinTickets => Self::BuiltinTickets { cache_entries },
             Mode::BuiltinStateful => Self::BuiltinStateful { cache_entries },
-            Mode::Tickets | Mode::Stateful => {
-                Self::Ours(resumption(flags).map_err(|error| explain(&error))?)
-            }
+            Mode::Tickets | Mode::Stateful => Self::Ours(resumption(flags)?),
         })
     }
 
@@ -98,7 +96,7 @@ impl Storage {
 /// What rustls holds by default.
 const BUILTIN_ENTRIES: usize = 256;
 
-fn resumption(flags: &Flags) -> Result<Resumption, Error> {
+fn resumption(flags: &Flags) -> Result<Resumption, String> {
     let rotation = Rotation::new()
         .interval(flags.rotate_every)
         .ticket_lifetime(flags.ticket_lifetime);
@@ -115,7 +113,18 @@ fn resumption(flags: &Flags) -> Result<Resumption, Error> {
     if let Some(bytes) = flags.cache_bytes {
         builder = builder.cache_bytes(bytes);
     }
-    builder.build()
+    if let Some(source) = flags.stek.source(&flags.kek)? {
+        builder = builder.stek_source(source);
+    }
+    let resumption = builder.build().map_err(|error| explain(&error))?;
+    if !resumption.ready() {
+        eprintln!(
+            "warning: {} STEKs do not answer: random ones, which no other server has, seal until \
+             they do",
+            resumption.stats().steks.source
+        );
+    }
+    Ok(resumption)
 }
 
 /// Names the flag instead of the setting.

@@ -50,15 +50,25 @@ pub(crate) struct Sums {
 impl EchoProcess {
     /// Starts it with one listener and a line per connection, and returns once it is ready.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        Self::with_listeners(1, &[flags, &["--log", "line"]].concat())
+        Self::with_env(&[], flags)
+    }
+
+    /// The same with more environment variables.
+    pub(crate) fn with_env(variables: &[(&str, &str)], flags: &[&str]) -> Self {
+        Self::spawn(1, variables, &[flags, &["--log", "line"]].concat())
     }
 
     /// The same with another number of listeners, and text per connection.
     pub(crate) fn with_listeners(listeners: usize, flags: &[&str]) -> Self {
+        Self::spawn(listeners, &[], flags)
+    }
+
+    fn spawn(listeners: usize, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let mut child = Command::new(example("echo_server"))
             // Where it makes its files, so that they go away however it ends.
             .env("TMPDIR", directory.path())
+            .envs(variables.iter().copied())
             .args(["--listen", "127.0.0.1:0"].repeat(listeners))
             .args(flags)
             .stdin(Stdio::null())
