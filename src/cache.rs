@@ -518,6 +518,7 @@ impl Inner {
                 ..NotStored::default()
             },
             age_unknown: count(Count::AgeUnknown),
+            max_entries: self.settings.entries as u64,
             ..CacheStats::default()
         };
         let shards = self.shards.iter().map(|shard| shard.lock().stats());
@@ -534,6 +535,7 @@ const USUAL_LEN: usize = 256;
 fn sum(a: CacheStats, b: CacheStats) -> CacheStats {
     CacheStats {
         entries: a.entries + b.entries,
+        max_entries: a.max_entries + b.max_entries,
         bytes: a.bytes + b.bytes,
         stored: a.stored + b.stored,
         hits: a.hits + b.hits,

@@ -572,6 +572,7 @@ impl Core {
             active: snapshot.sealing(now).map(|stek| *stek.name()),
             active_age,
             over_age: active_age.is_some_and(|age| self.settings.rotation.is_over_age(age)),
+            interval: Some(self.settings.rotation.sealing_time()),
             keys: snapshot.len() as u64,
             source: self.source_name,
             ..self.keeper.lock().stats(self.settings.clock.monotonic())

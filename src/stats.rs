@@ -28,6 +28,8 @@ pub struct Stats {
 pub struct CacheStats {
     /// Sessions in the cache now, expired ones that were not swept yet included.
     pub entries: u64,
+    /// How many there may be.
+    pub max_entries: u64,
     /// Bytes of their values now.
     pub bytes: u64,
     /// Sessions stored.
@@ -154,6 +156,8 @@ pub struct StekStats {
     /// Whether that is longer than the schedule's interval: a STEK which its operator should have
     /// replaced. It is kept.
     pub over_age: bool,
+    /// How long each STEK is to seal, by the schedule; `None` without a ring.
+    pub interval: Option<Duration>,
     /// STEKs held, published and retired ones included.
     pub keys: u64,
     /// How often another STEK became the one that seals.
@@ -321,6 +325,7 @@ impl fmt::Display for Stats {
             "cache",
             &[
                 ("entries", cache.entries),
+                ("at most", cache.max_entries),
                 ("bytes", cache.bytes),
                 ("stored", cache.stored),
                 ("hits", cache.hits),
