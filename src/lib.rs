@@ -22,6 +22,11 @@ pub mod docs;
 mod error;
 pub use error::Error;
 mod lineage;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::cache::SessionCache;
 use crate::error::Error;
+use crate::metrics::Publisher;
 use crate::ring::StekRing;
 use crate::rustls::NoTickets;
 use crate::scope::Scope;
@@ -53,6 +54,7 @@ pub struct Resumption {
     sharing: Option<Arc<Sharing>>,
     acceptor: Arc<AcceptorCounts>,
     timer: Option<Arc<Timer>>,
+    publisher: Publisher,
 }
 
 impl Resumption {
@@ -84,34 +86,46 @@ impl Resumption {
 
     pub(crate) fn assemble(parts: Parts) -> Result<Self, Error> {
         let Parts {
-            mut cache,
-            mut ring,
-            makes_tickets,
-            store,
-            with_timer,
-        } = parts;
-        let mut timer = None;
-        if with_timer {
-            let mut sweeper = cache.sweeper();
-            let stepper = ring.as_ref().map(StekRing::stepper);
-            let job = move || {
-                sweeper.step();
-                stepper.as_ref().map_or(Duration::MAX, |ring| ring.step())
-            };
-            let started = Arc::new(Timer::start(job).map_err(Error::Thread)?);
-            cache = cache.with_timer(Arc::clone(&started));
-            ring = ring.map(|ring| ring.with_timer(Arc::clone(&started)));
-            timer = Some(started);
-        }
-        let sharing = store.zip(ring.clone());
-        Ok(Self {
             cache,
             ring,
             makes_tickets,
-            sharing: sharing
-                .map(|((store, settings), ring)| Arc::new(Sharing::new(store, ring, settings))),
+            store,
+            with_timer,
+            publisher,
+        } = parts;
+        let sharing = store.zip(ring.clone()).map(|((store, settings), ring)| {
+            // Whoever holds it also holds the cache, so has the timer already.
+            Arc::new(Sharing::new(store, ring, settings))
+        });
+        let untimed = Self {
+            cache,
+            ring,
+            makes_tickets,
+            sharing,
             acceptor: Arc::new(AcceptorCounts::new()),
-            timer,
+            timer: None,
+            publisher,
+        };
+        if !with_timer {
+            return Ok(untimed);
+        }
+        let timed = untimed.clone();
+        let mut sweeper = untimed.cache.sweeper();
+        let stepper = untimed.ring.as_ref().map(StekRing::stepper);
+        let mut publisher = untimed.publisher.clone();
+        // What the job holds has no timer, so it does not keep itself alive.
+        let job = move || {
+            sweeper.step();
+            let idle = stepper.as_ref().map_or(Duration::MAX, |ring| ring.step());
+            publisher.publish_if_due(|| untimed.stats());
+            idle
+        };
+        let timer = Arc::new(Timer::start(job).map_err(Error::Thread)?);
+        Ok(Self {
+            cache: timed.cache.with_timer(Arc::clone(&timer)),
+            ring: timed.ring.map(|ring| ring.with_timer(Arc::clone(&timer))),
+            timer: Some(timer),
+            ..timed
         })
     }
 
@@ -168,6 +182,14 @@ impl Resumption {
         }
     }
 
+    /// Publishes [`stats`](Resumption::stats) through the `metrics` facade, under the names that the
+    /// page [`operating`](crate::docs::operating#metrics) lists. The timer thread does so every
+    /// second by itself; call it before a scrape that must see the very latest, or without a timer.
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self) {
+        self.publisher.publish(|| self.stats());
+    }
+
     /// Makes another STEK seal from now on; what was sealed still opens. Not an answer to an
     /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode without a shared
     /// store there is none to rotate, and nothing happens.
@@ -207,14 +229,14 @@ impl Resumption {
         self.ring.as_ref().is_none_or(StekRing::ready)
     }
 
-    /// Does what the timer thread does: rotates, wipes, sweeps. Returns how long nothing will be
+    /// Does what the timer thread does: rotates, wipes, sweeps, publishes metrics. Returns how long nothing will be
     /// due, at most. For builders with
     /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
         self.cache.sweeper().step();
-        self.ring
-            .as_ref()
-            .map_or(MAX_STEP, |ring| ring.step().min(MAX_STEP))
+        let idle = self.ring.as_ref().map_or(MAX_STEP, StekRing::step);
+        self.publisher.publish(|| self.stats());
+        idle.min(MAX_STEP)
     }
 
     /// Ends resumption for good: stops the timer thread, and wipes every STEK and session. From now
@@ -229,6 +251,7 @@ impl Resumption {
             ring.close();
         }
         self.cache.close();
+        self.publisher.publish(|| self.stats());
         ended
     }
 }
@@ -243,6 +266,7 @@ pub(crate) struct Parts {
     pub(crate) makes_tickets: bool,
     pub(crate) store: Option<(Box<dyn SharedStore>, SharingSettings)>,
     pub(crate) with_timer: bool,
+    pub(crate) publisher: Publisher,
 }
 
 impl fmt::Debug for Resumption {

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use crate::clock::{Basis, Clock, Time};
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::lineage::{self, BirthRecord};
+use crate::metrics::Publisher;
 use crate::rotation::Rotation;
 use crate::rustls::{Session, Version};
 use crate::scope::{Scope, ScopeState, Scopes};
@@ -303,6 +304,7 @@ pub(crate) struct RingSettings {
     pub(crate) max_ticket_len: usize,
     pub(crate) clock: Clock,
     pub(crate) source_deadline: Duration,
+    pub(crate) publisher: Publisher,
 }
 
 impl Default for RingSettings {
@@ -314,6 +316,7 @@ impl Default for RingSettings {
             max_ticket_len: DEFAULT_MAX_TICKET_LEN,
             clock: Clock::system(),
             source_deadline: DEFAULT_SOURCE_DEADLINE,
+            publisher: Publisher::default(),
         }
     }
 }
@@ -496,7 +499,12 @@ impl Core {
                 rotate,
                 revoked: &revoked,
             };
+            let began = Instant::now();
             let answer = source.load(&query);
+            if source.is_shared() {
+                let publisher = &self.settings.publisher;
+                publisher.source_answered(self.source_name, began.elapsed());
+            }
             asking.asked = Some(monotonic);
             let mut keeper = self.keeper.lock();
             outcome = keeper.take_answer(&**source, answer, monotonic);

@@ -7,6 +7,7 @@ use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_SESSION_TTL, SessionCache};
 use crate::clock::{Basis, Clock};
 use crate::error::Error;
+use crate::metrics::Publisher;
 use crate::ring::{RingSettings, StekRing};
 use crate::rotation::{MAX_TICKET_LIFETIME, Rotation};
 use crate::scope::Scopes;
@@ -35,6 +36,7 @@ pub struct ResumptionBuilder {
     source: Option<Box<dyn StekSource>>,
     store: Option<Box<dyn SharedStore>>,
     store_deadline: Duration,
+    publisher: Publisher,
 }
 
 impl ResumptionBuilder {
@@ -48,6 +50,7 @@ impl ResumptionBuilder {
             source: None,
             store: None,
             store_deadline: DEFAULT_STORE_DEADLINE,
+            publisher: Publisher::default(),
         }
     }
 
@@ -184,6 +187,17 @@ impl ResumptionBuilder {
         self
     }
 
+    /// A label for every metric that is published, say `("service", "api")`, for a process with
+    /// several [`Resumption`]s: without one they would count under the same names. May be called
+    /// again for another label.
+    ///
+    /// Defaults to none.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.publisher.add_label(key.into(), value.into());
+        self
+    }
+
     /// Checks everything, asks the STEK source and starts the timer thread.
     ///
     /// # Errors
@@ -197,6 +211,7 @@ impl ResumptionBuilder {
         });
         self.validate()?;
         let scopes = Arc::<Scopes>::default();
+        self.ring.publisher = self.publisher.clone();
         let with_timer = self.ring.clock.runs() && !self.manual;
         let source = self
             .source
@@ -225,6 +240,7 @@ impl ResumptionBuilder {
             makes_tickets: !self.stateful,
             store: self.store.map(|store| (store, sharing)),
             with_timer,
+            publisher: self.publisher,
         })
     }
 
@@ -238,6 +254,7 @@ impl ResumptionBuilder {
             source: _,
             store: _,
             store_deadline,
+            publisher: _,
         } = self;
         ring.rotation.validate()?;
         let ttl_min = Duration::from_millis(1);
@@ -310,6 +327,7 @@ mod tests {
             source,
             store,
             store_deadline,
+            publisher: _,
         } = ResumptionBuilder::new();
         assert!(!stateful && !manual && source.is_none() && store.is_none());
         assert_eq!(store_deadline, DEFAULT_STORE_DEADLINE);
