@@ -7,17 +7,20 @@ use aws_lc_rs::aead::{
 use zeroize::Zeroize;
 
 /// The AEAD that seals tickets and stored sessions.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+///
+/// Defaults to [`Sealing::Aes256GcmSiv`], with the feature `fips` to [`Sealing::Aes256Gcm`], which
+/// is then the only choice that builders accept. The algorithm is part of every
+/// [`KeyName`](crate::KeyName): nodes that chose differently do not open each other's tickets.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Sealing {
     /// AES-256-GCM with random nonces, for those who need an approved algorithm. A nonce that
     /// repeats under one key breaks it, so a STEK seals at most [`Sealing::GCM_LIMIT`] times: well
     /// before, the ring rotates early, and past it no more tickets are made.
     Aes256Gcm,
-    /// AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)). The default: a nonce
-    /// that repeats, as after a fork or in a restored virtual machine, shows at most that two equal
-    /// sessions are equal.
-    #[default]
+    /// AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)): a nonce that repeats,
+    /// as after a fork or in a restored virtual machine, shows at most that two equal sessions are
+    /// equal. Not approved by FIPS 140-3.
     Aes256GcmSiv,
 }
 
@@ -26,12 +29,33 @@ impl Sealing {
     /// ([SP 800-38D §8.3](https://csrc.nist.gov/pubs/sp/800/38/d/final)).
     pub const GCM_LIMIT: u64 = 1 << 32;
 
+    /// Whether FIPS 140-3 approves it.
+    pub const fn is_approved(self) -> bool {
+        match self {
+            Self::Aes256Gcm => true,
+            Self::Aes256GcmSiv => false,
+        }
+    }
+
+    const fn default_with(fips: bool) -> Self {
+        match fips {
+            true => Self::Aes256Gcm,
+            false => Self::Aes256GcmSiv,
+        }
+    }
+
     /// Stands for the algorithm where keys are derived.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Aes256GcmSiv => 1,
             Self::Aes256Gcm => 2,
         }
+    }
+}
+
+impl Default for Sealing {
+    fn default() -> Self {
+        Self::default_with(cfg!(feature = "fips"))
     }
 }
 
@@ -196,6 +220,12 @@ mod tests {
             tag[3] ^= 1;
             assert!(key.open(nonce, b"aad", &text, &tag).is_none());
         }
+    }
+
+    #[test]
+    fn the_default_resists_repeated_nonces_unless_approval_is_asked_for() {
+        assert_eq!(Sealing::default_with(false), Sealing::Aes256GcmSiv);
+        assert_eq!(Sealing::default_with(true), Sealing::Aes256Gcm);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod counters;
 pub mod docs;
 mod error;
 pub use error::Error;
+mod fips;
 mod lineage;
 #[cfg(feature = "metrics")]
 mod metrics;

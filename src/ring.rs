@@ -10,6 +10,7 @@ use crate::aead::Sealing;
 use crate::clock::{Basis, Clock, Time};
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::fips;
 use crate::lineage::{self, BirthRecord};
 use crate::metrics::Publisher;
 use crate::rotation::Rotation;
@@ -102,6 +103,7 @@ impl StekRing {
         source: Box<dyn StekSource>,
         scopes: Arc<Scopes>,
     ) -> Result<Self, Error> {
+        fips::check(settings.sealing)?;
         settings.rotation.validate()?;
         lineage::read();
         let basis = match source.is_shared() {

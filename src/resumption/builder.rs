@@ -7,6 +7,7 @@ use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_SESSION_TTL, SessionCache};
 use crate::clock::{Basis, Clock};
 use crate::error::Error;
+use crate::fips;
 use crate::metrics::Publisher;
 use crate::ring::{RingSettings, StekRing};
 use crate::rotation::{MAX_TICKET_LIFETIME, Rotation};
@@ -155,7 +156,9 @@ impl ResumptionBuilder {
         self
     }
 
-    /// The AEAD that seals tickets. Defaults to [`Sealing::Aes256GcmSiv`].
+    /// The AEAD that seals tickets. With the feature `fips` only an approved one is accepted.
+    ///
+    /// Defaults to [`Sealing::default`].
     pub fn sealing(mut self, sealing: Sealing) -> Self {
         self.ring.sealing = sealing;
         self
@@ -256,6 +259,7 @@ impl ResumptionBuilder {
             store_deadline,
             publisher: _,
         } = self;
+        fips::check(ring.sealing)?;
         ring.rotation.validate()?;
         let ttl_min = Duration::from_millis(1);
         between("session_ttl", cache.ttl, ttl_min)?;
@@ -343,7 +347,7 @@ mod tests {
         assert_eq!(ring.source_deadline, DEFAULT_SOURCE_DEADLINE);
         assert_eq!(DEFAULT_SOURCE_DEADLINE, Duration::from_secs(5));
         assert_eq!((cache.bytes, cache.shards), (None, None));
-        assert_eq!(ring.sealing, Sealing::Aes256GcmSiv);
+        assert_eq!(ring.sealing, Sealing::default());
         assert_eq!((rotation, ring.rotation), (None, Rotation::new()));
     }
 

@@ -1,0 +1,55 @@
+//! The feature `fips`: all cryptography of this crate is done by aws-lc's FIPS module, by approved
+//! algorithms, and whoever asks for another one is refused while setting up.
+
+use crate::aead::Sealing;
+use crate::error::Error;
+
+/// Refuses what must not be used in this build.
+pub(crate) fn check(sealing: Sealing) -> Result<(), Error> {
+    allow(sealing, cfg!(feature = "fips"))?;
+    #[cfg(feature = "fips")]
+    aws_lc_rs::try_fips_mode().map_err(|why| Error::config("fips", why))?;
+    Ok(())
+}
+
+/// Apart from [`check`], so that it can be tested where the module cannot be built.
+fn allow(sealing: Sealing, fips: bool) -> Result<(), Error> {
+    if fips && !sealing.is_approved() {
+        let why = format!(
+            "{sealing:?} is not approved by FIPS 140-3: with the feature `fips` it must be {:?}",
+            Sealing::Aes256Gcm
+        );
+        return Err(Error::config("sealing", why));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Resumption, StekRing};
+
+    #[test]
+    fn what_is_not_approved_is_refused_with_the_feature_alone() {
+        assert!(allow(Sealing::Aes256GcmSiv, false).is_ok());
+        assert!(allow(Sealing::Aes256Gcm, false).is_ok());
+        assert!(allow(Sealing::Aes256Gcm, true).is_ok());
+        let error = allow(Sealing::Aes256GcmSiv, true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "sealing: Aes256GcmSiv is not approved by FIPS 140-3: \
+             with the feature `fips` it must be Aes256Gcm"
+        );
+    }
+
+    #[test]
+    fn defaults_work_in_this_build_and_approval_decides_over_the_other() {
+        assert_eq!(Sealing::default().is_approved(), cfg!(feature = "fips"));
+        StekRing::new().unwrap();
+        Resumption::tickets().unwrap();
+        let siv = Resumption::builder().sealing(Sealing::Aes256GcmSiv);
+        assert_eq!(siv.build().is_err(), cfg!(feature = "fips"));
+        let gcm = Resumption::builder().sealing(Sealing::Aes256Gcm);
+        assert!(gcm.build().is_ok());
+    }
+}
