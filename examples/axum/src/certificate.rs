@@ -1,0 +1,96 @@
+//! The server's certificate: from PEM files, or of its own making. Either can be renewed while the
+//! server runs.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use std::{env, fs, io};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+pub(crate) enum Certificate {
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// Each time another one, by an authority that lives as long as the process.
+    Made {
+        authority: Box<Issuer<'static, KeyPair>>,
+        names: Vec<String>,
+        ca: PathBuf,
+    },
+}
+
+impl Certificate {
+    /// Makes an authority and writes its certificate where clients can be told to find it.
+    pub(crate) fn of_own_making(names: Vec<String>) -> Result<Self, Box<dyn Error>> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "axum example CA");
+        let key = KeyPair::generate()?;
+        let ca = env::temp_dir().join("axum-example-ca.pem");
+        fs::write(&ca, params.self_signed(&key)?.pem())?;
+        Ok(Self::Made {
+            authority: Box::new(Issuer::new(params, key)),
+            names,
+            ca,
+        })
+    }
+
+    /// A configuration with the certificate as it is now.
+    pub(crate) fn config(&self) -> Result<ServerConfig, Box<dyn Error + Send + Sync>> {
+        let (chain, key) = self.load()?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        // Not HTTP/2: the page asks for a new connection each time, to show what it becomes.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn load(&self) -> Result<Identity, Box<dyn Error + Send + Sync>> {
+        match self {
+            Self::Files { certificate, key } => {
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| format!("{}: {error}", certificate.display()))?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| format!("{}: {error}", key.display()))?;
+                Ok((chain, key))
+            }
+            Self::Made {
+                authority, names, ..
+            } => {
+                let key = KeyPair::generate()?;
+                let made = CertificateParams::new(names.clone())?.signed_by(&key, authority)?;
+                let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+                Ok((vec![made.der().clone()], key.into()))
+            }
+        }
+    }
+
+    /// When the files were last written: another answer asks for a reload.
+    pub(crate) fn written(&self) -> Option<SystemTime> {
+        let written = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+        match self {
+            Self::Files { certificate, key } => {
+                let both = || Ok::<_, io::Error>(written(certificate)?.max(written(key)?));
+                both().ok()
+            }
+            Self::Made { .. } => None,
+        }
+    }
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// How often the files are looked at.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
