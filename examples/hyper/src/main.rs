@@ -1,0 +1,76 @@
+//! HTTP/1.1 and HTTP/2 by hyper over TLS whose clients resume:
+//! `cargo run --release -p hyper-example`.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{HandshakeKind, ServerConfig};
+use rustls_resumption::Resumption;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:8443".into());
+    let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
+    let ca = env::temp_dir().join("hyper-example.pem");
+    fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.into()], made.signing_key.into())?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+
+    let resumption = Resumption::tickets()?;
+    resumption.install(&mut config, "localhost");
+
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}, try:");
+    let twice = format!("https://{address} https://{address}");
+    let ca = ca.display();
+    println!("curl --cacert {ca} --http1.1 -H 'connection: close' {twice}");
+    loop {
+        let (tcp, peer) = listener.accept().await?;
+        let (acceptor, resumption) = (acceptor.clone(), resumption.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serve(acceptor, tcp, resumption).await {
+                eprintln!("{peer}: {error}");
+            }
+        });
+    }
+}
+
+async fn serve(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    resumption: Resumption,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let tls = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await??;
+    let kind = match tls.get_ref().1.handshake_kind() {
+        Some(HandshakeKind::Resumed) => "resumed",
+        _ => "full",
+    };
+    let service = service_fn(|_request| {
+        let text = format!("handshake     {kind}\n{}\n", resumption.stats());
+        async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))) }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    server.serve_connection(TokioIo::new(tls), service).await
+}

@@ -1,0 +1,191 @@
+//! QUIC with quinn, a server and its client in one run:
+//! `cargo run --release -p quinn-example -- stateful`.
+//!
+//! With tickets every connection but the first resumes. Stateful, the client's request also goes
+//! out with its first packet (0-RTT): one round trip less. Either way a renewed certificate keeps
+//! the sessions.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, ValueEnum};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, VarInt};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::version::TLS13;
+use rustls_resumption::Resumption;
+
+/// QUIC connections that resume, one after the other.
+#[derive(Parser)]
+struct Flags {
+    /// Who remembers sessions: the client (tickets), or the server (stateful, with 0-RTT)
+    #[arg(value_enum, default_value = "tickets")]
+    mode: Mode,
+    /// How many connections to make before the certificate is renewed, and after
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    connections: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    Tickets,
+    Stateful,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: &Flags) -> Result<(), Failure> {
+    let resumption = match flags.mode {
+        Mode::Tickets => Resumption::tickets()?,
+        Mode::Stateful => Resumption::stateful(10_000)?,
+    };
+    let authority = authority()?;
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Endpoint::server(
+        server_config(&authority, &resumption, flags.mode)?,
+        loopback,
+    )?;
+    tokio::spawn(serve(server.clone()));
+    let mut client = Endpoint::client(loopback)?;
+    client.set_default_client_config(client_config(&authority)?);
+
+    println!("connection  handshake  request sent        0-RTT");
+    for number in 1..=2 * flags.connections {
+        if number == flags.connections + 1 {
+            let renewed = server_config(&authority, &resumption, flags.mode)?;
+            server.set_server_config(Some(renewed));
+            println!("            -- certificate renewed --");
+        }
+        let before = resumed(&resumption);
+        let early = visit(&client, server.local_addr()?).await?;
+        let kind = if resumed(&resumption) > before {
+            "resumed"
+        } else {
+            "full"
+        };
+        let (sent, early) = match early {
+            Some(true) => ("with the first", "accepted"),
+            Some(false) => ("after all", "refused"),
+            None => ("after the handshake", "-"),
+        };
+        println!("{number:<10}  {kind:<9}  {sent:<18}  {early}");
+    }
+    client.close(VarInt::from_u32(0), b"");
+    client.wait_idle().await;
+    server.close(VarInt::from_u32(0), b"");
+    println!("\n{}", resumption.stats());
+    Ok(())
+}
+
+/// quinn does not tell what kind a handshake was, so ask who knows.
+fn resumed(resumption: &Resumption) -> u64 {
+    let stats = resumption.stats();
+    stats.tickets.opened + stats.cache.hits
+}
+
+fn server_config(
+    authority: &Authority,
+    resumption: &Resumption,
+    mode: Mode,
+) -> Result<ServerConfig, Failure> {
+    let key = KeyPair::generate()?;
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, authority)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())?;
+    if mode == Mode::Stateful {
+        tls.max_early_data_size = u32::MAX; // what QUIC asks for (RFC 9001, section 4.6.1)
+    }
+    resumption.install(&mut tls, "localhost");
+    let crypto = QuicServerConfig::try_from(tls)?;
+    Ok(ServerConfig::with_crypto(Arc::new(crypto)))
+}
+
+fn client_config(authority: &Authority) -> Result<ClientConfig, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone())?;
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.enable_early_data = true;
+    let crypto = QuicClientConfig::try_from(tls)?;
+    Ok(ClientConfig::new(Arc::new(crypto)))
+}
+
+/// Sends back what comes, as soon as it comes: 0-RTT before the handshake has ended.
+async fn serve(server: Endpoint) {
+    while let Some(incoming) = server.accept().await {
+        tokio::spawn(async move {
+            let connection = match incoming.accept()?.into_0rtt() {
+                Ok((connection, _)) => connection,
+                Err(connecting) => connecting.await?,
+            };
+            while let Ok((mut answer, mut request)) = connection.accept_bi().await {
+                answer.write_all(&request.read_to_end(1024).await?).await?;
+                answer.finish()?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+}
+
+/// A connection of its own for a request. Whether the server took it early, if it was sent so.
+async fn visit(client: &Endpoint, server: SocketAddr) -> Result<Option<bool>, Failure> {
+    let connecting = client.connect(server, "localhost")?;
+    let (connection, early) = match connecting.into_0rtt() {
+        Ok((connection, accepted)) => {
+            ask(&connection).await?;
+            let accepted = accepted.await;
+            // New sessions come once the server has seen the handshake's end: stay until it has.
+            ask(&connection).await?;
+            (connection, Some(accepted))
+        }
+        Err(connecting) => {
+            let connection = connecting.await?;
+            ask(&connection).await?;
+            (connection, None)
+        }
+    };
+    connection.close(VarInt::from_u32(0), b"");
+    Ok(early)
+}
+
+async fn ask(connection: &Connection) -> Result<(), Failure> {
+    let (mut request, mut answer) = connection.open_bi().await?;
+    request.write_all(b"safe to repeat").await?;
+    request.finish()?;
+    match answer.read_to_end(1024).await?.as_slice() {
+        b"safe to repeat" => Ok(()),
+        other => Err(format!("answered {other:?}").into()),
+    }
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Result<Authority, Failure> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = (DnType::CommonName, "quinn example CA");
+    params.distinguished_name.push(name.0, name.1);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
