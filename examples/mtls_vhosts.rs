@@ -1,0 +1,313 @@
+//! Two virtual hosts behind one listener, one of which asks for client certificates: nothing
+//! crosses. `cargo run --release --example mtls_vhosts` tries, and prints a table.
+//!
+//! Resumption skips the checks of the full handshake. So a session of the public host must not
+//! resume at the private one, nor a session that was let in by a client CA which is no longer
+//! trusted. Hence each host has a scope of its own, and the private one's names its client CA.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption as ClientResumption,
+    Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, NamedGroup, RootCertStore,
+    ServerConfig, ServerConnection, SideData, SupportedProtocolVersion,
+};
+use rustls_resumption::{Resumption, Scope};
+
+const PUBLIC: &str = "public.example";
+const PRIVATE: &str = "private.example";
+
+type Failure = Box<dyn Error + Send + Sync>;
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn main() -> Result<ExitCode, Failure> {
+    let mut right = true;
+    for (version, name) in [(&TLS12, "TLS 1.2"), (&TLS13, "TLS 1.3")] {
+        println!("{name:<57}  outcome");
+        for (what, expected, outcome) in visits(version)? {
+            let verdict = if outcome == expected {
+                ""
+            } else {
+                "  <- WRONG"
+            };
+            right &= outcome == expected;
+            println!("  {what:<55}  {outcome}{verdict}");
+        }
+        println!();
+    }
+    Ok(if right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Full,
+    Resumed,
+    /// A full handshake in which the client did not show what the host asks for.
+    Refused,
+}
+
+use Outcome::{Full, Refused, Resumed};
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Full => "full handshake",
+            Resumed => "resumed",
+            Refused => "refused",
+        })
+    }
+}
+
+/// What was tried, what should come of it, what did.
+type Row = (&'static str, Outcome, Outcome);
+
+fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failure> {
+    let (server_ca, client_ca, next_ca) = (authority("S")?, authority("C")?, authority("N")?);
+    let resumption = Resumption::tickets()?;
+    let private = |ca: &Authority, scope: Scope| {
+        let mut config = server_config(PRIVATE, &server_ca, Some(ca))?;
+        resumption.install(&mut config, scope);
+        Ok::<_, Failure>(Arc::new(config))
+    };
+    let bound = |ca: &Authority| Scope::new(PRIVATE).client_cas([ca.der()]);
+
+    let mut public = server_config(PUBLIC, &server_ca, None)?;
+    resumption.install(&mut public, PUBLIC);
+    let mut hosts = Hosts {
+        public: Arc::new(public),
+        private: private(&client_ca, bound(&client_ca))?,
+    };
+
+    let anyone = || client_config(version, &server_ca, None);
+    let known = || client_config(version, &server_ca, Some(&client_ca));
+    let (visitor, member) = (anyone()?, known()?);
+    let mut rows = vec![
+        ("public, first visit", Full, hosts.visit(&visitor, PUBLIC)),
+        ("public, again", Resumed, hosts.visit(&visitor, PUBLIC)),
+        (
+            "private, first visit, with a certificate",
+            Full,
+            hosts.visit(&member, PRIVATE),
+        ),
+        ("private, again", Resumed, hosts.visit(&member, PRIVATE)),
+        (
+            "the public host's session at the private one",
+            Refused,
+            hosts.visit(&visitor, PRIVATE),
+        ),
+        (
+            "the private host's session at the public one",
+            Full,
+            hosts.visit(&member, PUBLIC),
+        ),
+    ];
+    // The hosts' own refusals, before rustls could have had any doubt.
+    let crossings = resumption.stats().tickets.refused.wrong_scope;
+    let counted = if crossings == 2 { Refused } else { Resumed };
+    rows.push((
+        "both, as counted: refused for their scope",
+        Refused,
+        counted,
+    ));
+
+    let member = known()?;
+    hosts.visit(&member, PRIVATE);
+    hosts.private = private(&client_ca, bound(&client_ca))?;
+    let row = ("private, with its own certificate renewed", Resumed);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+
+    hosts.private = private(&next_ca, bound(&next_ca))?;
+    let row = ("private, with another client CA: a new scope", Refused);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+
+    // What the binding is for: here the scope stays what it was, and who must stay out comes in.
+    let member = known()?;
+    hosts.private = private(&client_ca, Scope::new("careless"))?;
+    hosts.visit(&member, PRIVATE);
+    hosts.private = private(&next_ca, Scope::new("careless"))?;
+    let row = ("the same, had the scope not named its client CA", Resumed);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+    Ok(rows)
+}
+
+/// Two hosts behind one listener, told apart by SNI.
+struct Hosts {
+    public: Arc<ServerConfig>,
+    private: Arc<ServerConfig>,
+}
+
+impl Hosts {
+    /// A handshake in memory and a word after it, in which the client gets its tickets.
+    fn visit(&self, client: &Arc<ClientConfig>, host: &'static str) -> Outcome {
+        match self.try_visit(client, host) {
+            Ok(HandshakeKind::Resumed) => Resumed,
+            Ok(_) => Full,
+            Err(_) => Refused,
+        }
+    }
+
+    fn try_visit(
+        &self,
+        config: &Arc<ClientConfig>,
+        host: &'static str,
+    ) -> Result<HandshakeKind, Failure> {
+        let mut client = ClientConnection::new(Arc::clone(config), ServerName::try_from(host)?)?;
+        let mut server = self.accept(&mut client)?;
+        while client.is_handshaking() || server.is_handshaking() {
+            carry(&mut server, &mut client)?;
+            carry(&mut client, &mut server)?;
+        }
+        carry(&mut server, &mut client)?;
+        Ok(server.handshake_kind().ok_or("no handshake")?)
+    }
+
+    /// Looks at the ClientHello before choosing the configuration.
+    fn accept(&self, client: &mut ClientConnection) -> Result<ServerConnection, Failure> {
+        let mut acceptor = Acceptor::default();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello)?;
+        acceptor.read_tls(&mut hello.as_slice())?;
+        let accepted = acceptor.accept().map_err(|(error, _)| error)?;
+        let accepted = accepted.ok_or("half a ClientHello")?;
+        let config = match accepted.client_hello().server_name() {
+            Some(PRIVATE) => &self.private,
+            _ => &self.public,
+        };
+        let connection = accepted.into_connection(Arc::clone(config));
+        Ok(connection.map_err(|(error, _)| error)?)
+    }
+}
+
+/// Moves what one side has to say to the other.
+fn carry<A: SideData, B: SideData>(
+    from: &mut ConnectionCommon<A>,
+    to: &mut ConnectionCommon<B>,
+) -> Result<(), Failure> {
+    let mut wire = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut wire)?;
+    }
+    let mut wire = wire.as_slice();
+    while !wire.is_empty() {
+        to.read_tls(&mut wire)?;
+        to.process_new_packets()?;
+    }
+    Ok(())
+}
+
+fn authority(name: &str) -> Result<Authority, Failure> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+fn identity(
+    name: &str,
+    by: &Authority,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
+    let key = KeyPair::generate()?;
+    let made = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, by)?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    Ok((vec![made.der().clone()], key.into()))
+}
+
+fn roots(authority: &Authority) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone())?;
+    Ok(roots)
+}
+
+fn server_config(
+    name: &str,
+    by: &Authority,
+    client_ca: Option<&Authority>,
+) -> Result<ServerConfig, Failure> {
+    let provider = Arc::new(default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match client_ca {
+        Some(ca) => {
+            let roots = Arc::new(roots(ca)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = identity(name, by)?;
+    Ok(builder.with_single_cert(chain, key)?)
+}
+
+/// A client that offers every host what any of them gave it.
+fn client_config(
+    version: &'static SupportedProtocolVersion,
+    server_ca: &Authority,
+    client_ca: Option<&Authority>,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[version])?
+        .with_root_certificates(roots(server_ca)?);
+    let mut config = match client_ca {
+        Some(ca) => {
+            let (chain, key) = identity("member", ca)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let store = Mingling(ClientSessionMemoryCache::new(32));
+    config.resumption = ClientResumption::store(Arc::new(store));
+    Ok(Arc::new(config))
+}
+
+/// Keeps sessions without regard to where they came from, as an attacker's would.
+#[derive(Debug)]
+struct Mingling(ClientSessionMemoryCache);
+
+fn one_name() -> ServerName<'static> {
+    ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())
+}
+
+impl ClientSessionStore for Mingling {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(one_name(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&one_name())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(one_name(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&one_name())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&one_name());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(one_name(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&one_name())
+    }
+}
