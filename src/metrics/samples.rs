@@ -379,7 +379,7 @@ impl Samples {
     fn health(&mut self, health: &StoreHealth) {
         let StoreHealth {
             written,
-            queue_full,
+            dropped,
             refused,
             unknown,
             connections,
@@ -395,7 +395,7 @@ impl Samples {
             "resumption_store_not_written_total",
             "Sessions that were not written, or of which that is not known.",
             &[
-                ("queue_full", queue_full),
+                ("dropped", dropped),
                 ("refused", refused),
                 ("unknown", unknown),
             ],
