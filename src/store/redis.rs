@@ -148,7 +148,8 @@ impl RedisStore {
         let lookup = Lookup {
             key: self.key(key),
             claim,
-            until: Instant::now() + deadline,
+            // A little before, so that whoever waits hears of it, and the breaker first.
+            until: Instant::now() + deadline * 9 / 10,
             reply,
             _pending: pending,
         };
