@@ -235,18 +235,18 @@ impl FakeClock {
     /// Time passes: both clocks move forward.
     pub fn advance(&self, by: Duration) {
         let by = signed_millis(by);
-        self.0.wall.fetch_add(by, Ordering::AcqRel);
-        self.0.monotonic.fetch_add(by, Ordering::AcqRel);
+        shift(&self.0.wall, by);
+        shift(&self.0.monotonic, by);
     }
 
     /// The wall clock is stepped forward, as by NTP, or as a suspended machine sees it on waking.
     pub fn step_forward(&self, by: Duration) {
-        self.0.wall.fetch_add(signed_millis(by), Ordering::AcqRel);
+        shift(&self.0.wall, signed_millis(by));
     }
 
     /// The wall clock is stepped back.
     pub fn step_back(&self, by: Duration) {
-        self.0.wall.fetch_sub(signed_millis(by), Ordering::AcqRel);
+        shift(&self.0.wall, -signed_millis(by));
     }
 
     /// The wall time it shows.
@@ -259,6 +259,12 @@ impl Default for FakeClock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Stops at the ends of what can be counted: a clock must not wrap from one to the other.
+fn shift(clock: &AtomicI64, by: i64) {
+    let shifted = |millis: i64| Some(millis.saturating_add(by));
+    let _ = clock.fetch_update(Ordering::AcqRel, Ordering::Acquire, shifted);
 }
 
 fn signed_millis(duration: Duration) -> i64 {
@@ -311,6 +317,23 @@ mod tests {
         assert_eq!(clock.now().steady, Time(0));
         let fake = FakeClock::starting_at(UNIX_EPOCH + Duration::from_secs(1 << 33));
         assert_eq!(fake.clock().now().wall, Time((1 << 33) * 1_000));
+    }
+
+    #[test]
+    fn a_clock_at_the_end_of_time_stops_there() {
+        let fake = FakeClock::new();
+        let clock = fake.clock();
+        for _ in 0..3 {
+            fake.advance(Duration::MAX);
+            fake.step_forward(Duration::MAX);
+            assert_eq!(clock.now().wall, Time(i64::MAX as u64));
+            assert_eq!(clock.now().steady, Time(i64::MAX as u64));
+        }
+        for _ in 0..3 {
+            fake.step_back(Duration::MAX);
+        }
+        assert_eq!(clock.now().wall, Time(0));
+        assert_eq!(clock.now().steady, Time(i64::MAX as u64));
     }
 
     #[test]
