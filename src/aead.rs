@@ -16,7 +16,9 @@ use zeroize::Zeroize;
 pub enum Sealing {
     /// AES-256-GCM with random nonces, for those who need an approved algorithm. A nonce that
     /// repeats under one key breaks it, so a STEK seals at most [`Sealing::GCM_LIMIT`] times: well
-    /// before, the ring rotates early, and past it no more tickets are made.
+    /// before, the ring rotates early, and past it no more tickets are made. Each process counts
+    /// for itself, from its start: where many share a STEK, choose an interval so short that all
+    /// of them together stay below the limit.
     Aes256Gcm,
     /// AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)): a nonce that repeats,
     /// as after a fork or in a restored virtual machine, shows at most that two equal sessions are

@@ -1,4 +1,5 @@
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -84,7 +85,8 @@ impl Keeper {
         }
         self.fleet_agrees = source.fleet_agrees();
         match answer.and_then(|keys| self.check(keys)) {
-            Ok(keys) => {
+            Ok(mut keys) => {
+                self.keep_known(&mut keys);
                 if self.trouble.take().is_some() {
                     info!(source = source.name(), "STEK source answers again");
                 }
@@ -149,6 +151,17 @@ impl Keeper {
             }
         }
         Ok(keys)
+    }
+
+    /// A source may make its STEKs anew for each answer. One that is known stays: how often it has
+    /// sealed must not be forgotten, or AES-256-GCM's limit would never be reached.
+    fn keep_known(&self, keys: &mut [SourceKey]) {
+        for key in keys {
+            let mut known = self.sourced.iter();
+            if let Some(known) = known.find(|known| known.stek.name() == key.stek.name()) {
+                key.stek = Arc::clone(&known.stek);
+            }
+        }
     }
 
     /// Local random STEKs seal while the source has none that may, so that the same process at
@@ -302,5 +315,44 @@ impl Keeper {
         self.local.clear();
         self.fallback = RandomSource::default();
         self.closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::source_fn;
+
+    #[test]
+    fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
+        let rotation = Rotation::new();
+        let sealing = Sealing::Aes256Gcm;
+        let mut keeper = Keeper::new(rotation, sealing);
+        let mut source = source_fn("vault", |query| {
+            let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+            Ok(vec![SourceKey::sealing(stek)])
+        });
+        let now = Time(1_800_000_000_000);
+        let mut is_worn = |wear| {
+            let query = SourceQuery {
+                now,
+                monotonic: Duration::ZERO,
+                rotation: &rotation,
+                sealing,
+                rotate: false,
+                revoked: &[],
+            };
+            let answer = source.load(&query);
+            let taken = keeper.take_answer(&source, answer, Duration::ZERO);
+            taken.unwrap();
+            let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+            if wear {
+                let stek = snapshot.sealing(now).unwrap();
+                stek.ticket_key().wear(Sealing::GCM_LIMIT / 2);
+            }
+            snapshot.is_worn(now)
+        };
+        assert!(is_worn(true));
+        assert!(is_worn(false), "after the source answered again");
     }
 }
