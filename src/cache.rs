@@ -364,14 +364,21 @@ impl Inner {
             self.counters.add(Count::TooOld as usize);
             return false;
         }
-        let key = self.seed.key(scope.number(), id);
         let mut leaving = Leaving::default();
-        let mut shard = self.shard(key.hash).lock();
-        self.make_room(&mut shard);
-        let stored = shard.put(key, entry, now, &mut leaving);
-        drop(shard);
-        drop(leaving); // wiped outside the lock
-        stored
+        loop {
+            let key = self.seed.key(scope.number(), id);
+            let mut shard = self.shard(key.hash).lock();
+            // If the scope was forgotten meanwhile, the shard may have been looked through already:
+            // under the old number nobody would find the session, nor wipe it.
+            if scope.number() != key.scope {
+                continue;
+            }
+            self.make_room(&mut shard);
+            let stored = shard.put(key, entry, now, &mut leaving);
+            drop(shard);
+            drop(leaving); // wiped outside the lock
+            return stored;
+        }
     }
 
     fn keep(&self, scope: &ScopeState, id: &[u8; 32], value: Vec<u8>, birth: Time, expires: Time) {
@@ -571,5 +578,41 @@ impl<T> Deref for Padded<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> Vec<u8> {
+        let mut id = vec![0x5a; 24];
+        id.extend_from_slice(&number.to_be_bytes());
+        id
+    }
+
+    #[test]
+    fn forgetting_leaves_nothing_of_stores_under_way() {
+        let cache = SessionCache::new(1_000);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for writer in 0..3 {
+                let (cache, stop) = (&cache, &stop);
+                scope.spawn(move || {
+                    for number in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        cache.store(id((writer << 32) | number % 500), vec![7; 8]);
+                    }
+                });
+            }
+            for _ in 0..2_000 {
+                cache.forget("");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        cache.forget("");
+        assert_eq!(cache.stats().entries, 0, "out of reach, so wiped by nobody");
     }
 }
