@@ -467,6 +467,10 @@ impl Inner {
         if shard.len() < shard.limit() || self.spare.load(Ordering::Relaxed) == 0 {
             return;
         }
+        // A shard that was still being closed may have given back an entry since.
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         let less_one = |spare: usize| spare.checked_sub(1);
         let taken = self
             .spare
@@ -614,5 +618,16 @@ mod tests {
         });
         cache.forget("");
         assert_eq!(cache.stats().entries, 0, "out of reach, so wiped by nobody");
+    }
+
+    #[test]
+    fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
+        let cache = SessionCache::new(1_000);
+        cache.close();
+        // As by a shard that is closed last.
+        cache.inner.spare.fetch_add(1, Ordering::AcqRel);
+        assert!(!cache.store(id(1), vec![7; 8]));
+        assert_eq!(cache.stats().entries, 0);
+        assert_eq!(cache.stats().refused.no_room, 1);
     }
 }
