@@ -630,4 +630,34 @@ mod tests {
         assert_eq!(cache.stats().entries, 0);
         assert_eq!(cache.stats().refused.no_room, 1);
     }
+
+    #[test]
+    fn the_budget_holds_among_threads_and_no_entry_of_it_is_lost() {
+        let cache = SessionCache::new(1_000);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for step in 0..5_000_u64 {
+                        let number = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+                        match (step + thread) % 3 {
+                            0 => drop(cache.claim(&id(number))),
+                            _ => drop(cache.store(id(number), vec![7; 8])),
+                        }
+                        if step % 500 == 0 {
+                            cache.inner.sweep();
+                        }
+                    }
+                });
+            }
+        });
+        let shards = cache.inner.shards.iter();
+        let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
+        let spare = cache.inner.spare.load(Ordering::Acquire);
+        assert_eq!(limits + spare, 1_000);
+        for shard in &cache.inner.shards {
+            let shard = shard.lock();
+            assert!(shard.len() <= shard.limit());
+        }
+    }
 }
