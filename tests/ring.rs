@@ -1,45 +1,24 @@
 //! The ring of STEKs against its windows, on a clock that does what clocks do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "fuzzed/ring.rs"]
+mod model;
 #[path = "support/session.rs"]
 mod session;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use model::{Op, fake};
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
 use rustls_resumption::{
-    FakeClock, KeyName, Resumption, Rotation, Sealing, SourceKey, Stek, StekRing, source_fn,
+    FakeClock, Resumption, Rotation, Sealing, SourceKey, Stek, StekRing, source_fn,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
-
-fn fake(rotation: Rotation) -> (FakeClock, Resumption, Arc<dyn ProducesTickets>) {
-    let time = FakeClock::new();
-    let resumption = Resumption::builder()
-        .rotation(rotation)
-        .clock(time.clock())
-        .build()
-        .unwrap();
-    let ring = resumption.ticketer("a");
-    (time, resumption, ring)
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Pass(Duration),
-    StepForward(Duration),
-    StepBack(Duration),
-    Step,
-    Seal,
-    Open(usize),
-    Rotate,
-    Revoke(usize),
-}
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     // Whole seconds are multiples of the clock's grain.
@@ -57,86 +36,12 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op, 0..150)
 }
 
-/// What the test knows of a STEK that it saw sealing.
-#[derive(Clone, Copy)]
-struct Seen {
-    retires: Duration,
-    revoked: bool,
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// A ticket opens exactly as long as its STEK's window says, by a clock that is the larger of
-    /// elapsed and wall time and never goes back; whether or not anybody steps the ring.
     #[test]
     fn tickets_open_in_their_window_and_never_outside(ops in ops()) {
-        let lifetime = 3 * HOUR;
-        // Of TLS 1.3, so that what was opened before says nothing of its age.
-        let session = session::tls13(b"secret", b"");
-        let (time, resumption, ring) = fake(Rotation::new().ticket_lifetime(lifetime));
-        let mut keys: HashMap<KeyName, Seen> = HashMap::new();
-        let mut tickets: Vec<(KeyName, Vec<u8>)> = Vec::new();
-        // Steady time since the start, and how far wall time is from elapsed time.
-        let (mut elapsed, mut offset, mut ahead) = (0_i64, 0_i64, 0_i64);
-        for op in ops {
-            match op {
-                Op::Pass(by) => {
-                    time.advance(by);
-                    elapsed += by.as_secs() as i64;
-                }
-                Op::StepForward(by) => {
-                    time.step_forward(by);
-                    offset += by.as_secs() as i64;
-                }
-                Op::StepBack(by) => {
-                    time.step_back(by);
-                    offset -= by.as_secs() as i64;
-                }
-                _ => {}
-            }
-            ahead = ahead.max(offset);
-            // A jump counts once somebody looked at the clock.
-            let active = resumption.stats().steks;
-            let now = Duration::from_secs((elapsed + ahead) as u64);
-            match op {
-                Op::Step => drop(resumption.step()),
-                Op::Rotate => {
-                    resumption.step();
-                    let before = resumption.stats().steks.active.unwrap();
-                    resumption.rotate_now().unwrap();
-                    prop_assert_ne!(resumption.stats().steks.active.unwrap(), before);
-                    keys.entry(before).and_modify(|key| key.retires = now);
-                }
-                Op::Seal => {
-                    let Some(ticket) = ring.encrypt(&session) else {
-                        prop_assert_eq!(active.active, None, "one that may seal must");
-                        continue;
-                    };
-                    let name = active.active.unwrap();
-                    prop_assert_eq!(&ticket[..16], &name.as_bytes()[..]);
-                    let age = active.active_age.unwrap();
-                    prop_assert!(age < HOUR, "sealed in its interval: {:?}", age);
-                    let retires = now + HOUR - age;
-                    let seen = Seen { retires, revoked: false };
-                    prop_assert!(!keys.entry(name).or_insert(seen).revoked);
-                    tickets.push((name, ticket));
-                }
-                Op::Open(n) if !tickets.is_empty() => {
-                    let (name, ticket) = &tickets[n % tickets.len()];
-                    let key = keys[name];
-                    let opens = !key.revoked && now < key.retires + lifetime;
-                    prop_assert_eq!(ring.decrypt(ticket).is_some(), opens);
-                }
-                Op::Revoke(n) if !tickets.is_empty() => {
-                    let (name, _) = tickets[n % tickets.len()];
-                    resumption.revoke(&name);
-                    // If it had expired, it stays so.
-                    keys.entry(name).and_modify(|key| key.revoked = true);
-                }
-                _ => {}
-            }
-        }
+        model::check(ops);
     }
 }
 
