@@ -263,7 +263,7 @@ pub(crate) struct Sweeper {
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Into how many parts the cache is divided for that.
-const SWEEP_PARTS: usize = 60;
+const SWEEP_PARTS: u32 = 60;
 
 impl Sweeper {
     /// Sweeps the next part of the cache, if the last one is long enough ago.
@@ -492,8 +492,9 @@ impl Inner {
     fn sweep(&self) {
         let now = self.settings.clock.now().steady;
         for shard in &self.shards {
-            let slots = shard.lock().len() / SWEEP_PARTS + SWEEP_STEP as usize;
-            for _ in 0..slots.div_ceil(SWEEP_STEP as usize) {
+            // Those that are free count too: what is left may stand behind them.
+            let slots = shard.lock().slots() / SWEEP_PARTS + SWEEP_STEP;
+            for _ in 0..slots.div_ceil(SWEEP_STEP) {
                 let mut leaving = Leaving::default();
                 let mut shard = shard.lock();
                 let more = shard.sweep(now, SWEEP_STEP, &mut leaving);

@@ -73,6 +73,32 @@ fn taking_and_putting_for_long_wastes_no_room() {
 }
 
 #[test]
+fn what_expired_is_wiped_within_a_minute_even_where_few_are_left_among_many() {
+    let time = FakeClock::new();
+    let resumption = Resumption::builder()
+        .stateful()
+        .cache_entries(50_000)
+        .cache_shards(1)
+        .session_ttl(TTL)
+        .clock(time.clock())
+        .build()
+        .unwrap();
+    let cache = resumption.session_storage("a");
+    for number in 0..50_000 {
+        cache.put(id(number).to_vec(), vec![7; 8]);
+    }
+    for number in (0..50_000).filter(|number| number % 5_000 != 0) {
+        assert!(cache.take(&id(number)).is_some());
+    }
+    time.advance(TTL);
+    for _ in 0..61 {
+        resumption.step();
+        time.advance(Duration::from_secs(1));
+    }
+    assert_eq!(resumption.stats().cache.entries, 0);
+}
+
+#[test]
 fn absurd_budgets_neither_panic_nor_cost_memory() {
     let cache = SessionCache::new(usize::MAX);
     assert!(cache.put(id(1).to_vec(), vec![1, 2, 3]));

@@ -99,6 +99,11 @@ impl Shard {
         self.probation.len + self.protected.len
     }
 
+    /// How many slots sweeping goes through, the free ones among them.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slab.end()
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
