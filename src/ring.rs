@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -246,10 +247,7 @@ impl StekRing {
             keeper.close();
             self.core.snapshot.store(Arc::default());
         }
-        // Whoever is asking it now drops it when it has answered.
-        if let Some(mut asking) = self.core.source.try_lock() {
-            asking.source = None;
-        }
+        self.core.drop_source_if_closed();
     }
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
@@ -477,6 +475,23 @@ impl Core {
     }
 
     fn step(&self, ask: Ask) -> Result<Duration, Error> {
+        let outcome = self.ask(ask);
+        self.drop_source_if_closed();
+        outcome
+    }
+
+    /// Called by whoever closed the ring, and by whoever has just unlocked the source: so one of
+    /// them drops it, and with it the keys that it holds.
+    fn drop_source_if_closed(&self) {
+        if !self.keeper.lock().is_closed() {
+            return;
+        }
+        if let Some(mut asking) = self.source.try_lock() {
+            asking.source = None;
+        }
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Duration, Error> {
         let asking = &mut *self.source.lock();
         let Some(source) = &mut asking.source else {
             return Ok(DEFAULT_POLL_INTERVAL);
@@ -502,7 +517,9 @@ impl Core {
                 revoked: &revoked,
             };
             let began = Instant::now();
-            let answer = source.load(&query);
+            // One that panics must not end the timer thread: who would wipe the keys that expire?
+            let answer = catch_unwind(AssertUnwindSafe(|| source.load(&query)))
+                .unwrap_or_else(|_| Err("it panicked".into()));
             if source.is_shared() {
                 let publisher = &self.settings.publisher;
                 publisher.source_answered(self.source_name, began.elapsed());
@@ -514,24 +531,21 @@ impl Core {
         let mut keeper = self.keeper.lock();
         let snapshot = keeper.advance(now, monotonic, rotate)?;
         self.snapshot.store(Arc::new(snapshot));
-        if keeper.is_closed() {
-            asking.source = None;
-        }
         let idle = keeper.idle(now);
         outcome.map(|()| if poll.is_zero() { idle } else { idle.min(poll) })
     }
 
     fn rotate(&self) -> Result<(), Error> {
-        let asking = self.source.lock();
-        if !asking
-            .source
-            .as_ref()
-            .is_none_or(|source| source.can_rotate())
-        {
+        let can_rotate = {
+            let asking = self.source.lock();
+            let source = asking.source.as_ref();
+            source.is_none_or(|source| source.can_rotate())
+        };
+        self.drop_source_if_closed();
+        if !can_rotate {
             let why = "rotates by its schedule only; to put a key out of use, revoke it";
             return Err(Error::source(self.source_name, why));
         }
-        drop(asking);
         self.step(Ask::ToRotate).map(drop)
     }
 

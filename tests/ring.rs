@@ -7,6 +7,7 @@ mod model;
 mod session;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use model::{Op, fake};
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
 use rustls_resumption::{
-    FakeClock, Resumption, Rotation, Sealing, SourceKey, Stek, StekRing, source_fn,
+    FakeClock, Resumption, Rotation, Sealing, SourceError, SourceKey, SourceQuery, Stek, StekRing,
+    StekSource, source_fn,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -245,6 +247,82 @@ fn a_source_that_never_answered_is_not_ready_but_the_ring_works() {
 }
 
 #[test]
+fn a_source_that_panics_is_one_that_failed() {
+    let time = FakeClock::new();
+    let mut answers = 0;
+    let born = time.wall();
+    let source = source_fn("bug", move |query| {
+        answers += 1;
+        assert!(answers == 1, "a fault in the source");
+        let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+        let window = SourceKey::scheduled(stek, born, born, born + HOUR, born + 2 * HOUR)?;
+        Ok(vec![window])
+    });
+    let resumption = Resumption::builder()
+        .stek_source(source)
+        .clock(time.clock())
+        .build()
+        .unwrap();
+    let ring = resumption.ticketer("a");
+    let ticket = ring.encrypt(b"session").unwrap();
+    time.advance(HOUR);
+    resumption.step();
+    let stats = resumption.stats().steks;
+    assert!(stats.fallen_back && stats.source_failures == 1);
+    assert!(ring.decrypt(&ticket).is_some());
+    time.advance(HOUR);
+    resumption.step();
+    assert_eq!(resumption.stats().steks.keys, 2, "local; the other expired");
+    let error = resumption.rotate_now().unwrap_err().to_string();
+    assert_eq!(error, "STEK source `bug`: it panicked");
+}
+
+/// A source whose owner shuts down while it is asked whether it can rotate.
+struct Asked {
+    entered: Sender<()>,
+    go_on: Receiver<()>,
+    _keys: Arc<()>,
+}
+
+impl StekSource for Asked {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+        Ok(vec![SourceKey::sealing(stek)])
+    }
+
+    fn can_rotate(&self) -> bool {
+        self.entered.send(()).unwrap();
+        self.go_on.recv().unwrap();
+        false
+    }
+}
+
+#[test]
+fn a_source_in_use_at_shutdown_is_dropped_by_whoever_uses_it() {
+    let (entered, was_entered) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let keys = Arc::new(());
+    let source = Asked {
+        entered,
+        go_on,
+        _keys: Arc::clone(&keys),
+    };
+    let resumption = Resumption::builder()
+        .stek_source(source)
+        .clock(FakeClock::new().clock())
+        .build()
+        .unwrap();
+    std::thread::scope(|scope| {
+        let rotating = scope.spawn(|| resumption.rotate_now());
+        was_entered.recv().unwrap();
+        resumption.shutdown(Duration::ZERO);
+        go.send(()).unwrap();
+        assert!(rotating.join().unwrap().is_err());
+    });
+    assert_eq!(Arc::strong_count(&keys), 1, "with its keys");
+}
+
+#[test]
 fn what_a_source_may_not_answer_is_refused_by_name() {
     let secret = b"0123456789abcdef0123456789abcdef";
     let complaint = |source| {
@@ -262,7 +340,7 @@ fn what_a_source_may_not_answer_is_refused_by_name() {
     let twice = complaint(Box::new(source_fn("twice", |query| {
         let key = || Ok::<_, rustls_resumption::Error>(SourceKey::sealing(query.stek(secret)?));
         Ok(vec![key()?, key()?])
-    })) as Box<dyn rustls_resumption::StekSource>);
+    })) as Box<dyn StekSource>);
     assert!(twice.contains("is listed twice"), "{twice}");
     let other = complaint(Box::new(source_fn("other", |_| {
         let stek = Stek::with_sealing(secret, Sealing::Aes256Gcm)?;
