@@ -1,0 +1,71 @@
+//! What is left of handles that were dropped: nothing (Linux).
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/session.rs"]
+mod session;
+
+use std::fs;
+use std::time::Duration;
+
+use rustls_resumption::{DerivedSource, Resumption, StekRing};
+use session::{id, tls13};
+
+/// Threads and open files of this process.
+fn held() -> (usize, usize) {
+    let count = |directory| fs::read_dir(directory).unwrap().count();
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+/// Memory in use, in KiB.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn make_use_and_drop(number: u64) {
+    let resumption = match number % 4 {
+        0 => Resumption::tickets().unwrap(),
+        1 => Resumption::stateful(10_000).unwrap(),
+        2 => {
+            let root: Vec<u8> = (0..32).map(|byte| byte ^ number as u8).collect();
+            let source = DerivedSource::new(&root).unwrap();
+            Resumption::builder().stek_source(source).build().unwrap()
+        }
+        _ => {
+            assert!(StekRing::new().unwrap().scoped("a").ready());
+            return;
+        }
+    };
+    let storage = resumption.session_storage("a");
+    storage.put(id(number).to_vec(), tls13(b"secret", b""));
+    let ticket = resumption.ticketer("a").encrypt(b"session");
+    assert_eq!(ticket.is_none(), number % 4 == 1);
+    if number.is_multiple_of(3) {
+        assert!(resumption.shutdown(Duration::from_secs(30)));
+    }
+}
+
+#[test]
+fn a_thousand_handles_dropped_leave_no_thread_no_file_and_no_memory() {
+    (0..100).for_each(make_use_and_drop);
+    let settle = |wanted: (usize, usize)| {
+        // Waits for an event, not for a date: how long it takes does not matter.
+        while held() != wanted {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let threads = 2; // the test's and its harness's
+    settle((threads, held().1));
+    let (before, memory) = (held(), resident());
+    (100..1_100).for_each(make_use_and_drop);
+    settle(before);
+    let grown = resident().saturating_sub(memory);
+    assert!(grown < 2_048, "{grown} KiB more than after the first");
+}
