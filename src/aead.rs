@@ -1,3 +1,8 @@
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -127,7 +132,7 @@ impl AeadKey {
         let nonce = Nonce::assume_unique_for_key(nonce);
         match self {
             Self::Gcm { key, .. } => {
-                let mut out = Vec::with_capacity(ciphertext.len() + TAG_LEN);
+                let mut out = Vec::with_capacity(ciphertext.len().saturating_add(TAG_LEN));
                 out.extend_from_slice(ciphertext);
                 out.extend_from_slice(tag);
                 let opened = key.open_in_place(nonce, Aad::from(aad), &mut out).is_ok();
@@ -173,13 +178,13 @@ fn wiped_unless(opened: bool, mut out: Vec<u8>) -> Option<Vec<u8>> {
 const BATCH: usize = 128;
 
 struct NonceBatch {
-    bytes: [u8; BATCH * NONCE_LEN],
+    nonces: [[u8; NONCE_LEN]; BATCH],
     used: usize,
 }
 
 thread_local! {
     static NONCES: RefCell<NonceBatch> = const {
-        RefCell::new(NonceBatch { bytes: [0; BATCH * NONCE_LEN], used: BATCH })
+        RefCell::new(NonceBatch { nonces: [[0; NONCE_LEN]; BATCH], used: BATCH })
     };
 }
 
@@ -189,12 +194,12 @@ fn batched_nonce() -> Option<[u8; NONCE_LEN]> {
         .try_with(|batch| {
             let batch = &mut *batch.try_borrow_mut().ok()?;
             if batch.used >= BATCH {
-                aws_lc_rs::rand::fill(&mut batch.bytes).ok()?;
+                aws_lc_rs::rand::fill(batch.nonces.as_flattened_mut()).ok()?;
                 batch.used = 0;
             }
-            let at = batch.used * NONCE_LEN;
-            batch.used += 1;
-            batch.bytes.get(at..at + NONCE_LEN)?.try_into().ok()
+            let nonce = batch.nonces.get(batch.used).copied();
+            batch.used = batch.used.saturating_add(1);
+            nonce
         })
         .ok()?
 }

@@ -1,3 +1,8 @@
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -235,9 +240,9 @@ impl CacheSettings {
     /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
     /// shard is large enough for its LRU to mean something and for a large session to fit.
     fn shard_count(&self) -> usize {
-        let wanted = self
-            .shards
-            .unwrap_or_else(|| 4 * thread::available_parallelism().map_or(1, usize::from));
+        let wanted = self.shards.unwrap_or_else(|| {
+            thread::available_parallelism().map_or(4, |cores| cores.get().saturating_mul(4))
+        });
         let by_entries = self.entries / MIN_SHARD_ENTRIES;
         let by_bytes = self
             .bytes
@@ -306,6 +311,10 @@ const COUNTS: usize = Count::NotClaimed as usize + 1;
 const IDLE_ROOM: usize = 8;
 
 impl Inner {
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "there is a shard at least, and all shares together are the budget at most"
+    )]
     fn new(settings: CacheSettings, scopes: Arc<Scopes>) -> Self {
         let count = settings.shard_count();
         // Slots are numbered by `u32`.
@@ -456,9 +465,13 @@ impl Inner {
         id
     }
 
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "masked by the number of shards, a power of two"
+    )]
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
         // The low bits choose the bucket within the shard.
-        let index = (hash >> 48) as usize & (self.shards.len() - 1);
+        let index = (hash >> 48) as usize & self.shards.len().wrapping_sub(1);
         &self.shards[index]
     }
 
@@ -476,11 +489,15 @@ impl Inner {
             .spare
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, less_one);
         if taken.is_ok() {
-            shard.set_limit(shard.limit() + 1);
+            shard.set_limit(shard.limit().saturating_add(1));
         }
     }
 
     /// Gives one back if the shard has idle room beyond what is its own.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "there is a shard at least, and a limit above another is above 0"
+    )]
     fn give_back_room(&self, shard: &mut Shard) {
         let own = self.settings.entries / self.shards.len() / 2;
         if self.shards.len() > 1 && shard.limit() > own.max(shard.len() + IDLE_ROOM) {
@@ -493,7 +510,7 @@ impl Inner {
         let now = self.settings.clock.now().steady;
         for shard in &self.shards {
             // Those that are free count too: what is left may stand behind them.
-            let slots = shard.lock().slots() / SWEEP_PARTS + SWEEP_STEP;
+            let slots = (shard.lock().slots() / SWEEP_PARTS).saturating_add(SWEEP_STEP);
             for _ in 0..slots.div_ceil(SWEEP_STEP) {
                 let mut leaving = Leaving::default();
                 let mut shard = shard.lock();
@@ -511,7 +528,7 @@ impl Inner {
         for shard in &self.shards {
             let mut from = 0;
             while shard.lock().forget(scope, from, SWEEP_STEP) {
-                from += SWEEP_STEP;
+                from = from.saturating_add(SWEEP_STEP);
             }
         }
     }
@@ -544,6 +561,7 @@ const SWEEP_STEP: u32 = 256;
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
 
+#[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
 fn sum(a: CacheStats, b: CacheStats) -> CacheStats {
     CacheStats {
         entries: a.entries + b.entries,

@@ -1,3 +1,8 @@
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::array;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -18,7 +23,7 @@ struct Stripe<const N: usize>([AtomicU64; N]);
 impl<const N: usize> Counters<N> {
     pub(crate) fn new() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let stripes = (2 * threads).next_power_of_two();
+        let stripes = threads.saturating_mul(2).next_power_of_two();
         Self {
             stripes: (0..stripes)
                 .map(|_| Stripe(array::from_fn(|_| AtomicU64::new(0))))
@@ -27,8 +32,10 @@ impl<const N: usize> Counters<N> {
     }
 
     pub(crate) fn add(&self, counter: usize) {
-        let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
-        if let Some(counter) = stripe.0.get(counter) {
+        // There is a power of two of them.
+        let number = thread_number() & self.stripes.len().wrapping_sub(1);
+        let stripe = self.stripes.get(number);
+        if let Some(counter) = stripe.and_then(|stripe| stripe.0.get(counter)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }

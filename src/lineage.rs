@@ -8,6 +8,11 @@
 //! whoever drives the handshake writes a [`BirthRecord`] in front of the application's resumption
 //! data, which rustls carries inside the session.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::cell::Cell;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
@@ -112,7 +117,7 @@ impl BirthRecord {
 
     /// The record followed by the application's data.
     pub(crate) fn join(self, data: &[u8]) -> Vec<u8> {
-        let mut joined = Vec::with_capacity(Self::LEN + data.len());
+        let mut joined = Vec::with_capacity(data.len().saturating_add(Self::LEN));
         joined.extend_from_slice(&Self::MAGIC);
         joined.extend_from_slice(&self.birth.0.to_be_bytes());
         joined.push(if self.is_renewal { Self::RENEWAL } else { 0 });

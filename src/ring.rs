@@ -1,3 +1,8 @@
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -389,7 +394,7 @@ impl Core {
     fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<(Vec<u8>, Count), Count> {
         let parsed = Session::parse(session);
         let inherited = lineage::inherit(parsed.as_ref());
-        if session.len() + ticket::OVERHEAD > self.settings.max_ticket_len {
+        if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
             return Err(Count::TooLongToSeal);
         }
         // First the snapshot, then the clock: so the time is never before the snapshot's, in which
@@ -403,7 +408,7 @@ impl Core {
         }
         let header = Header {
             // What was forgotten at this very moment was issued before it; this is issued after.
-            issued: now.max(Time(scope.forgotten().0 + 1)),
+            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
             birth,
             scope: *scope.scope.digest(),
         };

@@ -1,3 +1,8 @@
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -154,7 +159,7 @@ impl ScopeState {
     /// Later than before in any case: tickets are issued after what was forgotten last, even if
     /// the clock stood still.
     fn forget(&self, now: Time) {
-        let later = |forgotten: u64| Some(now.0.max(forgotten + 1));
+        let later = |forgotten: u64| Some(now.0.max(forgotten.saturating_add(1)));
         let _ = self
             .forgotten
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
@@ -198,7 +203,9 @@ impl Scopes {
     }
 
     fn fresh_number(&self) -> u32 {
-        self.last_number.fetch_add(1, Ordering::AcqRel) + 1
+        self.last_number
+            .fetch_add(1, Ordering::AcqRel)
+            .wrapping_add(1)
     }
 }
 

@@ -10,6 +10,11 @@
 //! the scope is inside, and compared after opening, so that a ticket of another scope and a forged
 //! one are told apart.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
+)]
+
 use zeroize::Zeroize;
 
 use crate::aead::{AeadKey, NONCE_LEN, TAG_LEN};
@@ -46,7 +51,7 @@ pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
 /// Seals a session. One allocation, of the ticket's exact size.
 pub(crate) fn seal(stek: &Stek, header: &Header, session: &[u8]) -> Option<Vec<u8>> {
     let name = stek.name().as_bytes();
-    let mut ticket = Vec::with_capacity(OVERHEAD + session.len());
+    let mut ticket = Vec::with_capacity(session.len().saturating_add(OVERHEAD));
     ticket.extend_from_slice(name);
     ticket.extend_from_slice(&[0; NONCE_LEN]);
     header.write(&mut ticket);
@@ -74,9 +79,7 @@ pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Header, Vec<u8>)> {
     let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
     let mut opened = stek.ticket_key().open(*nonce, name, sealed, tag)?;
     let header = Header::read(&opened)?;
-    let session_len = opened.len() - HEADER_LEN;
-    opened.copy_within(HEADER_LEN.., 0);
-    opened.truncate(session_len);
+    opened.drain(..HEADER_LEN);
     Some((header, opened))
 }
 

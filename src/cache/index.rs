@@ -1,3 +1,9 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "hashes are masked by the number of buckets, a power of two"
+)]
+
 use super::key::Key;
 use super::slab::{NONE, Slab};
 

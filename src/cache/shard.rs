@@ -1,3 +1,8 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "64-bit counters, and sums over what is held: nothing is subtracted that was not added"
+)]
+
 use zeroize::{Zeroize, Zeroizing};
 
 use super::index::Index;
@@ -274,7 +279,7 @@ impl Shard {
     fn protect(&mut self, index: u32) {
         self.slab.slot_mut(index).set_protected(true);
         self.protected.push_front(index, &mut self.slab);
-        if self.protected.len > (self.share.max(self.limit) * 4 / 5).max(1) {
+        if self.protected.len > (self.share.max(self.limit).saturating_mul(4) / 5).max(1) {
             let demoted = self.protected.tail;
             self.protected.unlink(demoted, &mut self.slab);
             self.slab.slot_mut(demoted).set_protected(false);

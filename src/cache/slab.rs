@@ -1,3 +1,9 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "slots are numbered here, up to the budget, and no number comes from outside"
+)]
+
 use zeroize::Zeroize;
 
 use super::key::Key;

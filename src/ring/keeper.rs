@@ -99,7 +99,7 @@ impl Keeper {
                 Ok(())
             }
             Err(cause) => {
-                self.failures += 1;
+                self.failures = self.failures.saturating_add(1);
                 let trouble = cause.to_string();
                 if self.trouble.as_ref() != Some(&trouble) {
                     warn!(
@@ -227,8 +227,8 @@ impl Keeper {
         match active {
             Some(name) => {
                 info!(key = %name, "STEK now seals");
-                // The first one replaces none.
-                self.rotations += u64::from(self.active.is_some());
+                let replaces = self.active.is_some(); // the first one does not
+                self.rotations = self.rotations.saturating_add(replaces.into());
             }
             None => warn!("no STEK may seal now: no tickets are made"),
         }
