@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../../tests/fuzzed/cache.rs"]
+mod cache;
+#[path = "../../tests/support/session.rs"]
+mod session;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cache::run(data));

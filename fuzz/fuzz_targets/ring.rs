@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../../tests/fuzzed/ring.rs"]
+mod ring;
+#[path = "../../tests/support/session.rs"]
+mod session;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ring::run(data));

@@ -1,0 +1,91 @@
+//! What a client may offer for a ticket: any bytes, any bytes behind the name of a STEK that opens,
+//! and true tickets changed in any way.
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use rustls::server::ProducesTickets;
+use rustls_resumption::{FakeClock, Resumption, Stats};
+
+/// What is offered tickets, and a true one.
+struct Target {
+    resumption: Resumption,
+    ring: Arc<dyn ProducesTickets>,
+    ticket: Vec<u8>,
+}
+
+const SESSION: &[u8] = b"what rustls wants to find again";
+
+impl Target {
+    fn new() -> Self {
+        let builder = Resumption::builder().clock(FakeClock::new().clock());
+        let resumption = builder.build().unwrap();
+        let ring = resumption.ticketer("a");
+        let ticket = ring.encrypt(SESSION).unwrap();
+        Self {
+            resumption,
+            ring,
+            ticket,
+        }
+    }
+}
+
+/// Opens what the bytes say, which only the true ticket survives.
+pub fn run(data: &[u8]) {
+    thread_local! {
+        static TARGET: OnceCell<Target> = const { OnceCell::new() };
+    }
+    TARGET.with(|target| {
+        let target = target.get_or_init(Target::new);
+        let offered = match data.split_first() {
+            Some((0, rest)) => rest.to_vec(),
+            Some((1, rest)) => [&target.ticket[..16], rest].concat(),
+            Some((_, rest)) => changed(&target.ticket, rest),
+            None => Vec::new(),
+        };
+        let before = outcomes(&target.resumption.stats());
+        let opened = target.ring.decrypt(&offered);
+        let is_true = offered == target.ticket;
+        assert_eq!(opened.as_deref(), is_true.then_some(SESSION));
+        let after = outcomes(&target.resumption.stats());
+        let counted = (
+            before.0 + u64::from(is_true),
+            before.1 + u64::from(!is_true),
+        );
+        assert_eq!(after, counted, "each outcome is counted once");
+    });
+}
+
+/// Bits flipped, the end cut off, bytes appended: as the bytes say.
+fn changed(ticket: &[u8], changes: &[u8]) -> Vec<u8> {
+    let mut changed = ticket.to_vec();
+    for &[kind, at, value] in changes.as_chunks().0 {
+        let at = usize::from(at);
+        match kind % 4 {
+            0 => changed.truncate(at),
+            1 => changed.push(value),
+            _ => changed
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= value),
+        }
+    }
+    changed
+}
+
+fn outcomes(stats: &Stats) -> (u64, u64) {
+    let refused = stats.tickets.refused;
+    let refused = [
+        refused.unknown_key_name,
+        refused.too_long,
+        refused.malformed,
+        refused.forged,
+        refused.wrong_scope,
+        refused.expired_key,
+        refused.too_old,
+        refused.revoked,
+    ];
+    (stats.tickets.opened, refused.iter().sum())
+}
