@@ -626,7 +626,7 @@ mod tests {
                         if stop.load(Ordering::Relaxed) {
                             break;
                         }
-                        cache.store(id((writer << 32) | number % 500), vec![7; 8]);
+                        cache.store(id((writer << 32) | (number % 500)), vec![7; 8]);
                     }
                 });
             }

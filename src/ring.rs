@@ -572,7 +572,7 @@ impl Core {
     fn ticket_stats(&self) -> TicketStats {
         let count = |counter| self.counters.sum(counter as usize);
         TicketStats {
-            sealed: count(Count::Sealed) + count(Count::SealedAgeUnknown),
+            sealed: count(Count::Sealed).saturating_add(count(Count::SealedAgeUnknown)),
             opened: count(Count::Opened),
             refused: Refused {
                 unknown_key_name: count(Count::UnknownKeyName),
