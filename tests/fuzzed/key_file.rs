@@ -56,19 +56,18 @@ pub fn run(data: &[u8]) {
             return;
         };
         let error = error.to_string();
-        assert!(
-            files
-                .paths
-                .iter()
-                .any(|path| error.contains(&path.display().to_string())),
-            "it names the file: {error}"
-        );
-        let words = String::from_utf8_lossy(content);
-        let words = words
-            .split_ascii_whitespace()
-            .filter(|word| word.len() >= 12);
-        for word in words {
-            assert!(!error.contains(word), "it shows what may be a key: {error}");
+        let unnamed = files.paths.iter().fold(error.clone(), |error, path| {
+            error.replace(&path.display().to_string(), "")
+        });
+        assert_ne!(unnamed, error, "it names the file");
+        let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+        let content = String::from_utf8_lossy(content);
+        let words = content.split(|c| !is_base64(c));
+        for word in words.filter(|word| word.len() >= 12) {
+            assert!(
+                !unnamed.contains(word),
+                "it shows what may be a key: {error}"
+            );
         }
     });
 }

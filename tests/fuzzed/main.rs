@@ -42,7 +42,7 @@ fn inputs(target: &str) -> impl Strategy<Value = Vec<u8>> {
 }
 
 macro_rules! targets {
-    ($($test:ident: $module:ident, $cases:literal;)*) => {$(
+    ($(fn $test:ident() { $module:ident, $cases:literal })*) => {$(
         #[test]
         fn $test() {
             for seed in seeds(stringify!($module)) {
@@ -56,9 +56,9 @@ macro_rules! targets {
 }
 
 targets! {
-    whatever_is_done_the_cache_does_what_its_model_does: cache, 100;
-    whatever_a_key_file_holds_it_is_read_or_refused_by_name: key_file, 1_000;
-    whatever_is_done_the_ring_keeps_its_windows: ring, 50;
-    whatever_rustls_hands_over_comes_back_in_its_scope_and_sheds_no_age: sessions, 500;
-    whatever_is_offered_only_the_true_ticket_opens: ticket, 2_000;
+    fn whatever_is_done_the_cache_does_what_its_model_does() { cache, 100 }
+    fn whatever_a_key_file_holds_it_is_read_or_refused_by_name() { key_file, 1_000 }
+    fn whatever_is_done_the_ring_keeps_its_windows() { ring, 50 }
+    fn whatever_rustls_hands_over_comes_back_in_its_scope_and_sheds_no_age() { sessions, 500 }
+    fn whatever_is_offered_only_the_true_ticket_opens() { ticket, 2_000 }
 }
