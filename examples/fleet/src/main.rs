@@ -1,0 +1,258 @@
+//! Three servers that share their STEKs and sessions through Redis, behind a plain TCP round-robin,
+//! in good and bad times.
+//!
+//! ```text
+//! cargo run --release -p fleet
+//! ```
+//!
+//! Starts everything itself; needs `redis-server` (Debian's package of that name). Exit status: 0 if
+//! no handshake failed and no early data was accepted twice, 1 if that was not so, 2 if something is
+//! to be mended first.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use balancer::{Balancer, Treatment};
+use clients::{Clients, Seen};
+use nodes::{Launch, Nodes};
+use redis::Redis;
+
+mod balancer;
+#[path = "../../support/cli.rs"]
+#[allow(dead_code, reason = "other examples use more of it")]
+mod cli;
+#[path = "../../support/client.rs"]
+#[allow(dead_code, reason = "other examples use more of it")]
+mod client;
+mod clients;
+mod node;
+mod nodes;
+mod redis;
+
+/// Shows three servers that share their sessions through Redis, in good and bad times.
+#[derive(Parser)]
+#[command(name = "fleet")]
+struct Flags {
+    /// The Redis server's program
+    #[arg(long, value_name = "PATH", default_value = "redis-server")]
+    redis_server: PathBuf,
+    /// Be a node that uses the Redis server at this URL
+    #[arg(long, hide = true, requires = "directory")]
+    node: Option<String>,
+    /// Where the node's certificate is
+    #[arg(long, hide = true)]
+    directory: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags: Flags = match cli::parse() {
+        Ok(flags) => flags,
+        Err(status) => return status,
+    };
+    if let (Some(redis), Some(directory)) = (flags.node, flags.directory) {
+        return match node::run(&redis, &directory).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => cli::refuse(error),
+        };
+    }
+    match show(flags.redis_server).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(reason) => cli::refuse(reason),
+    }
+}
+
+/// What happens at the beginning of a step.
+#[derive(Clone, Copy)]
+enum Event {
+    Nothing,
+    RedisEnds,
+    RedisReturns,
+    NodeRestarts,
+}
+
+/// Each step: what happens, and for how long clients come then.
+const STEPS: [(&str, Event, u64); 6] = [
+    ("clients come for the first time", Event::Nothing, 2),
+    ("all is well, STEKs rotate", Event::Nothing, 10),
+    ("Redis is killed", Event::RedisEnds, 4),
+    ("Redis is started again, empty", Event::RedisReturns, 4),
+    ("a node is restarted", Event::NodeRestarts, 5),
+    ("all is well, STEKs rotate", Event::Nothing, 8),
+];
+
+/// Plays all steps. Says whether everything was as it should be.
+async fn show(redis_server: PathBuf) -> Result<bool, String> {
+    let directory = TempDir::new().map_err(|error| format!("no directory: {error}"))?;
+    let ca =
+        write_certificates(directory.path()).map_err(|error| format!("no certificate: {error}"))?;
+    let mut redis = Redis::start(redis_server).await?;
+    let balancer = Arc::<Balancer>::default();
+    let launch = Launch {
+        program: std::env::current_exe().map_err(|error| format!("no program: {error}"))?,
+        redis: redis.url(),
+        directory: directory.path().to_owned(),
+        kek: KeyPair::generate()
+            .map(|key| key.serialize_pem())
+            .map_err(|error| format!("no key: {error}"))?,
+    };
+    let mut nodes = Nodes::start(launch, Arc::clone(&balancer)).await?;
+    let listen = async |treatment| balancer.listen(treatment).await.map_err(|e| e.to_string());
+    let address = listen(Treatment::PassedOn).await?;
+    let replayed = listen(Treatment::Replayed).await?;
+    let mut clients = Clients::start(address, replayed, &ca).map_err(|error| error.to_string())?;
+
+    let live = ProgressBar::new_spinner();
+    live.set_style(ProgressStyle::with_template("{msg}").expect("a good template"));
+    let mut rows = Vec::new();
+    for (name, event, seconds) in STEPS {
+        let before = clients.seen();
+        match event {
+            Event::Nothing => {}
+            Event::RedisEnds => redis.kill().await?,
+            Event::RedisReturns => redis.restart().await?,
+            Event::NodeRestarts => nodes.restart(0).await?,
+        }
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            live.set_message(format!("{name}\n{}", state(&nodes)));
+            sleep_until(end.min(Instant::now() + Duration::from_millis(250))).await;
+        }
+        rows.push((name, clients.seen().since(before)));
+    }
+    clients.stop().await;
+    // What nodes say last is still on its way.
+    sleep(Duration::from_secs(1)).await;
+    live.finish_and_clear();
+
+    println!("{}\n{}", state(&nodes), summary(&rows));
+    Ok(verdict(&clients, &nodes, &balancer))
+}
+
+/// Writes an authority's certificate, and one of it for the nodes. Returns the former's path.
+fn write_certificates(directory: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    let authority = params.self_signed(&key)?;
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate()?;
+    let params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let certificate = params.signed_by(&key, &issuer)?;
+    let ca = directory.join("ca.pem");
+    std::fs::write(&ca, authority.pem())?;
+    std::fs::write(directory.join("certificate.pem"), certificate.pem())?;
+    std::fs::write(directory.join("key.pem"), key.serialize_pem())?;
+    Ok(ca)
+}
+
+/// The nodes as they last told.
+fn state(nodes: &Nodes) -> Table {
+    let header = [
+        "node",
+        "full",
+        "resumed",
+        "claimed",
+        "early data",
+        "STEK",
+        "keys",
+        "rotations",
+        "store",
+    ];
+    let mut table = new_table(&header, 1..5);
+    for (number, report) in nodes.told().reports.iter().enumerate() {
+        table.add_row([
+            number.to_string(),
+            report.full.to_string(),
+            report.resumed.to_string(),
+            report.claimed.to_string(),
+            report.early.to_string(),
+            match report.fallen_back {
+                true => format!("{} (fallback)", report.active),
+                false => report.active.clone(),
+            },
+            report.keys.to_string(),
+            report.rotations.to_string(),
+            match report.store_is_down {
+                true => "down".to_owned(),
+                false => "up".to_owned(),
+            },
+        ]);
+    }
+    table
+}
+
+fn summary(rows: &[(&str, Seen)]) -> Table {
+    let header = [
+        "step",
+        "connections",
+        "returned",
+        "resumed",
+        "share",
+        "early data",
+        "failed",
+    ];
+    let mut table = new_table(&header, 1..7);
+    for (name, seen) in rows {
+        table.add_row([
+            (*name).to_owned(),
+            seen.connections.to_string(),
+            seen.returned.to_string(),
+            seen.resumed.to_string(),
+            seen.share()
+                .map_or_else(|| "-".to_owned(), |share| format!("{share:.2} %")),
+            seen.early.to_string(),
+            seen.failed.to_string(),
+        ]);
+    }
+    table
+}
+
+fn new_table(header: &[&str], numbers: std::ops::Range<usize>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    for index in numbers {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Prints what must hold, and whether it did.
+fn verdict(clients: &Clients, nodes: &Nodes, balancer: &Balancer) -> bool {
+    let seen = clients.seen();
+    let told = nodes.told();
+    let accepted: u64 = told.early.values().sum();
+    let twice = told.early.values().filter(|times| **times > 1).count();
+    let replays = balancer.replays.load(Ordering::Relaxed);
+    let rotations = told.reports.iter().map(|report| report.rotations).max();
+    let rotations = rotations.unwrap_or(0);
+    println!("handshake failures: {}", seen.failed);
+    if let Some(failure) = clients.first_failure() {
+        println!("  the first: {failure}");
+    }
+    println!(
+        "early data accepted twice: {twice} (accepted {accepted} times; {replays} first flights \
+         replayed at other nodes)"
+    );
+    println!("rotations: {rotations}");
+    // Else nothing was shown.
+    let was_tried = seen.resumed > 0 && accepted > 0 && replays > 0 && rotations > 1;
+    if !was_tried {
+        println!("too little happened to tell: is this machine very busy?");
+    }
+    seen.failed == 0 && twice == 0 && was_tried
+}

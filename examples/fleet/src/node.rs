@@ -1,0 +1,185 @@
+//! An echo server, one process of the fleet.
+//!
+//! It prints `listening ADDR`, then twice a second a line of [`Report`], and `early PORT` when it
+//! accepts early data from a peer of that port. It ends with its standard input.
+
+use std::fmt;
+use std::io::Read as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_resumption::{RedisSource, RedisStore, Resumption, ResumptionAcceptor, Rotation, Stats};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{interval, timeout};
+use tokio_rustls::server::TlsStream;
+
+/// The environment variable with the KEK.
+pub(crate) const KEK: &str = "FLEET_KEK";
+
+/// STEKs rotate often enough to be seen, and are published for longer than a node takes to look.
+const INTERVAL: Duration = Duration::from_secs(6);
+const AHEAD: Duration = Duration::from_secs(4);
+const LIFETIME: Duration = Duration::from_secs(120);
+
+const EARLY_DATA: u32 = 4_096;
+
+/// How long a connection may take in all.
+const LIMIT: Duration = Duration::from_secs(10);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves until standard input ends.
+pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
+    let kek = std::env::var(KEK)?;
+    let rotation = Rotation::new()
+        .interval(INTERVAL)
+        .publish_ahead(AHEAD)
+        .ticket_lifetime(LIFETIME);
+    let resumption = Resumption::builder()
+        .stateful()
+        .rotation(rotation)
+        .stek_source(RedisSource::new(redis, kek.as_bytes())?)
+        .shared_store(RedisStore::new(redis)?)
+        .build()?;
+
+    let chain = CertificateDer::pem_file_iter(directory.join("certificate.pem"))?;
+    let chain = chain.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(directory.join("key.pem"))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.max_early_data_size = EARLY_DATA;
+    resumption.install(&mut config, "fleet");
+    let acceptor = ResumptionAcceptor::from(Arc::new(config));
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    println!("listening {}", listener.local_addr()?);
+    let mut reports = interval(Duration::from_millis(500));
+    let mut stdin = tokio::io::stdin();
+    let mut nothing = [0; 1];
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (tcp, peer) = accepted?;
+                let _ = tcp.set_nodelay(true);
+                let handshake = acceptor.accept(tcp);
+                tokio::spawn(timeout(LIMIT, async move {
+                    // How a connection fails is told by the client.
+                    if let Ok(stream) = handshake.await {
+                        let _ = echo(stream, peer.port()).await;
+                    }
+                }));
+            }
+            _ = reports.tick() => println!("{}", Report::from(resumption.stats())),
+            _ = stdin.read(&mut nothing) => return Ok(()),
+        }
+    }
+}
+
+async fn echo(mut stream: TlsStream<TcpStream>, port: u16) -> std::io::Result<()> {
+    let mut early = Vec::new();
+    if let Some(mut reader) = stream.get_mut().1.early_data() {
+        reader.read_to_end(&mut early)?;
+    }
+    if !early.is_empty() {
+        println!("early {port}");
+        stream.write_all(&early).await?;
+        stream.flush().await?;
+    }
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return stream.shutdown().await,
+            len => {
+                stream.write_all(&buffer[..len]).await?;
+                stream.flush().await?;
+            }
+        }
+    }
+}
+
+/// What a node tells of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) full: u64,
+    pub(crate) resumed: u64,
+    pub(crate) claimed: u64,
+    pub(crate) early: u64,
+    pub(crate) rotations: u64,
+    pub(crate) keys: u64,
+    pub(crate) fallen_back: bool,
+    pub(crate) store_is_down: bool,
+    /// The first digits of the name of the STEK that seals.
+    pub(crate) active: String,
+}
+
+impl From<Stats> for Report {
+    fn from(stats: Stats) -> Self {
+        let name = stats.steks.active.map(|name| name.to_string());
+        Self {
+            full: stats.acceptor.full.total(),
+            resumed: stats.acceptor.resumed,
+            claimed: stats.store.claimed,
+            early: stats.acceptor.early_data,
+            rotations: stats.steks.rotations,
+            keys: stats.steks.keys,
+            fallen_back: stats.steks.fallen_back,
+            store_is_down: stats.store.health.is_down,
+            active: name.map_or_else(|| "none".to_owned(), |name| name[..8].to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            full,
+            resumed,
+            claimed,
+            early,
+            rotations,
+            keys,
+            fallen_back,
+            store_is_down,
+            active,
+        } = self;
+        write!(
+            f,
+            "report {full} {resumed} {claimed} {early} {rotations} {keys} {fallen_back} \
+             {store_is_down} {active}"
+        )
+    }
+}
+
+impl FromStr for Report {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        fn word<'a, T: FromStr>(words: &mut impl Iterator<Item = &'a str>) -> Result<T, String> {
+            let word = words.next().and_then(|word| word.parse().ok());
+            word.ok_or_else(|| "not a report".to_owned())
+        }
+        let words = &mut line.split(' ').skip(1);
+        Ok(Self {
+            full: word(words)?,
+            resumed: word(words)?,
+            claimed: word(words)?,
+            early: word(words)?,
+            rotations: word(words)?,
+            keys: word(words)?,
+            fallen_back: word(words)?,
+            store_is_down: word(words)?,
+            active: word(words)?,
+        })
+    }
+}
