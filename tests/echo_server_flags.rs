@@ -85,6 +85,23 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
             &["--stek", "derived:SECRET", "--resumption", "stateful"],
             "add --resumption tickets",
         ),
+        (
+            &["--store", "memcached:x"],
+            "no such store; it is redis:URL",
+        ),
+        (
+            &["--store", "redis:redis://127.0.0.1"],
+            "add --resumption stateful",
+        ),
+        (
+            &[
+                "--store",
+                "redis:redis://127.0.0.1",
+                "--resumption",
+                "stateful",
+            ],
+            "add --stek",
+        ),
         (&["--kek", "SECRET"], "--kek goes with --stek redis:URL"),
         (&["--stek", "redis:redis://127.0.0.1"], "add --kek ENVVAR"),
         (&["--early-data", "1"], "add --resumption stateful"),

@@ -96,6 +96,30 @@ fn sigusr1_with_derived_steks_says_why_it_does_not_rotate() {
     assert!(visitor.visit(server.address()).unwrap());
 }
 
+#[cfg(all(feature = "redis", feature = "tokio"))]
+#[test]
+fn servers_with_one_store_resume_each_others_sessions() {
+    let redis = redis_server::RedisServer::start();
+    let url = format!("redis:{}", redis.url());
+    let servers = Pair::start(&[
+        "--resumption",
+        "stateful",
+        "--early-data",
+        "1000",
+        "--stek",
+        &url,
+        "--kek",
+        "SECRET",
+        "--store",
+        &url,
+        // However busy this machine is.
+        "--store-deadline",
+        "5s",
+    ]);
+    servers.assert_they_share();
+    assert_eq!(servers.source(), ["redis"; 2]);
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn a_server_whose_redis_is_down_starts_on_random_steks() {

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use rustls::SupportedProtocolVersion;
 
 use crate::cli;
-use crate::steks::Steks;
+use crate::steks::{Steks, redis_url};
 
 /// A TLS echo server for TLS 1.2 and 1.3 whose clients resume.
 #[derive(Clone, Parser)]
@@ -55,6 +55,13 @@ pub(crate) struct Flags {
     /// The environment variables of the key-encryption keys for redis:URL; the first one seals
     #[arg(long, value_name = "ENVVAR", value_delimiter = ',')]
     pub(crate) kek: Vec<String>,
+    /// Where sessions live that servers with the same STEKs share: redis:URL. For stateful
+    /// resumption
+    #[arg(long, value_name = "STORE", value_parser = store)]
+    pub(crate) store: Option<StoreUrl>,
+    /// How long a handshake waits for the store at most
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = duration)]
+    pub(crate) store_deadline: Duration,
     /// How long each STEK seals tickets
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub(crate) rotate_every: Duration,
@@ -83,6 +90,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) demo: bool,
 }
+
+/// Has no `Debug`, as it may hold a password.
+#[derive(Clone)]
+pub(crate) struct StoreUrl(pub(crate) String);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Mode {
@@ -121,6 +132,7 @@ impl Flags {
             kek,
             resumption,
             stek,
+            store,
             tls,
             ..
         } = self;
@@ -134,8 +146,16 @@ impl Flags {
         if *early_data > 0 && *tls == Tls::V12 {
             return Err("--early-data needs TLS 1.3: drop --tls 1.2".to_owned());
         }
-        if *stek != Steks::Random && *resumption != Mode::Tickets {
-            return Err("--stek is about tickets: add --resumption tickets".to_owned());
+        if store.is_some() && *resumption != Mode::Stateful {
+            return Err("--store holds sessions: add --resumption stateful".to_owned());
+        }
+        if store.is_some() && *stek == Steks::Random {
+            return Err(
+                "--store is sealed under STEKs that all servers have: add --stek".to_owned(),
+            );
+        }
+        if *stek != Steks::Random && *resumption != Mode::Tickets && store.is_none() {
+            return Err("--stek is about tickets: add --resumption tickets, or --store".to_owned());
         }
         match (stek, kek.is_empty()) {
             (Steks::Redis(_), true) => {
@@ -168,6 +188,12 @@ impl Tls {
             Self::Both => rustls::ALL_VERSIONS.to_vec(),
         }
     }
+}
+
+fn store(text: &str) -> Result<StoreUrl, String> {
+    redis_url(text)
+        .map(StoreUrl)
+        .ok_or_else(|| "no such store; it is redis:URL".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -64,6 +64,9 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(status) => return status,
     };
+    // For TLS to Redis.
+    #[cfg(feature = "redis")]
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = flags
         .check()
         .and_then(|()| runtime(flags.threads))
@@ -101,7 +104,11 @@ async fn run(flags: Flags) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
     let output = Output::new().map_err(|error| format!("no thread for output: {error}"))?;
     let log = Log::new(output, flags.log, flags.quiet);
-    let server = Arc::new(Server::new(config, flags.handshake_timeout, log));
+    let server = Server::new(config, flags.handshake_timeout, log);
+    let server = Arc::new(match flags.store {
+        Some(_) => server.with_store(),
+        None => server,
+    });
     announce(&server.log, &flags, &setup, &listeners);
 
     // The receiver ends when the last connection does.

@@ -27,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Server {
     config: ArcSwap<ServerConfig>,
     handshake_timeout: Duration,
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "there is no store"))]
+    has_store: bool,
     pub(crate) log: Log,
 }
 
@@ -35,7 +37,16 @@ impl Server {
         Self {
             config: ArcSwap::from_pointee(config),
             handshake_timeout,
+            has_store: false,
             log,
+        }
+    }
+
+    /// Uses the shared store that is installed in the configurations.
+    pub(crate) fn with_store(self) -> Self {
+        Self {
+            has_store: true,
+            ..self
         }
     }
 
@@ -70,14 +81,25 @@ impl Server {
         }
     }
 
+    /// With a shared store, sessions must be looked up before rustls asks for them.
+    async fn shake_hands(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = self.config.load_full();
+        #[cfg(feature = "tokio")]
+        if self.has_store {
+            return rustls_resumption::ResumptionAcceptor::new(config)
+                .accept(tcp)
+                .await;
+        }
+        TlsAcceptor::from(config).accept(tcp).await
+    }
+
     async fn serve(&self, tcp: TcpStream, ends: Ends) {
         self.log.accepted();
         let begin = Instant::now();
         // Without it the echo is only slower.
         let _ = tcp.set_nodelay(true);
-        let accept = TlsAcceptor::from(self.config.load_full()).accept(tcp);
         let limit = self.handshake_timeout;
-        let (outcome, by) = witness::watch(timeout(limit, accept)).await;
+        let (outcome, by) = witness::watch(timeout(limit, self.shake_hands(tcp))).await;
         let mut stream = match outcome {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.log.failed(ends, error),

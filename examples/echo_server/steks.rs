@@ -28,12 +28,8 @@ impl FromStr for Steks {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = |why: &str| Err(format!("{why}; {FORMS}"));
-        // The scheme of the URL says it all.
-        if ["redis://", "rediss://"]
-            .iter()
-            .any(|scheme| text.starts_with(scheme))
-        {
-            return Ok(Self::Redis(text.to_owned()));
+        if let Some(url) = redis_url(text) {
+            return Ok(Self::Redis(url));
         }
         match text.split_once(':') {
             None if text == "random" => Ok(Self::Random),
@@ -41,10 +37,19 @@ impl FromStr for Steks {
             Some(("derived", variable)) => Ok(Self::Derived(variable.to_owned())),
             Some(("file", paths)) => Ok(Self::Files(paths.split(',').map(PathBuf::from).collect())),
             Some(("dir", path)) => Ok(Self::Directory(path.into())),
-            Some(("redis", url)) => Ok(Self::Redis(url.to_owned())),
             _ => refuse("no such source"),
         }
     }
+}
+
+/// The URL of `redis:URL`. The URL alone says as much.
+pub(crate) fn redis_url(text: &str) -> Option<String> {
+    let schemes = ["redis://", "rediss://"];
+    if schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        return Some(text.to_owned());
+    }
+    let url = text.strip_prefix("redis:").filter(|url| !url.is_empty());
+    url.map(str::to_owned)
 }
 
 const FORMS: &str = "it is random, derived:ENVVAR, file:PATH[,PATH...], dir:PATH or redis:URL";

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use rustls_resumption::{Error, Resumption, Rotation, Scope, Stats};
+use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, Scope, Stats};
 
-use crate::flags::{Flags, Mode};
+use crate::flags::{Flags, Mode, StoreUrl};
 use crate::witness;
 
 /// Where sessions are kept.
@@ -116,6 +116,9 @@ fn resumption(flags: &Flags) -> Result<Resumption, String> {
     if let Some(source) = flags.stek.source(&flags.kek)? {
         builder = builder.stek_source(source);
     }
+    if let Some(StoreUrl(url)) = &flags.store {
+        builder = shared(builder, url)?.store_deadline(flags.store_deadline);
+    }
     let resumption = builder.build().map_err(|error| explain(&error))?;
     if !resumption.ready() {
         eprintln!(
@@ -125,6 +128,20 @@ fn resumption(flags: &Flags) -> Result<Resumption, String> {
         );
     }
     Ok(resumption)
+}
+
+#[cfg(all(feature = "redis", feature = "tokio"))]
+fn shared(builder: ResumptionBuilder, url: &str) -> Result<ResumptionBuilder, String> {
+    let store = rustls_resumption::RedisStore::new(url).map_err(|error| match error {
+        Error::Config { why, .. } => format!("--store redis: {why}"),
+        error => format!("--store redis: {error}"),
+    })?;
+    Ok(builder.shared_store(store))
+}
+
+#[cfg(not(all(feature = "redis", feature = "tokio")))]
+fn shared(_builder: ResumptionBuilder, _url: &str) -> Result<ResumptionBuilder, String> {
+    Err("--store: this server was built without it: add --features redis,tokio".to_owned())
 }
 
 /// Names the flag instead of the setting.
