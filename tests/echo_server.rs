@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use support::echo_server::{EchoProcess, value};
-use support::example;
+use support::{example, free_address};
 use visitor::Visitor;
 
 #[path = "../examples/support/client.rs"]
@@ -199,6 +201,40 @@ fn a_log_that_nobody_reads_holds_up_no_client() {
 }
 
 /// A program that does not outlive this value.
+#[test]
+fn metrics_are_served_with_the_feature_and_refused_without() {
+    let address = free_address();
+    let flags = ["--metrics", &address.to_string()];
+    if cfg!(not(feature = "metrics")) {
+        let output = Command::new(example("echo_server"))
+            .args(flags)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("--features metrics"), "{error}");
+        return;
+    }
+    let server = EchoProcess::start(&flags);
+    echo_client(&server, &[]);
+    // All but the first of each of eight workers.
+    let opened = "\nresumption_tickets_opened_total 92\n";
+    let begin = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        // Published once a second.
+        if text.contains(opened) {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{text}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {

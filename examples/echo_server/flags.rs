@@ -86,6 +86,9 @@ pub(crate) struct Flags {
     /// Print counts and Stats each time so long has passed [default: only on a signal]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) stats_every: Option<Duration>,
+    /// Serve metrics for Prometheus there; needs the feature `metrics`
+    #[arg(long, value_name = "ADDR", value_parser = cli::address)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Show what resumes and what does not, server and client in one, and exit
     #[arg(long)]
     pub(crate) demo: bool,

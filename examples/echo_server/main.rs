@@ -8,8 +8,8 @@
 //! SECRET=$(openssl rand -hex 32) cargo run --release --example echo_server -- --stek derived:SECRET
 //! ```
 //!
-//! On standard output: `ca FILE` if it made its certificate itself, `listening ADDR` for each
-//! listener, then `ready`, then a line a connection. SIGHUP reloads certificate and key (and client
+//! On standard output: `metrics URL` if it serves them, `ca FILE` if it made its certificate itself,
+//! `listening ADDR` for each listener, then `ready`, then a line a connection. SIGHUP reloads certificate and key (and client
 //! authorities) and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes all; each then
 //! prints a line `stats ...` with sums, and [`Stats`](rustls_resumption::Stats). SIGINT and SIGTERM
 //! let connections finish for some seconds, print the same and end it.
@@ -45,6 +45,7 @@ mod demo;
 mod flags;
 mod hints;
 mod log;
+mod metrics;
 mod output;
 mod serve;
 mod setup;
@@ -98,6 +99,10 @@ fn runtime(threads: Option<u16>) -> Result<Runtime, String> {
 
 /// Serves until a signal says to stop.
 async fn run(flags: Flags) -> Result<(), String> {
+    let metrics = match flags.metrics {
+        Some(address) => Some(metrics::serve(address).await?),
+        None => None,
+    };
     let setup = Arc::new(Setup::new(flags.clone())?);
     let config = setup.server_config()?;
     let listeners = serve::bind(&flags.listen).await?;
@@ -109,6 +114,11 @@ async fn run(flags: Flags) -> Result<(), String> {
         Some(_) => server.with_store(),
         None => server,
     });
+    if let Some(address) = metrics {
+        server
+            .log
+            .say(format_args!("metrics http://{address}/metrics"));
+    }
     announce(&server.log, &flags, &setup, &listeners);
 
     // The receiver ends when the last connection does.

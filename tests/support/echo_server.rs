@@ -87,6 +87,7 @@ impl EchoProcess {
             let line = server.line();
             match line.split_once(' ') {
                 Some(("ca", path)) => server.ca = Some(path.into()),
+                Some(("metrics", url)) => assert!(url.ends_with("/metrics")),
                 Some(("listening", address)) => server.addresses.push(parsed(address)),
                 _ => {
                     assert_eq!(line, "ready");
