@@ -284,7 +284,7 @@ mod tests {
                 now: self.wall,
                 monotonic: self.monotonic,
                 rotation: &self.rotation,
-                sealing: Sealing::default(),
+                sealing: Sealing::Aes256GcmSiv,
                 rotate: false,
                 revoked: &self.revoked,
             })

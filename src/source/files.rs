@@ -347,7 +347,7 @@ mod tests {
                 now: self.wall,
                 monotonic: self.monotonic,
                 rotation: &Rotation::new(),
-                sealing: Sealing::default(),
+                sealing: Sealing::Aes256GcmSiv,
                 rotate: false,
                 revoked: &self.revoked,
             })

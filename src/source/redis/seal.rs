@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The additional data is all that is before the nonce, and then the name of the key in Redis: a
-//! value moved to another key does not open.
+//! value moved to another key does not open. The algorithm is bound into key and name of the KEK: with
+//! the feature `fips` they are others.
 
 use std::fmt;
 
@@ -29,6 +30,7 @@ const HEAD_LEN: usize = 1 + NAME_LEN;
 
 /// The first seals, all open.
 pub(super) struct Keks {
+    sealing: Sealing,
     first: Kek,
     others: Vec<Kek>,
 }
@@ -44,14 +46,19 @@ struct Name([u8; NAME_LEN]);
 
 impl Keks {
     pub(super) fn new(secret: &[u8]) -> Result<Self, Error> {
+        Self::with_sealing(secret, Sealing::default())
+    }
+
+    fn with_sealing(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
         Ok(Self {
-            first: Kek::new("kek", secret)?,
+            sealing,
+            first: Kek::new("kek", secret, sealing)?,
             others: Vec::new(),
         })
     }
 
     pub(super) fn add(&mut self, secret: &[u8]) -> Result<(), Error> {
-        let kek = Kek::new("also_kek", secret)?;
+        let kek = Kek::new("also_kek", secret, self.sealing)?;
         if self.all().any(|other| other.name == kek.name) {
             let why = "the same as another KEK: give each once";
             return Err(Error::config("also_kek", why));
@@ -120,12 +127,16 @@ impl fmt::Debug for Keks {
 }
 
 impl Kek {
-    fn new(field: &str, secret: &[u8]) -> Result<Self, Error> {
+    fn new(field: &str, secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
         weakness(secret, Stek::MIN_SECRET_LEN)
             .map_or(Ok(()), |why| Err(Error::weak_key(field, why)))?;
         let prk = Salt::new(HKDF_SHA256, b"rustls-resumption").extract(secret);
+        let version: &[u8] = match sealing {
+            Sealing::Aes256Gcm => &[0, FORMAT, sealing.code()],
+            Sealing::Aes256GcmSiv => &[0, FORMAT],
+        };
         let expand = |label: &str, out: &mut [u8]| {
-            let info: [&[u8]; 2] = [label.as_bytes(), &[0, FORMAT]];
+            let info: [&[u8]; 2] = [label.as_bytes(), version];
             let filled = prk
                 .expand(&info, Len(out.len()))
                 .and_then(|okm| okm.fill(out));
@@ -137,7 +148,7 @@ impl Kek {
         expand("key-encryption key's name", &mut name)?;
         Ok(Self {
             name: Name(name),
-            key: AeadKey::new(Sealing::Aes256GcmSiv, &key).ok_or(Error::Random)?,
+            key: AeadKey::new(sealing, &key).ok_or(Error::Random)?,
         })
     }
 }
@@ -174,7 +185,7 @@ mod tests {
     #[test]
     fn golden_redis_record() {
         let sealed = unhex(include_str!("../../../tests/golden/redis-record.hex"));
-        let keks = Keks::new(&secret(200)).unwrap();
+        let keks = Keks::with_sealing(&secret(200), Sealing::Aes256GcmSiv).unwrap();
         let record = keks.open(&sealed, "fleet:steks:1").unwrap();
         assert_eq!(record, golden().encode());
     }
@@ -237,7 +248,8 @@ mod tests {
 
     #[test]
     fn keks_are_shown_by_their_names_alone() {
-        let shown = format!("{:?}", Keks::new(&secret(200)).unwrap());
-        assert_eq!(shown, "[eb8da904c9fdb48a]");
+        let shown = |sealing| format!("{:?}", Keks::with_sealing(&secret(200), sealing).unwrap());
+        assert_eq!(shown(Sealing::Aes256GcmSiv), "[eb8da904c9fdb48a]");
+        assert_ne!(shown(Sealing::Aes256Gcm), "[eb8da904c9fdb48a]");
     }
 }
