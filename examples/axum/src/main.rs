@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::tls_rustls::RustlsConfig;
 use clap::{Parser, ValueEnum};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls_resumption::{Resumption, Rotation};
@@ -91,7 +91,7 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     let config = demo::config(&certificate, &resumption).map_err(|error| error.to_string())?;
     let tls = RustlsConfig::from_config(Arc::new(config));
     let handshakes = Arc::<Handshakes>::default();
-    let acceptor = Witness::new(RustlsAcceptor::new(tls.clone()), Arc::clone(&handshakes));
+    let acceptor = Witness::new(tls.clone(), Arc::clone(&handshakes));
     let demo = Arc::new(Demo::new(resumption, certificate, tls, handshakes));
     tokio::spawn(Arc::clone(&demo).watch_certificate());
     tokio::spawn(Arc::clone(&demo).keep_history());

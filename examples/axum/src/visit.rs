@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
-use axum_server::tls_rustls::RustlsAcceptor;
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls_resumption::ResumptionAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tower_layer::Layer as _;
 
@@ -51,19 +53,20 @@ impl Handshakes {
     }
 }
 
-/// Accepts TLS connections and looks at what they became.
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Accepts TLS connections, in the place of axum-server's `RustlsAcceptor`, and looks at what they
+/// became.
 #[derive(Clone)]
 pub(crate) struct Witness {
-    acceptor: RustlsAcceptor,
+    config: RustlsConfig,
     handshakes: Arc<Handshakes>,
 }
 
 impl Witness {
-    pub(crate) fn new(acceptor: RustlsAcceptor, handshakes: Arc<Handshakes>) -> Self {
-        Self {
-            acceptor,
-            handshakes,
-        }
+    pub(crate) fn new(config: RustlsConfig, handshakes: Arc<Handshakes>) -> Self {
+        Self { config, handshakes }
     }
 }
 
@@ -73,15 +76,18 @@ where
     S: Send + 'static,
 {
     type Stream = TlsStream<I>;
-    type Service = AddExtension<<RustlsAcceptor as Accept<I, S>>::Service, Visit>;
+    type Service = AddExtension<S, Visit>;
     type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let began = Instant::now();
-        let handshake = self.acceptor.accept(stream, service);
+        // The configuration of this moment: another one may come with the next certificate.
+        let acceptor = ResumptionAcceptor::from(self.config.get_inner());
+        let handshake = timeout(PATIENCE, acceptor.accept(stream));
         let handshakes = Arc::clone(&self.handshakes);
         Box::pin(async move {
-            let (stream, service) = handshake.await.inspect_err(|_| {
+            let stream = handshake.await.map_err(io::Error::from).flatten();
+            let stream = stream.inspect_err(|_| {
                 handshakes.failed.fetch_add(1, Ordering::Relaxed);
             })?;
             let tls = stream.get_ref().1;
