@@ -7,11 +7,14 @@
 //!  Handshake  sessions are looked up; rustls processes the ClientHello, and the second one after a
 //!             HelloRetryRequest; the birth is carried forward; what came of it is counted
 //! ```
+//!
+//! Where there is nothing to choose and nothing to look up, a handshake begins without a greeting,
+//! which costs less.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
@@ -117,15 +120,19 @@ struct Target {
 
 impl Target {
     fn new(config: Arc<ServerConfig>) -> Self {
-        let installed = Installed::find(&*config.session_storage);
-        let shares = installed
-            .as_ref()
-            .is_some_and(|installed| installed.sharing.is_some());
-        Self {
-            speaks_tls13: shares && speaks_tls13(&config),
-            installed,
+        let mut target = Self {
+            installed: Installed::find(&*config.session_storage),
+            speaks_tls13: false,
             config,
-        }
+        };
+        target.speaks_tls13 = target.shares() && speaks_tls13(&target.config);
+        target
+    }
+
+    /// Whether there is a shared store.
+    fn shares(&self) -> bool {
+        let installed = self.installed.as_ref();
+        installed.is_some_and(|installed| installed.sharing.is_some())
     }
 
     /// For a configuration that will serve many connections.
@@ -176,7 +183,7 @@ impl Greeting {
         let accepted = self.acceptor.accept().map_err(Refused::from)?;
         Ok(accepted.map(|accepted| Hello {
             accepted,
-            offer: Offer::read(&self.seen),
+            seen: std::mem::take(&mut self.seen),
         }))
     }
 }
@@ -189,34 +196,21 @@ struct Tee<'a> {
 impl Read for Tee<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.io.read(buffer)?;
-        self.seen.extend(buffer.iter().take(len));
+        self.seen
+            .extend_from_slice(buffer.get(..len).unwrap_or_default());
         Ok(len)
     }
 }
 
-/// A complete ClientHello.
+/// A complete ClientHello, and the bytes it came in.
 struct Hello {
     accepted: Accepted,
-    offer: Offer,
+    seen: Vec<u8>,
 }
 
 impl Hello {
     fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
-    }
-
-    fn answered_by(self, target: Target) -> Handshake {
-        let sharing = target.installed.as_ref().and_then(|i| i.sharing.as_ref());
-        Handshake {
-            claimed: sharing.map(Claimed::nothing),
-            accepted: Some(self.accepted),
-            offer: self.offer,
-            found: LookedUp::NotFound,
-            with_retry: false,
-            with_early_data: false,
-            is_counted: false,
-            target,
-        }
     }
 }
 
@@ -238,15 +232,17 @@ impl From<(rustls::Error, AcceptedAlert)> for Refused {
     }
 }
 
-/// A handshake from the ClientHello on. Dropped before its end it counts as failed, and wipes what
-/// was claimed.
+/// A handshake with one client. Dropped before its end it counts as failed, and wipes what was
+/// claimed.
 struct Handshake {
     target: Target,
-    accepted: Option<Accepted>,
-    offer: Offer,
+    /// What the client sent first.
+    seen: Vec<u8>,
+    offer: OnceLock<Offer>,
     /// `None` without a shared store.
     claimed: Option<Claimed>,
     found: LookedUp,
+    has_hello: bool,
     with_retry: bool,
     with_early_data: bool,
     is_counted: bool,
@@ -259,12 +255,31 @@ enum Wanted<'a> {
 }
 
 impl Handshake {
+    fn new(target: Target, seen: Vec<u8>) -> Self {
+        let sharing = target.installed.as_ref().and_then(|i| i.sharing.as_ref());
+        Self {
+            claimed: sharing.map(Claimed::nothing),
+            target,
+            seen,
+            offer: OnceLock::new(),
+            found: LookedUp::NotFound,
+            has_hello: false,
+            with_retry: false,
+            with_early_data: false,
+            is_counted: false,
+        }
+    }
+
+    fn offer(&self) -> &Offer {
+        self.offer.get_or_init(|| Offer::read(&self.seen))
+    }
+
     /// What is to be looked up: only where rustls will ask for it, in the version that it will
     /// choose.
     fn wanted(&self) -> Option<(&Installed, &Arc<Sharing>, Wanted<'_>)> {
         let installed = self.target.installed.as_deref()?;
         let sharing = installed.sharing.as_ref()?;
-        let offer = &self.offer;
+        let offer = self.offer();
         let wanted = if offer.tls13 && self.target.speaks_tls13 {
             let by_session = !self.target.config.ticketer.enabled();
             let ids = Some(&offer.identities).filter(|ids| by_session && !ids.is_empty())?;
@@ -306,34 +321,41 @@ impl Handshake {
         self.found = LookedUp::Unavailable;
     }
 
-    /// Lets rustls process the ClientHello.
-    fn begin(&mut self) -> Result<ServerConnection, Refused> {
-        let Some(accepted) = self.accepted.take() else {
-            let error = io::Error::other("the handshake has begun already");
-            let alert = Vec::new();
-            return Err(Refused { error, alert });
-        };
+    /// Lets rustls process the ClientHello. The connection is boxed because it is large and handed
+    /// about.
+    fn begin(&mut self, accepted: Accepted) -> Result<Box<ServerConnection>, Refused> {
         let config = Arc::clone(&self.target.config);
-        let connection = self.during(|| accepted.into_connection(config))?;
-        let kind = connection.handshake_kind();
-        self.with_retry = kind == Some(HandshakeKind::FullWithHelloRetryRequest);
+        let connection = Box::new(self.during(|| accepted.into_connection(config))?);
+        self.heard(&connection);
         Ok(connection)
     }
 
-    /// Whether the ClientHello that counts is yet to come, because rustls asked for another one.
-    /// What rustls has to say must be sent first.
-    fn awaits_hello(&self, connection: &ServerConnection) -> bool {
-        // After a second ClientHello the ServerHello waits to be sent.
-        self.with_retry && !connection.wants_write()
+    /// Reads once, where rustls has not yet seen the ClientHello that counts. `Ok(0)` is the end.
+    fn read(&mut self, connection: &mut ServerConnection, io: &mut dyn Read) -> io::Result<usize> {
+        if self.has_hello {
+            return connection.read_tls(io);
+        }
+        let seen = &mut self.seen;
+        connection.read_tls(&mut Tee { io, seen })
     }
 
-    /// Lets rustls process what was read since.
-    fn go_on(&mut self, connection: &mut ServerConnection) -> io::Result<()> {
-        let state = self.during(|| connection.process_new_packets());
-        match state {
-            Ok(_) => Ok(()),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    /// Lets rustls process what was read. True once it has something to say to a ClientHello.
+    fn go_on(&mut self, connection: &mut ServerConnection) -> io::Result<bool> {
+        if let Err(error) = self.during(|| connection.process_new_packets()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
+        let answers = connection.wants_write();
+        if answers && !self.has_hello {
+            self.heard(connection);
+        }
+        Ok(answers)
+    }
+
+    /// Rustls has processed the first ClientHello.
+    fn heard(&mut self, connection: &ServerConnection) {
+        let kind = connection.handshake_kind();
+        self.has_hello = true;
+        self.with_retry = kind == Some(HandshakeKind::FullWithHelloRetryRequest);
     }
 
     fn during<R>(&mut self, call: impl FnOnce() -> R) -> R {
@@ -400,7 +422,7 @@ impl Handshake {
 
     /// Whether the client offered to resume, in the version that was chosen.
     fn is_offered(&self, connection: &ServerConnection) -> bool {
-        let offer = &self.offer;
+        let offer = self.offer();
         match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => offer.has_identities,
             // A client of TLS 1.3 always sends a session ID; it may be made up.
@@ -411,7 +433,8 @@ impl Handshake {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        if !self.is_counted
+        if self.has_hello
+            && !self.is_counted
             && let Some(installed) = &self.target.installed
         {
             installed.counts.add(Count::Failed);

@@ -95,7 +95,11 @@ impl BlockingAcceptor {
         IO: Read + Write,
         F: FnOnce(&mut AcceptedConnection<'_>),
     {
-        accept(io, |_| Ok(self.target.clone()), f)
+        let target = self.target.clone();
+        match target.shares() {
+            true => accept(io, |io| choose_and_begin(io, |_| Ok(target)), f),
+            false => accept(io, |io| begin(io, target), f),
+        }
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say. A
@@ -124,28 +128,26 @@ impl BlockingAcceptor {
                 false => Target::new(config),
             })
         };
-        accept(io, choose, f)
+        accept(io, |io| choose_and_begin(io, choose), f)
     }
 }
 
-fn accept<IO, C, F>(mut io: IO, choose: C, f: F) -> io::Result<StreamOwned<ServerConnection, IO>>
+type Begun = io::Result<(Handshake, Box<ServerConnection>)>;
+
+fn accept<IO, F>(
+    mut io: IO,
+    start: impl FnOnce(&mut IO) -> Begun,
+    f: F,
+) -> io::Result<StreamOwned<ServerConnection, IO>>
 where
     IO: Read + Write,
-    C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
     F: FnOnce(&mut AcceptedConnection<'_>),
 {
-    let hello = read_hello(&mut io)?;
-    let target = choose(hello.client_hello())?;
-    let mut handshake = hello.answered_by(target);
-    if let Some(deadline) = handshake.deadline()
-        && wait_for(handshake.look_up(), deadline).is_none()
-    {
-        handshake.timed_out();
-    }
-    let begun = handshake.begin();
-    let mut connection = begun.map_err(|refused| refuse(&mut io, refused))?;
+    let (mut handshake, mut connection) = start(&mut io)?;
     if handshake.with_retry {
-        read_second_hello(&mut io, &mut handshake, &mut connection)?;
+        // Rustls asks for a second hello, which counts.
+        send(&mut io, &mut connection)?;
+        process_hello(&mut io, &mut handshake, &mut connection)?;
     }
     handshake.settle(&mut connection, f);
     while connection.is_handshaking() {
@@ -153,7 +155,35 @@ where
     }
     send(&mut io, &mut connection)?;
     handshake.end(&connection);
-    Ok(StreamOwned::new(connection, io))
+    Ok(StreamOwned::new(*connection, io))
+}
+
+/// Goes on until rustls has processed the first ClientHello.
+fn begin(io: &mut (impl Read + Write), target: Target) -> Begun {
+    let config = Arc::clone(&target.config);
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut connection = Box::new(connection);
+    let mut handshake = Handshake::new(target, Vec::new());
+    process_hello(io, &mut handshake, &mut connection)?;
+    Ok((handshake, connection))
+}
+
+/// The same, with a configuration chosen and sessions looked up before.
+fn choose_and_begin<C>(io: &mut (impl Read + Write), choose: C) -> Begun
+where
+    C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
+{
+    let hello = read_hello(io)?;
+    let target = choose(hello.client_hello())?;
+    let mut handshake = Handshake::new(target, hello.seen);
+    if let Some(deadline) = handshake.deadline()
+        && wait_for(handshake.look_up(), deadline).is_none()
+    {
+        handshake.timed_out();
+    }
+    let begun = handshake.begin(hello.accepted);
+    let connection = begun.map_err(|refused| refuse(io, refused))?;
+    Ok((handshake, connection))
 }
 
 fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
@@ -169,24 +199,24 @@ fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
     }
 }
 
-/// Sends the HelloRetryRequest and waits for the ClientHello that counts.
-fn read_second_hello(
+/// Waits until rustls has something to say to a ClientHello.
+fn process_hello(
     io: &mut (impl Read + Write),
     handshake: &mut Handshake,
     connection: &mut ServerConnection,
 ) -> io::Result<()> {
-    send(io, connection)?;
     loop {
-        // Early data may have come with the first ClientHello, and is skipped now.
-        if let Err(error) = handshake.go_on(connection) {
-            // rustls's error says more than what may go wrong while the alert is sent.
-            let _ = send(io, connection);
-            return Err(error);
+        // Before a second hello there may be early data that came with the first one.
+        match handshake.go_on(connection) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => {
+                // rustls's error says more than what may go wrong while the alert is sent.
+                let _ = send(io, connection);
+                return Err(error);
+            }
         }
-        if !handshake.awaits_hello(connection) {
-            return Ok(());
-        }
-        if uninterrupted(|| connection.read_tls(io))? == 0 {
+        if uninterrupted(|| handshake.read(connection, io))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

@@ -126,7 +126,11 @@ impl ResumptionAcceptor {
         F: FnOnce(&mut AcceptedConnection<'_>),
     {
         let target = self.target.clone();
-        accept(io, |_: ClientHello<'_>| ready(Ok(target)), f)
+        let start = match target.shares() {
+            true => Start::Choosing(|_: ClientHello<'_>| ready(Ok(target))),
+            false => Start::Directly(target),
+        };
+        accept(io, start, f)
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say: where
@@ -140,7 +144,7 @@ impl ResumptionAcceptor {
     /// # use std::sync::Arc;
     /// # use rustls::ServerConfig;
     /// # use rustls_resumption::ResumptionAcceptor;
-    /// # async fn load(name: Option<String>) -> io::Result<Arc<ServerConfig>> { unimplemented!() }
+    /// # async fn load(name: Option<String>) -> io::Result<Arc<ServerConfig>> { Err(io::ErrorKind::NotFound.into()) }
     /// # async fn f(acceptor: ResumptionAcceptor, tcp: tokio::net::TcpStream) -> io::Result<()> {
     /// let stream = acceptor
     ///     .accept_with_config(tcp, |hello| load(hello.server_name().map(str::to_owned)), |_| ())
@@ -175,39 +179,78 @@ impl ResumptionAcceptor {
                 })
             }
         };
-        accept(io, choose, f)
+        accept(io, Start::Choosing(choose), f)
     }
 }
 
-async fn accept<IO, C, T, F>(mut io: IO, choose: C, f: F) -> io::Result<TlsStream<IO>>
+/// How a handshake begins.
+enum Start<C> {
+    /// The configuration is known, and there is nothing to look up.
+    Directly(Target),
+    Choosing(C),
+}
+
+async fn accept<IO, C, T, F>(mut io: IO, start: Start<C>, f: F) -> io::Result<TlsStream<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     C: FnOnce(ClientHello<'_>) -> T,
     T: Future<Output = io::Result<Target>>,
     F: FnOnce(&mut AcceptedConnection<'_>),
 {
-    let hello = read_hello(&mut io).await?;
+    let (mut handshake, mut connection) = match start {
+        Start::Directly(target) => begin(&mut io, target).await?,
+        // Boxed, so that the other way does not pay for its size.
+        Start::Choosing(choose) => Box::pin(choose_and_begin(&mut io, choose)).await?,
+    };
+    if handshake.with_retry {
+        // Rustls asks for a second hello, which counts.
+        send(&mut io, &mut connection).await?;
+        process_hello(&mut io, &mut handshake, &mut connection).await?;
+    }
+    handshake.settle(&mut connection, f);
+    let acceptor = TlsAcceptor::from(Arc::clone(&handshake.target.config));
+    let stream = acceptor
+        .accept_with(io, move |fresh| *fresh = *connection)
+        .await?;
+    handshake.end(stream.get_ref().1);
+    Ok(stream)
+}
+
+/// Goes on until rustls has processed the first ClientHello.
+async fn begin<IO>(io: &mut IO, target: Target) -> io::Result<(Handshake, Box<ServerConnection>)>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = Arc::clone(&target.config);
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut connection = Box::new(connection);
+    let mut handshake = Handshake::new(target, Vec::new());
+    process_hello(io, &mut handshake, &mut connection).await?;
+    Ok((handshake, connection))
+}
+
+/// The same, with a configuration chosen and sessions looked up before.
+async fn choose_and_begin<IO, C, T>(
+    io: &mut IO,
+    choose: C,
+) -> io::Result<(Handshake, Box<ServerConnection>)>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    C: FnOnce(ClientHello<'_>) -> T,
+    T: Future<Output = io::Result<Target>>,
+{
+    let hello = read_hello(io).await?;
     let target = choose(hello.client_hello()).await?;
-    let mut handshake = hello.answered_by(target);
+    let mut handshake = Handshake::new(target, hello.seen);
     if let Some(deadline) = handshake.deadline()
         && timeout(deadline, handshake.look_up()).await.is_err()
     {
         handshake.timed_out();
     }
-    let mut connection = match handshake.begin() {
-        Ok(connection) => connection,
-        Err(refused) => return Err(refuse(&mut io, refused).await),
-    };
-    if handshake.with_retry {
-        read_second_hello(&mut io, &mut handshake, &mut connection).await?;
+    match handshake.begin(hello.accepted) {
+        Ok(connection) => Ok((handshake, connection)),
+        Err(refused) => Err(refuse(io, refused).await),
     }
-    handshake.settle(&mut connection, f);
-    let acceptor = TlsAcceptor::from(Arc::clone(&handshake.target.config));
-    let stream = acceptor
-        .accept_with(io, move |fresh| *fresh = connection)
-        .await?;
-    handshake.end(stream.get_ref().1);
-    Ok(stream)
 }
 
 async fn read_hello<IO>(io: &mut IO) -> io::Result<Hello>
@@ -227,8 +270,8 @@ where
     }
 }
 
-/// Sends the HelloRetryRequest and waits for the ClientHello that counts.
-async fn read_second_hello<IO>(
+/// Waits until rustls has something to say to a ClientHello.
+async fn process_hello<IO>(
     io: &mut IO,
     handshake: &mut Handshake,
     connection: &mut ServerConnection,
@@ -236,18 +279,18 @@ async fn read_second_hello<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    send(io, connection).await?;
     loop {
-        // Early data may have come with the first ClientHello, and is skipped now.
-        if let Err(error) = handshake.go_on(connection) {
-            // rustls's error says more than what may go wrong while the alert is sent.
-            let _ = send(io, connection).await;
-            return Err(error);
+        // Before a second hello there may be early data that came with the first one.
+        match handshake.go_on(connection) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => {
+                // rustls's error says more than what may go wrong while the alert is sent.
+                let _ = send(io, connection).await;
+                return Err(error);
+            }
         }
-        if !handshake.awaits_hello(connection) {
-            return Ok(());
-        }
-        if read(io, |io| connection.read_tls(io)).await? == 0 {
+        if read(io, |io| handshake.read(connection, io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
