@@ -41,7 +41,7 @@ use breaker::Breaker;
 /// # What is in Redis
 ///
 /// A value per session, under `rustls-resumption:session:` (or another
-/// [prefix](RedisStore::prefix)) and 32 bytes of hash, with an expiry. A value is 68 bytes longer
+/// [prefix](RedisStore::prefix)) and a hash of 64 digits, with an expiry. A value is 68 bytes longer
 /// than the session, which is some 150 bytes and a client's certificate chain if there is one.
 /// Redis sees no secret and no session ID.
 ///
@@ -67,7 +67,7 @@ use breaker::Breaker;
 /// dump brings claimed ones back. As `maxmemory-policy` choose `volatile-ttl` or `noeviction`.
 #[derive(Clone)]
 pub struct RedisStore {
-    prefix: Arc<[u8]>,
+    prefix: Arc<str>,
     shared: Arc<Shared>,
     lookups: mpsc::UnboundedSender<Lookup>,
     writes: mpsc::UnboundedSender<Write>,
@@ -161,13 +161,13 @@ impl RedisStore {
         })
     }
 
-    fn key(&self, key: &StoreKey) -> Vec<u8> {
-        [&self.prefix, key.as_bytes().as_slice()].concat()
+    fn key(&self, key: &StoreKey) -> String {
+        format!("{}{key}", self.prefix)
     }
 }
 
-fn prefix_of(prefix: &str) -> Arc<[u8]> {
-    format!("{prefix}:session:").into_bytes().into()
+fn prefix_of(prefix: &str) -> Arc<str> {
+    format!("{prefix}:session:").into()
 }
 
 impl SharedStore for RedisStore {
@@ -219,7 +219,7 @@ impl SharedStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("prefix", &String::from_utf8_lossy(&self.prefix))
+            .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
 }
@@ -271,7 +271,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// A look-up on its way to the thread.
 struct Lookup {
-    key: Vec<u8>,
+    key: String,
     claim: bool,
     until: Instant,
     reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
@@ -280,7 +280,7 @@ struct Lookup {
 
 /// A value on its way to the thread.
 struct Write {
-    key: Vec<u8>,
+    key: String,
     value: Vec<u8>,
     ttl: Duration,
 }
