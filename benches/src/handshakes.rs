@@ -198,6 +198,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// A connection of which nothing was said yet.
+    pub fn connection(&self) -> ClientConnection {
+        ClientConnection::new(self.config.clone(), self.name.clone())
+            .expect("a client configuration that does not work")
+    }
+
     /// Shakes hands with `server` to the end, tickets included.
     pub fn visit(&self, server: &Arc<ServerConfig>) -> Visit {
         self.visit_with(server, |_| ())
@@ -208,8 +214,7 @@ impl Client {
         server: &Arc<ServerConfig>,
         prepare: impl FnOnce(&mut ServerConnection),
     ) -> Visit {
-        let mut client = ClientConnection::new(self.config.clone(), self.name.clone())
-            .expect("a client configuration that does not work");
+        let mut client = self.connection();
         let (mut to_server, mut to_client) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
         write_all(|to| client.write_tls(to), &mut to_server);
 

@@ -1,5 +1,6 @@
 //! What the benchmarks, the marks and the performance report measure, each thing in one place.
 
+pub mod acceptors;
 pub mod caches;
 pub mod handshakes;
 pub mod marks;
