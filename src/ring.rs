@@ -241,7 +241,7 @@ impl StekRing {
     /// The STEK that opens a shared store's values of this key name.
     pub(crate) fn opening_key(&self, name: &KeyName) -> Option<Arc<Stek>> {
         let snapshot = self.core.snapshot.load();
-        let key = opening(&snapshot, name, self.core.now()).ok()?;
+        let (key, _) = opening(&snapshot, name, || self.core.now()).ok()?;
         Some(Arc::clone(&key.stek))
     }
 
@@ -429,8 +429,7 @@ impl Core {
         }
         let name = ticket::key_name(ticket).ok_or(Count::Malformed)?;
         let snapshot = self.snapshot.load();
-        let now = self.now();
-        let key = opening(&snapshot, &name, now)?;
+        let (key, now) = opening(&snapshot, &name, || self.now())?;
         let (header, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
         if let Err(why) = self.admit(&header, scope, now) {
             drop(zeroize::Zeroizing::new(session));
@@ -619,19 +618,25 @@ fn recorded_birth(session: &Session<'_>) -> Option<Time> {
     record.map(|record| record.birth)
 }
 
-/// The STEK of this name, if it opens at this time.
-fn opening<'a>(snapshot: &'a Snapshot, name: &KeyName, now: Time) -> Result<&'a SourceKey, Count> {
+/// The STEK of this name, if it opens now, and the time. The clock is not read for a name that means
+/// nothing.
+fn opening<'a>(
+    snapshot: &'a Snapshot,
+    name: &KeyName,
+    now: impl FnOnce() -> Time,
+) -> Result<(&'a SourceKey, Time), Count> {
     let key = match snapshot.find(name) {
         Found::Key(key) => key,
         Found::Expired => return Err(Count::ExpiredKey),
         Found::Revoked => return Err(Count::Revoked),
         Found::Nothing => return Err(Count::UnknownKeyName),
     };
+    let now = now();
     if now < key.window.published {
         return Err(Count::UnknownKeyName);
     }
     match key.window.opens(now) {
-        true => Ok(key),
+        true => Ok((key, now)),
         false => Err(Count::ExpiredKey),
     }
 }

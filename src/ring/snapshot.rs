@@ -8,8 +8,8 @@ use crate::stek::{KeyName, Stek};
 /// The ring as handshakes see it: immutable, replaced as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// In the order of their names.
-    names: Vec<KeyName>,
+    /// In their order, as numbers because those are compared at once.
+    names: Vec<u128>,
     /// What bears the name of the same index.
     slots: Vec<Slot>,
     /// Those that may seal now or later: the latest to activate first.
@@ -31,6 +31,11 @@ pub(crate) enum Found<'a> {
     Expired,
     Revoked,
     Nothing,
+}
+
+/// In the order of the names.
+fn number(name: &KeyName) -> u128 {
+    u128::from_be_bytes(*name.as_bytes())
 }
 
 impl Snapshot {
@@ -56,7 +61,8 @@ impl Snapshot {
         let mut slots: Vec<_> = keys.chain(revoked).chain(expired).collect();
         slots.sort_by_key(|(name, _)| *name);
         slots.dedup_by_key(|(name, _)| *name);
-        let (names, slots) = slots.into_iter().unzip();
+        let slots = slots.into_iter();
+        let (names, slots) = slots.map(|(name, slot)| (number(&name), slot)).unzip();
         Self {
             names,
             slots,
@@ -72,7 +78,7 @@ impl Snapshot {
     }
 
     pub(crate) fn find(&self, name: &KeyName) -> Found<'_> {
-        let slot = self.names.binary_search(name).ok();
+        let slot = self.names.binary_search(&number(name)).ok();
         match slot.and_then(|index| self.slots.get(index)) {
             Some(Slot::Key(key)) => Found::Key(key),
             Some(Slot::Expired) => Found::Expired,
