@@ -19,6 +19,9 @@ use crate::stats::CacheStats;
 /// least recently used on probation. So sessions that are stored and never asked for again, however
 /// many, push out only each other.
 ///
+/// A protected session that is read again is only marked, which touches none of its neighbours, and
+/// moves to the front when it would be pushed out.
+///
 /// Every operation takes constant time. What leaves is handed to the caller, who wipes it once the
 /// shard is unlocked.
 pub(crate) struct Shard {
@@ -80,6 +83,9 @@ struct List {
 /// once than one by one.
 const SWEEP: u32 = 32;
 const PUTS_PER_SWEEP: u32 = 64;
+
+/// At once; each was read since it last moved, so on average there are no more of these than of reads.
+const MAX_SPARED: u32 = 8;
 
 impl Shard {
     /// `share` is its even share of the cache's entries; `limit` is what it may hold now.
@@ -178,11 +184,11 @@ impl Shard {
         let expires = slot.expires();
         out.extend_from_slice(&slot.value);
         if slot.is_protected() {
-            self.protected.unlink(index, &mut self.slab);
+            self.slab.slot_mut(index).set_read_again(true);
         } else {
             self.probation.unlink(index, &mut self.slab);
+            self.protect(index);
         }
-        self.protect(index);
         self.stats.hits += 1;
         Some(expires)
     }
@@ -266,7 +272,10 @@ impl Shard {
     /// Removes the least valuable session. False if it had expired anyway.
     fn evict(&mut self, now: Time, leaving: &mut Leaving) -> bool {
         let index = match self.probation.tail {
-            NONE => self.protected.tail,
+            NONE => {
+                self.spare_the_read();
+                self.protected.tail
+            }
             tail => tail,
         };
         let expired = self.slab.slot(index).expires() <= now;
@@ -280,10 +289,25 @@ impl Shard {
         self.slab.slot_mut(index).set_protected(true);
         self.protected.push_front(index, &mut self.slab);
         if self.protected.len > (self.share.max(self.limit).saturating_mul(4) / 5).max(1) {
+            self.spare_the_read();
             let demoted = self.protected.tail;
             self.protected.unlink(demoted, &mut self.slab);
             self.slab.slot_mut(demoted).set_protected(false);
             self.probation.push_front(demoted, &mut self.slab);
+        }
+    }
+
+    /// Moves sessions that were read again from the end of the protected segment to its front: not
+    /// more than a few at once.
+    fn spare_the_read(&mut self) {
+        for _ in 0..MAX_SPARED {
+            let tail = self.protected.tail;
+            if tail == NONE || !self.slab.slot(tail).was_read_again() {
+                return;
+            }
+            self.slab.slot_mut(tail).set_read_again(false);
+            self.protected.unlink(tail, &mut self.slab);
+            self.protected.push_front(tail, &mut self.slab);
         }
     }
 

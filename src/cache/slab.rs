@@ -46,6 +46,7 @@ const PROTECTED: u64 = 1 << 48;
 const USED: u64 = 1 << 49;
 const TLS12: u64 = 1 << 50;
 const TLS13: u64 = 1 << 51;
+const READ_AGAIN: u64 = 1 << 52;
 
 impl Slab {
     /// One past the highest slot ever used.
@@ -132,7 +133,18 @@ impl Slot {
     pub(crate) fn set_protected(&mut self, protected: bool) {
         match protected {
             true => self.meta |= PROTECTED,
-            false => self.meta &= !PROTECTED,
+            false => self.meta &= !(PROTECTED | READ_AGAIN),
+        }
+    }
+
+    pub(crate) fn was_read_again(&self) -> bool {
+        self.meta & READ_AGAIN != 0
+    }
+
+    pub(crate) fn set_read_again(&mut self, read: bool) {
+        match read {
+            true => self.meta |= READ_AGAIN,
+            false => self.meta &= !READ_AGAIN,
         }
     }
 

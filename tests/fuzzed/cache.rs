@@ -42,7 +42,8 @@ pub enum Op {
 
 pub const TTL: Duration = Duration::from_secs(60);
 
-/// A segmented LRU as one would write it down: two lists, most recent first.
+/// A segmented LRU as one would write it down: two lists, most recent first. What is read again
+/// while it is protected moves to the front when it would be pushed out.
 #[derive(Default)]
 struct Model {
     probation: Vec<Held>,
@@ -56,6 +57,7 @@ struct Held {
     id: u16,
     value: Vec<u8>,
     expires: Duration,
+    read_again: bool,
 }
 
 impl Model {
@@ -66,22 +68,49 @@ impl Model {
         self.remove(id);
         while self.len() >= self.entries || self.size() + value.len() > self.bytes {
             if self.probation.pop().is_none() {
+                self.spare_the_read();
                 self.protected.pop();
             }
         }
         let expires = now + TTL;
-        self.probation.insert(0, Held { id, value, expires });
+        let held = Held {
+            id,
+            value,
+            expires,
+            read_again: false,
+        };
+        self.probation.insert(0, held);
         true
     }
 
     fn get(&mut self, id: u16, now: Duration) -> Option<Vec<u8>> {
+        let mut protected = self.protected.iter_mut();
+        if let Some(held) = protected.find(|held| held.id == id && now < held.expires) {
+            held.read_again = true;
+            return Some(held.value.clone());
+        }
         let held = self.remove(id).filter(|held| now < held.expires)?;
         self.protected.insert(0, held.clone());
         if self.protected.len() > (self.entries * 4 / 5).max(1) {
-            let demoted = self.protected.pop().unwrap();
+            self.spare_the_read();
+            let mut demoted = self.protected.pop().unwrap();
+            demoted.read_again = false;
             self.probation.insert(0, demoted);
         }
         Some(held.value)
+    }
+
+    fn spare_the_read(&mut self) {
+        for _ in 0..8 {
+            match self.protected.pop() {
+                Some(held) if held.read_again => {
+                    let read_again = false;
+                    self.protected.insert(0, Held { read_again, ..held });
+                }
+                Some(held) => return self.protected.push(held),
+                None => return,
+            }
+        }
     }
 
     fn take(&mut self, id: u16, now: Duration) -> Option<Vec<u8>> {
