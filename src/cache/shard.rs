@@ -7,7 +7,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::index::Index;
 use super::key::{Key, Seed};
-use super::slab::{NONE, Slab, Slot};
+use super::slab::{Link, NONE, Slab};
 use crate::clock::Time;
 use crate::rustls::Version;
 use crate::stats::CacheStats;
@@ -20,7 +20,8 @@ use crate::stats::CacheStats;
 /// many, push out only each other.
 ///
 /// A protected session that is read again is only marked, which touches none of its neighbours, and
-/// moves to the front when it would be pushed out.
+/// moves to the front when it would be
+/// pushed out: one at a time.
 ///
 /// Every operation takes constant time. What leaves is handed to the caller, who wipes it once the
 /// shard is unlocked.
@@ -83,9 +84,6 @@ struct List {
 /// once than one by one.
 const SWEEP: u32 = 32;
 const PUTS_PER_SWEEP: u32 = 64;
-
-/// At once; each was read since it last moved, so on average there are no more of these than of reads.
-const MAX_SPARED: u32 = 8;
 
 impl Shard {
     /// `share` is its even share of the cache's entries; `limit` is what it may hold now.
@@ -297,14 +295,10 @@ impl Shard {
         }
     }
 
-    /// Moves sessions that were read again from the end of the protected segment to its front: not
-    /// more than a few at once.
+    /// Moves a session that was read again from the end of the protected segment to its front.
     fn spare_the_read(&mut self) {
-        for _ in 0..MAX_SPARED {
-            let tail = self.protected.tail;
-            if tail == NONE || !self.slab.slot(tail).was_read_again() {
-                return;
-            }
+        let tail = self.protected.tail;
+        if self.slab.slot(tail).was_read_again() {
             self.slab.slot_mut(tail).set_read_again(false);
             self.protected.unlink(tail, &mut self.slab);
             self.protected.push_front(tail, &mut self.slab);
@@ -333,26 +327,27 @@ impl Shard {
 impl List {
     fn push_front(&mut self, index: u32, slab: &mut Slab) {
         let head = self.head;
-        let slot = slab.slot_mut(index);
-        slot.previous = NONE;
-        slot.next = head;
+        *slab.link_mut(index) = Link {
+            previous: NONE,
+            next: head,
+        };
         match head {
             NONE => self.tail = index,
-            head => slab.slot_mut(head).previous = index,
+            head => slab.link_mut(head).previous = index,
         }
         self.head = index;
         self.len += 1;
     }
 
     fn unlink(&mut self, index: u32, slab: &mut Slab) {
-        let Slot { previous, next, .. } = *slab.slot(index);
+        let Link { previous, next } = slab.link(index);
         match previous {
             NONE => self.head = next,
-            previous => slab.slot_mut(previous).next = next,
+            previous => slab.link_mut(previous).next = next,
         }
         match next {
             NONE => self.tail = previous,
-            next => slab.slot_mut(next).previous = previous,
+            next => slab.link_mut(next).previous = previous,
         }
         self.len -= 1;
     }

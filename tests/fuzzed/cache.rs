@@ -101,15 +101,9 @@ impl Model {
     }
 
     fn spare_the_read(&mut self) {
-        for _ in 0..8 {
-            match self.protected.pop() {
-                Some(held) if held.read_again => {
-                    let read_again = false;
-                    self.protected.insert(0, Held { read_again, ..held });
-                }
-                Some(held) => return self.protected.push(held),
-                None => return,
-            }
+        if let Some(held) = self.protected.pop_if(|held| held.read_again) {
+            let read_again = false;
+            self.protected.insert(0, Held { read_again, ..held });
         }
     }
 
