@@ -1,12 +1,12 @@
 //! The ticket's wire format.
 //!
 //! ```text
-//!  0          16      28        36      44       76                    n-16     n
-//!  | key name | nonce | issued  | birth | scope  | what rustls gave us … | tag    |
-//!  |                  |<----------------- sealed ----------------------->|        |
+//!  0          16      28                      n-64     n-56    n-48    n-16  n
+//!  | key name | nonce | what rustls gave us … | issued | birth | scope | tag |
+//!  |                  |<------------------- sealed ------------------->|     |
 //! ```
 //!
-//! Times are milliseconds since the Unix epoch, big-endian. The key name is the additional data;
+//! The header comes last, so that opening in place leaves the session at the front. Times are milliseconds since the Unix epoch, big-endian. The key name is the additional data;
 //! the scope is inside, and compared after opening, so that a ticket of another scope and a forged
 //! one are told apart.
 
@@ -54,8 +54,8 @@ pub(crate) fn seal(stek: &Stek, header: &Header, session: &[u8]) -> Option<Vec<u
     let mut ticket = Vec::with_capacity(session.len().saturating_add(OVERHEAD));
     ticket.extend_from_slice(name);
     ticket.extend_from_slice(&[0; NONCE_LEN]);
-    header.write(&mut ticket);
     ticket.extend_from_slice(session);
+    header.write(&mut ticket);
     let sealed = seal_after_name(stek.ticket_key(), name, &mut ticket);
     if sealed.is_none() {
         ticket.zeroize(); // it still holds the session in clear
@@ -78,8 +78,9 @@ pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Header, Vec<u8>)> {
     let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
     let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
     let mut opened = stek.ticket_key().open(*nonce, name, sealed, tag)?;
-    let header = Header::read(&opened)?;
-    opened.drain(..HEADER_LEN);
+    let (session, header) = opened.split_last_chunk()?;
+    let (len, header) = (session.len(), Header::read(header)?);
+    opened.truncate(len);
     Some((header, opened))
 }
 
@@ -90,7 +91,7 @@ impl Header {
         out.extend_from_slice(&self.scope);
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
+    fn read(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
         let (issued, bytes) = bytes.split_first_chunk()?;
         let (birth, bytes) = bytes.split_first_chunk()?;
         let scope = bytes.first_chunk()?;
