@@ -175,7 +175,7 @@ fn wiped_unless(opened: bool, mut out: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// Nonces drawn at once: a draw costs about as much as two seals, whatever its size.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 
 struct NonceBatch {
     nonces: [[u8; NONCE_LEN]; BATCH],
