@@ -26,11 +26,15 @@ use crate::rustls::speaks_tls13;
 use crate::storage::{Count, Installed};
 use crate::store::{Claimed, LookedUp, Sharing};
 
+#[cfg(feature = "axum-server")]
+mod axum_server;
 mod blocking;
 mod client_hello;
 #[cfg(feature = "tokio")]
 mod resumption_acceptor;
 
+#[cfg(feature = "axum-server")]
+pub use axum_server::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
 pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
 #[cfg(feature = "tokio")]

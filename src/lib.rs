@@ -12,6 +12,8 @@ mod acceptor;
 pub use acceptor::ResumptionAcceptor;
 #[cfg(feature = "acceptor")]
 pub use acceptor::{AcceptedConnection, BlockingAcceptor};
+#[cfg(feature = "axum-server")]
+pub use acceptor::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
 mod aead;
 pub use aead::Sealing;
 mod cache;

@@ -629,3 +629,36 @@ fn accepting_can_be_spawned_and_outlives_the_acceptor() {
     let config = Arc::clone(acceptor.config());
     sendable(acceptor.accept_with_config(io(), move |_| ready(Ok(config)), |_| ()));
 }
+
+#[cfg(feature = "axum-server")]
+#[tokio::test]
+async fn axum_server_keeps_sessions_across_a_reload_and_hangs_up_on_the_slow() {
+    use axum_server::accept::Accept;
+    use axum_server::tls_rustls::RustlsConfig;
+    use rustls_resumption::AxumAcceptor;
+
+    for (_, resumption) in ways() {
+        let config = || {
+            let mut config = server_config();
+            resumption.install(&mut config, "api");
+            Arc::new(config)
+        };
+        let tls = RustlsConfig::from_config(config());
+        let acceptor = AxumAcceptor::new(tls.clone());
+        let client = client(&TLS13);
+        for expected in [FULL, RESUMED] {
+            let (near, far) = duplex(1 << 18);
+            let server = async { met(acceptor.accept(far, ()).await.unwrap().0).await };
+            let (met, visited) = tokio::join!(server, visit(&client, near, b""));
+            visited.unwrap();
+            assert_eq!(met.kind, expected);
+            tls.reload_from_config(config());
+        }
+        assert_eq!(counted(&resumption).resumed, 1);
+
+        let hasty = acceptor.clone().handshake_timeout(Duration::ZERO);
+        let (_silent, far) = duplex(1 << 10);
+        let error = hasty.accept(far, ()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

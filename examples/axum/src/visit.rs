@@ -12,9 +12,8 @@ use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
-use rustls_resumption::ResumptionAcceptor;
+use rustls_resumption::AxumAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tower_layer::Layer as _;
 
@@ -53,20 +52,20 @@ impl Handshakes {
     }
 }
 
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Accepts TLS connections, in the place of axum-server's `RustlsAcceptor`, and looks at what they
-/// became.
+/// Accepts TLS connections and looks at what they became. Who does not want to look takes the
+/// `AxumAcceptor` itself.
 #[derive(Clone)]
 pub(crate) struct Witness {
-    config: RustlsConfig,
+    acceptor: AxumAcceptor,
     handshakes: Arc<Handshakes>,
 }
 
 impl Witness {
     pub(crate) fn new(config: RustlsConfig, handshakes: Arc<Handshakes>) -> Self {
-        Self { config, handshakes }
+        Self {
+            acceptor: AxumAcceptor::new(config),
+            handshakes,
+        }
     }
 }
 
@@ -81,13 +80,10 @@ where
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let began = Instant::now();
-        // The configuration of this moment: another one may come with the next certificate.
-        let acceptor = ResumptionAcceptor::from(self.config.get_inner());
-        let handshake = timeout(PATIENCE, acceptor.accept(stream));
+        let handshake = self.acceptor.accept(stream, service);
         let handshakes = Arc::clone(&self.handshakes);
         Box::pin(async move {
-            let stream = handshake.await.map_err(io::Error::from).flatten();
-            let stream = stream.inspect_err(|_| {
+            let (stream, service) = handshake.await.inspect_err(|_| {
                 handshakes.failed.fetch_add(1, Ordering::Relaxed);
             })?;
             let tls = stream.get_ref().1;

@@ -1,0 +1,99 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::axum_server::accept::Accept;
+use ::axum_server::tls_rustls::RustlsConfig;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::resumption_acceptor::ResumptionAcceptor;
+
+/// How long a client may take for its handshake with an axum-server, by default: 10 seconds.
+pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A [`ResumptionAcceptor`] for axum-server, where its `RustlsAcceptor` stood.
+///
+/// ```
+/// use std::sync::Arc;
+/// use axum_server::tls_rustls::RustlsConfig;
+/// use rustls_resumption::{AxumAcceptor, Resumption};
+///
+/// # fn g(address: std::net::SocketAddr, resumption: Resumption, mut config: rustls::ServerConfig) {
+/// resumption.install(&mut config, "api.example.com");
+/// let tls = RustlsConfig::from_config(Arc::new(config));
+/// let server = axum_server::bind(address).acceptor(AxumAcceptor::new(tls.clone()));
+/// // `server.serve(app.into_make_service())`; and `tls.reload_from_config(..)` whenever it may be,
+/// // with the same `Resumption` installed: sessions stay.
+/// # }
+/// ```
+///
+/// A client that takes longer than [`DEFAULT_HANDSHAKE_TIMEOUT`], or
+/// [another](AxumAcceptor::handshake_timeout), is hung up on.
+#[derive(Clone)]
+pub struct AxumAcceptor {
+    tls: RustlsConfig,
+    timeout: Duration,
+    /// For the configuration of the last connection; another may come at any time.
+    acceptor: Arc<Mutex<ResumptionAcceptor>>,
+}
+
+impl AxumAcceptor {
+    /// An acceptor for this configuration, and whatever it is reloaded with.
+    pub fn new(tls: RustlsConfig) -> Self {
+        let acceptor = ResumptionAcceptor::new(tls.get_inner());
+        Self {
+            tls,
+            timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+            acceptor: Arc::new(Mutex::new(acceptor)),
+        }
+    }
+
+    /// How long a client may take for its handshake. Defaults to [`DEFAULT_HANDSHAKE_TIMEOUT`].
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    fn current(&self) -> ResumptionAcceptor {
+        let config = self.tls.get_inner();
+        let mut acceptor = self.acceptor.lock();
+        if !Arc::ptr_eq(acceptor.config(), &config) {
+            *acceptor = ResumptionAcceptor::new(config);
+        }
+        acceptor.clone()
+    }
+}
+
+impl<I, S> Accept<I, S> for AxumAcceptor
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Send + 'static,
+{
+    type Stream = TlsStream<I>;
+    type Service = S;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(TlsStream<I>, S)>> + Send>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let handshake = self.current().accept(stream);
+        let patience = self.timeout;
+        Box::pin(async move {
+            let stream = timeout(patience, handshake).await??;
+            Ok((stream, service))
+        })
+    }
+}
+
+impl fmt::Debug for AxumAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AxumAcceptor")
+            .field("handshake_timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
