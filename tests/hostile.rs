@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
-use rustls_resumption::{FakeClock, Resumption, SessionCache};
+use rustls_resumption::{DerivedSource, FakeClock, Resumption, ResumptionBuilder, SessionCache};
 use session::{id, tls12, tls13};
 
 fn resumption() -> Resumption {
@@ -88,6 +88,32 @@ proptest! {
 }
 
 #[test]
+fn every_flipped_bit_and_every_cut_of_a_ticket_is_refused() {
+    let resumption = resumption();
+    let ring = resumption.ticketer("a");
+    let session = tls13(&[7; 48], b"data");
+    let ticket = ring.encrypt(&session).unwrap();
+    let mut offered = 0;
+    for bit in 0..ticket.len() * 8 {
+        let mut forged = ticket.clone();
+        forged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(ring.decrypt(&forged), None, "bit {bit}");
+        offered += 1;
+    }
+    for len in 0..ticket.len() {
+        assert_eq!(ring.decrypt(&ticket[..len]), None, "length {len}");
+        assert_eq!(ring.decrypt(&ticket[ticket.len() - len..]), None, "{len}");
+        offered += 2;
+    }
+    assert_eq!(refusals(&resumption), offered);
+    let refused = resumption.stats().tickets.refused;
+    let unknown = refused.unknown_key_name;
+    assert!(unknown >= 16 * 8, "each bit of the name: {unknown}");
+    assert!(refused.forged >= (ticket.len() as u64 - 16) * 8);
+    assert_eq!(ring.decrypt(&ticket), Some(session));
+}
+
+#[test]
 fn the_parts_of_two_tickets_make_no_third() {
     let resumption = resumption();
     let ring = resumption.ticketer("a");
@@ -121,6 +147,73 @@ fn a_true_ticket_is_good_for_its_scope_and_process_alone() {
     assert_eq!(cache.take(&ticket), None, "stateful mode");
     assert_eq!(cache.take(&ticket[..32]), None);
     assert!(here.ticketer("a").decrypt(&ticket).is_some());
+}
+
+/// A node of a fleet whose STEKs come from one secret.
+fn node(secret: &[u8; 32], builder: ResumptionBuilder) -> Resumption {
+    let source = DerivedSource::new(secret).unwrap();
+    let builder = builder.stek_source(source).clock(FakeClock::new().clock());
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_ticket_replayed_in_a_fleet_opens_in_its_scope_and_mode_and_where_its_key_is() {
+    let secret = b"0123456789abcdefghijklmnopqrstuv";
+    let other = b"0123456789abcdefghijklmnopqrstuw";
+    let first = node(secret, Resumption::builder());
+    let session = tls13(b"secret", b"");
+    let ticket = first.ticketer("a").encrypt(&session).unwrap();
+    drop(first);
+    let nodes = [
+        ("restarted", node(secret, Resumption::builder()), true),
+        ("another node", node(secret, Resumption::builder()), true),
+        ("of other keys", node(other, Resumption::builder()), false),
+        // As when the mode was changed: it has no ring, or one for a shared store alone.
+        (
+            "stateful",
+            node(secret, Resumption::builder().stateful()),
+            false,
+        ),
+    ];
+    for (place, node, opens) in &nodes {
+        for scope in ["a", "b", ""] {
+            let expected = (*opens && scope == "a").then(|| session.clone());
+            let opened = node.ticketer(scope).decrypt(&ticket);
+            assert_eq!(opened, expected, "{place}, scope {scope:?}");
+            let storage = node.session_storage(scope);
+            for id in [&ticket[..], &ticket[..32], &ticket[16..48]] {
+                assert_eq!(storage.take(id), None, "{place}");
+                assert_eq!(storage.get(id), None, "{place}");
+            }
+        }
+    }
+    let [restarted, _, foreign, _] = nodes.map(|(_, node, _)| node.stats().tickets);
+    assert_eq!((restarted.opened, restarted.refused.wrong_scope), (1, 2));
+    assert_eq!((foreign.opened, foreign.refused.unknown_key_name), (0, 3));
+}
+
+#[test]
+fn a_session_id_replayed_elsewhere_finds_nothing_and_burns_nothing() {
+    let (here, restarted) = (
+        Resumption::stateful(100).unwrap(),
+        Resumption::stateful(100).unwrap(),
+    );
+    let storage = here.session_storage("a");
+    storage.put(id(2).to_vec(), tls12(b"secret"));
+    storage.put(id(3).to_vec(), tls13(b"secret", b""));
+    for (place, storage) in [
+        ("another scope", here.session_storage("b")),
+        ("after a restart", restarted.session_storage("a")),
+    ] {
+        for id in [id(2), id(3)] {
+            assert_eq!(storage.get(&id), None, "{place}");
+            assert_eq!(storage.take(&id), None, "{place}");
+        }
+    }
+    for id in [id(2), id(3)] {
+        assert_eq!(here.ticketer("a").decrypt(&id), None, "as a ticket");
+    }
+    assert!(storage.get(&id(2)).is_some() && storage.take(&id(3)).is_some());
 }
 
 #[test]
