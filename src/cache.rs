@@ -23,6 +23,8 @@ use crate::scope::{Scope, ScopeState, Scopes};
 use crate::stats::{CacheStats, Evictions, Misses, NotStored};
 use crate::timer::Timer;
 
+#[cfg(test)]
+mod crowding;
 mod index;
 mod key;
 mod shard;

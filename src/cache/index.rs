@@ -65,6 +65,15 @@ impl Index {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn longest_chain(&self, slab: &Slab) -> usize {
+        let chain = |first: &u32| {
+            let next = |index: &u32| Some(slab.slot(*index).chain).filter(|next| *next != NONE);
+            std::iter::successors(Some(*first).filter(|first| *first != NONE), next).count()
+        };
+        self.buckets.iter().map(chain).max().unwrap_or(0)
+    }
+
     fn bucket(&self, hash: u64) -> usize {
         // The high bits choose the shard.
         hash as usize & (self.buckets.len() - 1)

@@ -117,6 +117,11 @@ impl Shard {
         self.limit
     }
 
+    #[cfg(test)]
+    pub(crate) fn longest_chain(&self) -> usize {
+        self.index.longest_chain(&self.slab)
+    }
+
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
