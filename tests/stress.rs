@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/session.rs"]
 mod session;
 
@@ -11,8 +13,9 @@ use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, thread};
 
+use process::resident;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls_resumption::{KeyName, Resumption, Rotation, Stats};
 use session::{id, tls12, tls13};
@@ -41,7 +44,7 @@ fn whatever_many_threads_do_to_each_other_the_promises_hold() {
     for number in 0..PHASES {
         done += world.run(phase, number);
         check(&world.resumption.stats(), &done);
-        memory.push(resident());
+        memory.push(resident() / 1024);
     }
     let stats = world.resumption.stats();
     println!("{stats}");
@@ -491,12 +494,4 @@ fn value(number: u64) -> Vec<u8> {
         true => tls13(&secret, &vec![number as u8; (number % 997) as usize]),
         false => tls12(&secret),
     }
-}
-
-/// Memory in use, in KiB.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kib = line.unwrap().split_whitespace().nth(1);
-    kib.unwrap().parse().unwrap()
 }
