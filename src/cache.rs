@@ -6,11 +6,9 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tracing::trace;
 use zeroize::Zeroize;
 
@@ -21,6 +19,8 @@ use crate::ring::DEFAULT_MAX_SESSION_AGE;
 use crate::rustls::{Session, Version};
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::stats::{CacheStats, Evictions, Misses, NotStored};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::timer::Timer;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sync::atomic::{AtomicI64, Ordering};
 
 /// Where the crate reads the time: the system's clocks, or a [`FakeClock`] in a test.
 ///

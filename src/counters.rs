@@ -4,8 +4,10 @@
 )]
 
 use std::array;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters that every thread may increase without sharing a cache line with another: each adds to
 /// a stripe of its own, and reading sums them.

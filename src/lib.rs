@@ -68,6 +68,7 @@ mod store;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 pub use store::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
+mod sync;
 mod ticket;
 pub use ticket::DEFAULT_MAX_TICKET_LEN;
 mod timer;

@@ -22,6 +22,7 @@ use foldhash::quality::RandomState;
 
 use crate::clock::Time;
 use crate::rustls::{Session, Version};
+use crate::sync::thread_local;
 
 /// What a session that was just handed to rustls leaves for the next `encrypt` on this thread.
 #[derive(Clone, Copy)]

@@ -8,8 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use tracing::trace;
 
 use crate::aead::Sealing;
@@ -25,6 +23,7 @@ use crate::scope::{Scope, ScopeState, Scopes};
 use crate::source::{DEFAULT_POLL_INTERVAL, RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
 use crate::stek::{KeyName, Stek};
+use crate::sync::{ArcSwap, Mutex};
 use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
 use crate::timer::Timer;
 

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use parking_lot::Mutex;
 
 use crate::clock::Time;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names a policy: who the server is and how it authenticates clients.
 ///

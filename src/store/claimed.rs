@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Sharing;
 use crate::scope::ScopeState;
+use crate::sync::thread_local;
 
 /// What was claimed for one connection: one session at most, because claiming ends at the first
 /// hit. Wiped and counted on drop if it was not used.
