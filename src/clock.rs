@@ -236,8 +236,10 @@ impl FakeClock {
     /// Time passes: both clocks move forward.
     pub fn advance(&self, by: Duration) {
         let by = signed_millis(by);
-        shift(&self.0.wall, by);
+        // The other way round, who reads the clock meanwhile would see the wall clock stepped ahead,
+        // and count the time twice.
         shift(&self.0.monotonic, by);
+        shift(&self.0.wall, by);
     }
 
     /// The wall clock is stepped forward, as by NTP, or as a suspended machine sees it on waking.
@@ -335,6 +337,26 @@ mod tests {
         }
         assert_eq!(clock.now().wall, Time(0));
         assert_eq!(clock.now().steady, Time(i64::MAX as u64));
+    }
+
+    #[cfg(rustls_resumption_shuttle)]
+    #[test]
+    fn shuttle_time_that_passes_while_the_clock_is_read_counts_once() {
+        crate::sync::try_schedules(2_000, || {
+            let fake = FakeClock::new();
+            let clock = fake.clock();
+            let start = clock.now().steady;
+            let readers = [(); 2].map(|()| {
+                let clock = clock.clone();
+                shuttle::thread::spawn(move || clock.now())
+            });
+            fake.advance(HOUR);
+            fake.advance(HOUR);
+            for reader in readers {
+                assert!(reader.join().unwrap().steady <= start.plus(2 * HOUR));
+            }
+            assert_eq!(clock.now().steady, start.plus(2 * HOUR));
+        });
     }
 
     #[test]
