@@ -27,6 +27,8 @@ use crate::timer::Timer;
 mod crowding;
 mod index;
 mod key;
+#[cfg(all(test, rustls_resumption_shuttle))]
+mod schedules;
 mod shard;
 mod slab;
 

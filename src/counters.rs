@@ -61,6 +61,33 @@ fn thread_number() -> usize {
 mod tests {
     use super::*;
 
+    #[cfg(rustls_resumption_shuttle)]
+    #[test]
+    fn shuttle_nothing_is_lost_and_what_was_counted_before_is_seen() {
+        use std::sync::Arc;
+
+        crate::sync::try_schedules(2_000, || {
+            let counters = Arc::new(Counters::<2>::new());
+            let threads = [(); 3].map(|()| {
+                let counters = Arc::clone(&counters);
+                shuttle::thread::spawn(move || {
+                    for done in 1..=2 {
+                        counters.add(1);
+                        assert!((done..=6).contains(&counters.sum(1)));
+                    }
+                })
+            });
+            let mut seen = 0;
+            for thread in threads {
+                let sum = counters.sum(1);
+                assert!(sum >= seen, "they only grow");
+                seen = sum;
+                thread.join().unwrap();
+            }
+            assert_eq!((counters.sum(0), counters.sum(1)), (0, 6));
+        });
+    }
+
     #[test]
     fn nothing_is_lost_between_threads() {
         let counters = Counters::<2>::new();

@@ -28,6 +28,8 @@ use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
 use crate::timer::Timer;
 
 mod keeper;
+#[cfg(all(test, rustls_resumption_shuttle))]
+mod schedules;
 mod snapshot;
 
 use keeper::Keeper;

@@ -326,6 +326,9 @@ mod tests {
     use crate::source::{SourceKey, source_fn};
     use crate::store::{StoreKey, StoreLookup};
 
+    #[cfg(rustls_resumption_shuttle)]
+    mod schedules;
+
     const HOUR: Duration = Duration::from_secs(60 * 60);
     const ID: [u8; 32] = [7; 32];
 

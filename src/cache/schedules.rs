@@ -1,0 +1,136 @@
+//! The cache's shards, its spare budget and the numbers of scopes, on every schedule that there is
+//! time for.
+
+use shuttle::thread;
+
+use super::*;
+use crate::rustls::tests::encoded;
+use crate::sync::try_schedules;
+
+const TRIES: usize = 1_000;
+
+fn id(number: u8) -> Vec<u8> {
+    vec![number; 32]
+}
+
+fn tls13() -> Vec<u8> {
+    encoded(Version::Tls13, &[7; 48], b"")
+}
+
+/// Of two shards, which share a spare budget.
+fn cache(entries: usize) -> SessionCache {
+    let settings = CacheSettings {
+        entries,
+        shards: Some(2),
+        ..CacheSettings::default()
+    };
+    let cache = SessionCache::build(settings, Arc::default());
+    assert_eq!(cache.inner.shards.len(), 2);
+    cache
+}
+
+#[test]
+fn shuttle_a_session_is_taken_by_one_of_many() {
+    try_schedules(TRIES, || {
+        let cache = cache(128);
+        assert!(cache.store(id(1), tls13()));
+        let takers = [(); 3].map(|()| {
+            let cache = cache.clone();
+            thread::spawn(move || cache.claim(&id(1)).is_some())
+        });
+        let taken = takers.map(|taker| taker.join().unwrap());
+        assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses.unknown, stats.entries), (1, 2, 0));
+    });
+}
+
+#[test]
+fn shuttle_forgetting_reaches_all_that_was_stored_before_and_nothing_is_left_out_of_reach() {
+    try_schedules(TRIES, || {
+        let cache = cache(128);
+        assert!(cache.store(id(1), tls13()));
+        let storer = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                assert!(cache.store(id(2), tls13()));
+                assert!(cache.store(id(3), tls13()));
+            })
+        };
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || cache.clear())
+        };
+        cache.forget(Scope::default());
+        assert_eq!(cache.claim(&id(1)), None);
+        storer.join().unwrap();
+        other.join().unwrap();
+        let reached = [2, 3].map(|number| cache.claim(&id(number)).is_some());
+        let stats = cache.stats();
+        let found = reached.iter().filter(|reached| **reached).count() as u64;
+        assert_eq!((stats.stored, stats.entries), (3, 0), "{found} found");
+        assert_eq!(stats.evictions.forgotten, 3 - found);
+    });
+}
+
+#[test]
+fn shuttle_the_budget_holds_and_no_entry_of_it_is_lost() {
+    try_schedules(TRIES / 4, || {
+        let cache = cache(128);
+        // Full, but for two.
+        for number in 0..126 {
+            assert!(cache.store(id(number), tls13()));
+        }
+        let full = cache.stats().entries;
+        let threads = [126, 200].map(|first| {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                for number in first..first + 3 {
+                    assert!(cache.store(id(number), tls13()));
+                    cache.claim(&id(number - 100));
+                }
+            })
+        });
+        cache.inner.sweep();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        let shards = cache.inner.shards.iter();
+        let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
+        assert_eq!(limits + cache.inner.spare.load(Ordering::Acquire), 128);
+        let stats = cache.stats();
+        assert!(stats.entries <= 128, "of {full}: {stats:?}");
+        let left = stats.evictions.entries + stats.hits;
+        assert_eq!(stats.stored, stats.entries + left, "{stats:?}");
+    });
+}
+
+#[test]
+fn shuttle_a_closed_cache_keeps_nothing() {
+    try_schedules(TRIES, || {
+        let cache = cache(128);
+        // As if each shard had been full, with more than its own, and is not any more.
+        for shard in &cache.inner.shards {
+            shard.lock().set_limit(64);
+        }
+        cache.inner.spare.store(0, Ordering::Release);
+        for number in 0..4 {
+            assert!(cache.store(id(number), tls13()));
+        }
+        let storer = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                for number in 0..4 {
+                    cache.claim(&id(number)); // which gives room back
+                }
+                cache.store(id(4), tls13());
+            })
+        };
+        cache.close();
+        assert!(!cache.store(id(5), tls13()));
+        storer.join().unwrap();
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.bytes), (0, 0), "{stats:?}");
+        assert!(!cache.store(id(6), tls13()));
+    });
+}

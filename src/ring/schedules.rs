@@ -1,0 +1,178 @@
+//! The snapshot and those who swap it, on every schedule that there is time for.
+
+use shuttle::thread;
+
+use super::*;
+use crate::clock::FakeClock;
+use crate::rotation::DEFAULT_PUBLISH_AHEAD;
+use crate::rustls::Version;
+use crate::rustls::tests::encoded;
+use crate::source::{SourceError, source_fn};
+use crate::sync::try_schedules;
+
+const TRIES: usize = 1_000;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn session() -> Vec<u8> {
+    encoded(Version::Tls13, &[7; 48], b"")
+}
+
+/// A ring that nobody steps, and its clock.
+fn ring(source: impl StekSource + 'static) -> (FakeClock, StekRing) {
+    let time = FakeClock::new();
+    let settings = RingSettings {
+        clock: time.clock(),
+        ..RingSettings::default()
+    };
+    let ring = StekRing::build(settings, Box::new(source), Arc::default());
+    (time, ring.unwrap())
+}
+
+fn name(ticket: &[u8]) -> KeyName {
+    ticket::key_name(ticket).unwrap()
+}
+
+#[test]
+fn shuttle_what_is_sealed_opens_while_keys_rotate_and_time_passes() {
+    try_schedules(TRIES, || {
+        let (time, ring) = ring(RandomSource::default());
+        let sealers = [(); 2].map(|()| {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let tickets = [(); 2].map(|()| {
+                    // Between its looks at the snapshot and at the clock five minutes may pass, and
+                    // who seals next be made known; not once more.
+                    let ticket = ring.seal(&session()).or_else(|| ring.seal(&session()));
+                    let ticket = ticket.expect("one always seals");
+                    assert_eq!(ring.open(&ticket), Some(session()));
+                    ticket
+                });
+                assert!(tickets.iter().all(|ticket| ring.open(ticket).is_some()));
+                tickets
+            })
+        });
+        let rotator = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.rotate_now().unwrap())
+        };
+        // Its successor is published, and seals on time whoever steps the ring.
+        time.advance(HOUR - DEFAULT_PUBLISH_AHEAD);
+        ring.step();
+        time.advance(DEFAULT_PUBLISH_AHEAD);
+        ring.step();
+        rotator.join().unwrap();
+        for tickets in sealers.map(|sealer| sealer.join().unwrap()) {
+            assert!(tickets.iter().all(|ticket| ring.open(ticket).is_some()));
+        }
+        let counts = ring.ticket_stats();
+        assert_eq!((counts.sealed, counts.opened), (4, 12));
+        assert!(counts.not_sealed.no_key <= 2, "{:?}", counts.not_sealed);
+        assert!(ring.stek_stats().rotations >= 1);
+    });
+}
+
+#[test]
+fn shuttle_a_revoked_key_is_out_of_use_whoever_asks_its_source_meanwhile() {
+    try_schedules(TRIES, || {
+        // It gives the first key for ever, and another beside it once that is revoked.
+        let source = source_fn("stubborn", |query| {
+            let first = query.stek(b"0123456789abcdef0123456789abcdef")?;
+            let mut keys = Vec::new();
+            if query.revoked.contains(first.name()) {
+                let next = query.stek(b"the next one, of 32 bytes or so.")?;
+                keys.push(SourceKey::sealing(next));
+            }
+            keys.push(SourceKey::sealing(first));
+            Ok::<_, SourceError>(keys)
+        });
+        let (time, ring) = ring(source);
+        let before = ring.seal(&session()).unwrap();
+        let first = name(&before);
+        let stepper = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                time.advance(DEFAULT_POLL_INTERVAL);
+                ring.step();
+            })
+        };
+        let sealer = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.seal(&session()))
+        };
+        assert!(ring.revoke(&first));
+        assert_eq!(ring.open(&before), None, "from the next handshake on");
+        let after = ring.seal(&session()).expect("another has taken over");
+        assert_ne!(name(&after), first);
+        let meanwhile = sealer.join().unwrap();
+        stepper.join().unwrap();
+        assert_eq!(ring.open(&before), None);
+        assert!(ring.open(&after).is_some());
+        if let Some(ticket) = meanwhile {
+            assert_eq!(ring.open(&ticket).is_some(), name(&ticket) != first);
+        }
+        let stats = ring.stek_stats();
+        assert_ne!(stats.active, Some(first));
+        assert_eq!((stats.revocations, stats.fallen_back), (1, false));
+    });
+}
+
+#[test]
+fn shuttle_what_a_scope_sealed_before_it_was_forgotten_stays_closed() {
+    try_schedules(TRIES, || {
+        let (time, ring) = ring(RandomSource::default());
+        let before = ring.seal(&session()).unwrap();
+        let sealer = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.seal(&session()).unwrap())
+        };
+        let forgetter = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.forget(Scope::default()))
+        };
+        time.advance(Duration::from_millis(1));
+        ring.forget(Scope::default());
+        assert_eq!(ring.open(&before), None);
+        forgetter.join().unwrap();
+        let after = ring.seal(&session()).unwrap();
+        assert_eq!(ring.open(&after), Some(session()));
+        assert_eq!(ring.open(&before), None);
+        // It was made before one of the two, or after both.
+        sealer.join().unwrap();
+    });
+}
+
+#[test]
+fn shuttle_a_closed_ring_keeps_no_key_and_no_source() {
+    try_schedules(TRIES, || {
+        let kept = Arc::new(());
+        let theirs = Arc::clone(&kept);
+        let source = source_fn("kept", move |query| {
+            let _ = &theirs;
+            let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+            Ok::<_, SourceError>(vec![SourceKey::sealing(stek)])
+        });
+        let (time, ring) = ring(source);
+        let ticket = ring.seal(&session()).unwrap();
+        let stepper = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                time.advance(DEFAULT_POLL_INTERVAL);
+                ring.step();
+                let _ = ring.rotate_now();
+            })
+        };
+        let sealer = {
+            let ring = ring.clone();
+            thread::spawn(move || drop(ring.seal(&session())))
+        };
+        ring.close();
+        assert_eq!(ring.open(&ticket), None);
+        assert_eq!(ring.seal(&session()), None);
+        stepper.join().unwrap();
+        sealer.join().unwrap();
+        assert_eq!(ring.open(&ticket), None);
+        assert_eq!(ring.stek_stats().keys, 0);
+        assert_eq!(Arc::strong_count(&kept), 1, "dropped with its keys");
+    });
+}
