@@ -14,9 +14,11 @@ use crate::redis::RedisClient;
 use crate::source::DEFAULT_REDIS_PREFIX;
 use crate::stats::StoreHealth;
 
+mod backlog;
 mod breaker;
 mod worker;
 
+use backlog::Backlog;
 use breaker::Breaker;
 
 /// Sessions that a fleet shares through Redis. Needs the feature `redis`.
@@ -189,12 +191,14 @@ impl SharedStore for RedisStore {
             ttl,
         };
         let size = write.size();
-        let queued = self.shared.queued.fetch_add(size, Ordering::AcqRel);
-        if queued + size > Self::MAX_QUEUED || self.writes.send(write).is_err() {
-            self.shared.queued.fetch_sub(size, Ordering::AcqRel);
+        if !self.shared.backlog.add(size) {
             return false;
         }
-        true
+        let sent = self.writes.send(write).is_ok();
+        if !sent {
+            self.shared.backlog.remove(size);
+        }
+        sent
     }
 
     fn name(&self) -> &'static str {
@@ -230,8 +234,7 @@ struct Shared {
     /// The deadline of the last look-up, in milliseconds: Redis is up if it answers by then.
     deadline: AtomicU64,
     lookups: AtomicUsize,
-    /// Bytes that wait to be written.
-    queued: AtomicUsize,
+    backlog: Backlog,
     written: AtomicU64,
     dropped: AtomicU64,
     refused: AtomicU64,
@@ -245,7 +248,7 @@ impl Default for Shared {
             breaker: Breaker::default(),
             deadline: AtomicU64::new(millis(DEFAULT_STORE_DEADLINE)),
             lookups: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
+            backlog: Backlog::new(RedisStore::MAX_QUEUED),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -195,7 +195,7 @@ async fn write_all(link: Arc<Link>, mut writes: UnboundedReceiver<Write>) {
         let size = batch.iter().map(Write::size).sum();
         write(&link, &batch).await;
         batch.clear();
-        link.shared.queued.fetch_sub(size, Ordering::AcqRel);
+        link.shared.backlog.remove(size);
     }
 }
 
