@@ -1,7 +1,8 @@
 //! What threads meet at, in the protocols that are this crate's own.
 //!
 //! The unit tests named `shuttle_…` run those protocols on `shuttle`, which tries one schedule of
-//! the threads after another, thousands of them, and can repeat the one that failed:
+//! the threads after another, thousands of them, and can repeat the one that failed. It knows no
+//! weaker ordering of atomics than the strongest.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg rustls_resumption_shuttle" cargo test --features redis,tokio --lib shuttle
