@@ -6,14 +6,13 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use tracing::trace;
 use zeroize::Zeroize;
 
 use crate::clock::{Basis, Clock, Now, Time};
-use crate::counters::Counters;
+use crate::counters::{Counters, cores};
 use crate::lineage::{self, BirthRecord};
 use crate::ring::DEFAULT_MAX_SESSION_AGE;
 use crate::rustls::{Session, Version};
@@ -244,9 +243,7 @@ impl CacheSettings {
     /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
     /// shard is large enough for its LRU to mean something and for a large session to fit.
     fn shard_count(&self) -> usize {
-        let wanted = self.shards.unwrap_or_else(|| {
-            thread::available_parallelism().map_or(4, |cores| cores.get().saturating_mul(4))
-        });
+        let wanted = self.shards.unwrap_or_else(|| cores().saturating_mul(4));
         let by_entries = self.entries / MIN_SHARD_ENTRIES;
         let by_bytes = self
             .bytes
@@ -610,6 +607,8 @@ impl<T> Deref for Padded<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn id(number: u64) -> Vec<u8> {

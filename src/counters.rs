@@ -4,6 +4,7 @@
 )]
 
 use std::array;
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
@@ -24,8 +25,7 @@ struct Stripe<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Counters<N> {
     pub(crate) fn new() -> Self {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let stripes = threads.saturating_mul(2).next_power_of_two();
+        let stripes = cores().saturating_mul(2).next_power_of_two();
         Self {
             stripes: (0..stripes)
                 .map(|_| Stripe(array::from_fn(|_| AtomicU64::new(0))))
@@ -46,6 +46,13 @@ impl<const N: usize> Counters<N> {
         let counters = self.stripes.iter().filter_map(|s| s.0.get(counter));
         counters.map(|c| c.load(Ordering::Relaxed)).sum()
     }
+}
+
+/// How many threads run at once. Asked once, for Linux reads several files to answer.
+pub(crate) fn cores() -> usize {
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    *CORES
 }
 
 /// Threads are numbered as they come, so that any few of them have stripes of their own.
