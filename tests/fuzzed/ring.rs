@@ -57,6 +57,7 @@ pub fn fake(rotation: Rotation) -> (FakeClock, Resumption, Arc<dyn ProducesTicke
     let time = FakeClock::new();
     let resumption = Resumption::builder()
         .rotation(rotation)
+        .cache_entries(0) // made for each case, and not used
         .clock(time.clock())
         .build()
         .unwrap();
