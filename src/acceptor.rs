@@ -37,6 +37,8 @@ mod resumption_acceptor;
 pub use axum_server::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
 pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
+#[cfg(any(test, fuzzing))]
+pub use client_hello::fuzzed::run as fuzzed_client_hello;
 #[cfg(feature = "tokio")]
 pub use resumption_acceptor::ResumptionAcceptor;
 

@@ -25,6 +25,9 @@ pub mod docs;
 mod error;
 pub use error::Error;
 mod fips;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzed;
 mod lineage;
 #[cfg(feature = "metrics")]
 mod metrics;

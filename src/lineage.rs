@@ -132,6 +132,11 @@ impl BirthRecord {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+mod fuzzed;
+#[cfg(any(test, fuzzing))]
+pub use fuzzed::run as fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,11 @@ pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
 #[cfg(unix)]
 pub use directory::KeyDirectory;
 pub use files::KeyFiles;
+#[cfg(any(test, fuzzing))]
+pub use files::fuzzed as fuzzed_key_file;
 pub(crate) use random::RandomSource;
+#[cfg(all(feature = "redis", any(test, fuzzing)))]
+pub use redis::fuzzed as fuzzed_redis_record;
 #[cfg(feature = "redis")]
 pub use redis::{DEFAULT_REDIS_PREFIX, RedisSource};
 

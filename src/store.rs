@@ -21,6 +21,8 @@ pub use redis::RedisStore;
 #[cfg(feature = "acceptor")]
 pub(crate) use sharing::LookedUp;
 pub(crate) use sharing::{Sharing, SharingSettings};
+#[cfg(any(test, fuzzing))]
+pub use value::fuzzed::run as fuzzed_value;
 
 /// How long a handshake waits for a shared store, at most and in all, by default: 50 milliseconds.
 pub const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);

@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/fuzzed/key_file.rs"]
-mod key_file;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| key_file::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rustls_resumption::fuzzed::key_file(data));

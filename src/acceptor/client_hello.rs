@@ -166,6 +166,9 @@ fn is_complete(message: &[u8]) -> bool {
     body.len() >= u32::from_be_bytes([0, a, b, c]) as usize
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,8 @@ mod listing;
 
 use formats::MAX_KEYS;
 use listing::Listing;
+#[cfg(any(test, fuzzing))]
+pub use listing::fuzzed::run as fuzzed;
 
 /// STEKs from key files that something else makes and ships: for those who have ticket keys of
 /// nginx, Apache or HAProxy on every node already, or mount a Kubernetes secret.

@@ -15,6 +15,8 @@ mod seal;
 
 use exchange::Exchange;
 use seal::Keks;
+#[cfg(any(test, fuzzing))]
+pub use seal::fuzzed::run as fuzzed;
 
 /// What the keys in Redis begin with, by default.
 pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";

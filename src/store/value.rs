@@ -150,6 +150,9 @@ impl Header {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

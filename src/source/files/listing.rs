@@ -37,17 +37,25 @@ const HAPROXY_KEYS: usize = 3;
 
 impl Listing {
     pub(super) fn read(paths: &[PathBuf]) -> Result<Self, SourceError> {
+        Self::of(paths.iter().map(|path| (&**path, Contents::read(path))))
+    }
+
+    /// What files hold, each read when its turn comes.
+    fn of<'a>(
+        files: impl ExactSizeIterator<Item = (&'a Path, Result<Contents, SourceError>)>,
+    ) -> Result<Self, SourceError> {
         let mut listing = Self {
             keys: Vec::new(),
             sealing: 0,
             advice: Vec::new(),
         };
-        for path in paths {
-            let contents = Contents::read(path)?;
+        let stands_alone = files.len() == 1;
+        for (path, contents) in files {
+            let contents = contents?;
             let at = |wrong: FormatError| format!("{}: {wrong}", path.display());
             match formats::parse(&contents.bytes).map_err(at)? {
                 Keys::One(key) => listing.add(key, path.display().to_string(), contents.modified),
-                Keys::List(_) if paths.len() > 1 => {
+                Keys::List(_) if !stands_alone => {
                     let why = "a list of keys in base64 stands alone, not beside other files";
                     return Err(format!("{}: {why}", path.display()).into());
                 }
@@ -165,6 +173,9 @@ fn check_permissions(metadata: &fs::Metadata) -> Result<(), String> {
 fn check_permissions(_metadata: &fs::Metadata) -> Result<(), String> {
     Ok(())
 }
+
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
 
 #[cfg(test)]
 pub(super) mod tests {

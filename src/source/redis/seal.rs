@@ -173,6 +173,9 @@ impl KeyType for Len {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

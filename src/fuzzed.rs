@@ -1,0 +1,71 @@
+//! What a fuzzer runs of what is private. Each takes any bytes, and panics if a promise is broken.
+//! There under `cfg(fuzzing)` for the targets in `fuzz/`, and in the tests below.
+
+#[cfg(feature = "acceptor")]
+pub use crate::acceptor::fuzzed_client_hello as client_hello;
+pub use crate::lineage::fuzzed as birth_record;
+pub use crate::source::fuzzed_key_file as key_file;
+#[cfg(feature = "redis")]
+pub use crate::source::fuzzed_redis_record as redis_record;
+pub use crate::store::fuzzed_value as store_value;
+
+/// True bytes changed as a fuzzer's bytes say: each three flip bits, cut the end off or append.
+pub(crate) fn changed(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    for &[kind, at, value] in changes.as_chunks().0 {
+        // So that any byte of what is longer than 256 can be reached.
+        let at = usize::from(kind / 4) * 256 + usize::from(at);
+        match kind % 4 {
+            0 => changed.truncate(at),
+            1 => changed.push(value),
+            _ => changed
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|byte| *byte ^= value),
+        }
+    }
+    changed
+}
+
+/// The bytes of a golden file.
+pub(crate) fn unhex(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
+}
+
+#[cfg(test)]
+#[path = "../tests/fuzzed/inputs.rs"]
+mod inputs;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "acceptor")]
+    #[test]
+    fn whatever_a_client_hello_holds_the_offer_is_what_a_plain_reading_finds() {
+        inputs::try_all("client_hello", 2_000, client_hello);
+    }
+
+    #[test]
+    fn whatever_a_session_holds_its_birth_is_what_a_plain_reading_finds() {
+        inputs::try_all("birth_record", 2_000, birth_record);
+    }
+
+    #[test]
+    fn whatever_key_files_hold_they_are_read_or_refused_by_name() {
+        inputs::try_all("key_file", 2_000, key_file);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn whatever_redis_returns_only_the_true_record_opens() {
+        inputs::try_all("redis_record", 500, redis_record);
+    }
+
+    #[test]
+    fn whatever_a_store_returns_only_the_true_value_opens_and_in_its_place() {
+        inputs::try_all("store_value", 1_000, store_value);
+    }
+}

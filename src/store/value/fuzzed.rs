@@ -1,0 +1,90 @@
+//! What a store may return: any bytes, any behind the name of a STEK that opens, true values changed
+//! in any way, and true values of another place.
+
+use std::sync::LazyLock;
+
+use super::*;
+use crate::aead::Sealing;
+use crate::fuzzed::{changed, unhex};
+
+/// The value of the golden file, where it belongs and what opens it.
+struct Golden {
+    stek: Stek,
+    scope: Scope,
+    value: Vec<u8>,
+}
+
+static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
+    let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+    Golden {
+        stek: Stek::with_sealing(&secret, Sealing::Aes256GcmSiv).unwrap(),
+        scope: Scope::new("api"),
+        value: unhex(include_str!("../../../tests/golden/store-value.hex")),
+    }
+});
+
+const ID: &[u8; 32] = b"an ID as rustls makes: 32 bytes!";
+
+/// Opens what the bytes say.
+pub fn run(data: &[u8]) {
+    let Golden { stek, scope, value } = &*GOLDEN;
+    let place = Place {
+        scope: scope.digest(),
+        version: Version::Tls13,
+        id: ID,
+    };
+    let returned = match data.split_first() {
+        Some((0, rest)) => rest.to_vec(),
+        Some((1, rest)) => [stek.name().as_bytes(), rest].concat(),
+        Some((2, rest)) => changed(value, rest),
+        Some((_, rest)) => return sealed_elsewhere(stek, place, rest),
+        None => Vec::new(),
+    };
+    let name = key_name(&returned);
+    let may_be_one = (OVERHEAD..=MAX_LEN).contains(&returned.len());
+    assert_eq!(name.is_some(), may_be_one);
+    let opened = name
+        .filter(|name| name == stek.name())
+        .and_then(|_| open(stek, &place, &returned));
+    let is_true = returned == *value;
+    assert_eq!(opened.is_some(), is_true);
+    if let Some((header, session)) = opened {
+        assert_eq!(header.issued, Time(1_800_000_000_123));
+        assert_eq!(*session, b"golden");
+    }
+}
+
+/// Seals bytes in one place, which comes first in them, and looks for them in another.
+fn sealed_elsewhere(stek: &Stek, true_place: Place<'_>, data: &[u8]) {
+    let Some((&[changes, at, bit], data)) = data.split_first_chunk() else {
+        return;
+    };
+    let Some((times, session)) = data.split_first_chunk::<HEADER_LEN>() else {
+        return;
+    };
+    let header = Header::read(times).unwrap();
+    let mut id = *true_place.id;
+    id[usize::from(at % 32)] ^= bit;
+    let mut scope = *true_place.scope;
+    scope[usize::from(at % 32)] ^= bit;
+    let place = Place {
+        scope: if changes & 1 == 0 {
+            true_place.scope
+        } else {
+            &scope
+        },
+        id: if changes & 2 == 0 { true_place.id } else { &id },
+        version: if changes & 4 == 0 {
+            Version::Tls13
+        } else {
+            Version::Tls12
+        },
+    };
+    let is_true = changes & 4 == 0 && (bit == 0 || changes & 3 == 0);
+    let value = seal(stek, &place, &header, session).unwrap();
+    assert_eq!(value.len(), OVERHEAD + session.len());
+    let (read, opened) = open(stek, &place, &value).unwrap();
+    assert_eq!((read, &**opened), (header, session));
+    assert_eq!(open(stek, &true_place, &value).is_some(), is_true);
+    assert_eq!(true_place.key() == place.key(), is_true);
+}
