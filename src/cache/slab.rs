@@ -32,7 +32,8 @@ struct Chunk {
 /// No slot: its number is never given out.
 pub(crate) const NONE: u32 = 0;
 
-const CHUNK: usize = 1024;
+/// Fewer under a fuzzer, so that it gets past the first chunk, and quickly.
+const CHUNK: usize = if cfg!(fuzzing) { 8 } else { 1024 };
 
 /// One session: a cache line, pinned by a test. With its link it is most of what a session costs
 /// beside its value.
