@@ -1,5 +1,5 @@
-//! What a store may return: any bytes, any behind the name of a STEK that opens, true values changed
-//! in any way, and true values of another place.
+//! What a store may return: any bytes, any behind the name of a STEK that opens, true values that
+//! were changed in any way, and true values of another place.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
-//! What Redis may return for a record: any bytes, any that bear a KEK's name, the true record changed
-//! in any way; and what may have been sealed by another program that has the KEK.
+//! What Redis may return for a record: any bytes, any that bear a KEK's name, the true record
+//! changed in any way; and what another program that has the KEK may have sealed.
 
 use std::sync::LazyLock;
 
