@@ -30,6 +30,8 @@ mod key;
 mod schedules;
 mod shard;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 use key::Seed;
 use shard::{Entry, Leaving, Shard, value_of};
@@ -562,34 +564,32 @@ const SWEEP_STEP: u32 = 256;
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
 
+/// Adds what a shard counts: `all` has the rest.
 #[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
-fn sum(a: CacheStats, b: CacheStats) -> CacheStats {
+fn sum(all: CacheStats, shard: CacheStats) -> CacheStats {
     CacheStats {
-        entries: a.entries + b.entries,
-        max_entries: a.max_entries + b.max_entries,
-        bytes: a.bytes + b.bytes,
-        stored: a.stored + b.stored,
-        hits: a.hits + b.hits,
+        entries: all.entries + shard.entries,
+        bytes: all.bytes + shard.bytes,
+        stored: all.stored + shard.stored,
+        hits: all.hits + shard.hits,
         misses: Misses {
-            unknown: a.misses.unknown + b.misses.unknown,
-            expired: a.misses.expired + b.misses.expired,
-            other_version: a.misses.other_version + b.misses.other_version,
-            malformed: a.misses.malformed + b.misses.malformed,
-            not_claimed: a.misses.not_claimed + b.misses.not_claimed,
+            unknown: all.misses.unknown + shard.misses.unknown,
+            expired: all.misses.expired + shard.misses.expired,
+            other_version: all.misses.other_version + shard.misses.other_version,
+            ..all.misses
         },
         evictions: Evictions {
-            entries: a.evictions.entries + b.evictions.entries,
-            bytes: a.evictions.bytes + b.evictions.bytes,
-            forgotten: a.evictions.forgotten + b.evictions.forgotten,
-            replaced: a.evictions.replaced + b.evictions.replaced,
+            entries: all.evictions.entries + shard.evictions.entries,
+            bytes: all.evictions.bytes + shard.evictions.bytes,
+            forgotten: all.evictions.forgotten + shard.evictions.forgotten,
+            replaced: all.evictions.replaced + shard.evictions.replaced,
         },
         refused: NotStored {
-            no_room: a.refused.no_room + b.refused.no_room,
-            too_old: a.refused.too_old + b.refused.too_old,
-            malformed: a.refused.malformed + b.refused.malformed,
+            no_room: all.refused.no_room + shard.refused.no_room,
+            ..all.refused
         },
-        expired: a.expired + b.expired,
-        age_unknown: a.age_unknown + b.age_unknown,
+        expired: all.expired + shard.expired,
+        ..all
     }
 }
 
@@ -602,84 +602,5 @@ impl<T> Deref for Padded<T> {
 
     fn deref(&self) -> &T {
         &self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    fn id(number: u64) -> Vec<u8> {
-        let mut id = vec![0x5a; 24];
-        id.extend_from_slice(&number.to_be_bytes());
-        id
-    }
-
-    #[test]
-    fn forgetting_leaves_nothing_of_stores_under_way() {
-        let cache = SessionCache::new(1_000);
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for writer in 0..3 {
-                let (cache, stop) = (&cache, &stop);
-                scope.spawn(move || {
-                    for number in 0.. {
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        cache.store(id((writer << 32) | (number % 500)), vec![7; 8]);
-                    }
-                });
-            }
-            for _ in 0..2_000 {
-                cache.forget("");
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        cache.forget("");
-        assert_eq!(cache.stats().entries, 0, "out of reach, so wiped by nobody");
-    }
-
-    #[test]
-    fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
-        let cache = SessionCache::new(1_000);
-        cache.close();
-        // As by a shard that is closed last.
-        cache.inner.spare.fetch_add(1, Ordering::AcqRel);
-        assert!(!cache.store(id(1), vec![7; 8]));
-        assert_eq!(cache.stats().entries, 0);
-        assert_eq!(cache.stats().refused.no_room, 1);
-    }
-
-    #[test]
-    fn the_budget_holds_among_threads_and_no_entry_of_it_is_lost() {
-        let cache = SessionCache::new(1_000);
-        thread::scope(|scope| {
-            for thread in 0..4 {
-                let cache = &cache;
-                scope.spawn(move || {
-                    for step in 0..5_000_u64 {
-                        let number = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-                        match (step + thread) % 3 {
-                            0 => drop(cache.claim(&id(number))),
-                            _ => drop(cache.store(id(number), vec![7; 8])),
-                        }
-                        if step % 500 == 0 {
-                            cache.inner.sweep();
-                        }
-                    }
-                });
-            }
-        });
-        let shards = cache.inner.shards.iter();
-        let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
-        let spare = cache.inner.spare.load(Ordering::Acquire);
-        assert_eq!(limits + spare, 1_000);
-        for shard in &cache.inner.shards {
-            let shard = shard.lock();
-            assert!(shard.len() <= shard.limit());
-        }
     }
 }

@@ -27,6 +27,7 @@ fn every_test_that_the_security_page_names_exists() {
                 format!("tests/{path}.rs"),
                 format!("tests/{path}/main.rs"),
                 format!("src/{path}.rs"),
+                format!("src/{path}/tests.rs"),
             ];
             let texts = files
                 .iter()

@@ -367,3 +367,93 @@ pub(crate) fn value_of(mut buffer: Vec<u8>) -> Value {
     buffer.zeroize();
     Zeroizing::new(exact)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATER: Time = Time(1_000);
+
+    /// Of one shard, with room for so many.
+    fn shard(limit: usize) -> Shard {
+        Shard::new(Seed::random(), limit, limit, usize::MAX)
+    }
+
+    fn put(shard: &mut Shard, number: u8, expires: Time, now: Time) {
+        let entry = Entry {
+            value: value_of(vec![number; 4]),
+            version: None,
+            expires,
+            is_renewal: false,
+        };
+        let key = [number; 32];
+        let key = shard.seed.key(1, &key);
+        assert!(shard.put(key, entry, now, &mut Leaving::default()));
+    }
+
+    #[test]
+    fn the_first_few_that_leave_are_kept_for_the_caller_to_wipe() {
+        let mut leaving = Leaving::default();
+        for number in 0..6 {
+            leaving.push(value_of(vec![number; 4]));
+        }
+        let kept = leaving.values.iter().map(|value| value[0]);
+        assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn storing_sweeps_the_expired_out_now_and_then() {
+        let mut shard = shard(1_000);
+        for number in 0..20 {
+            put(&mut shard, number, LATER, Time(0));
+        }
+        for number in 20..PUTS_PER_SWEEP as u8 - 1 {
+            put(&mut shard, number, Time(2_000), LATER);
+        }
+        assert_eq!(shard.stats().expired, 0, "not yet");
+        put(&mut shard, 200, Time(2_000), LATER);
+        assert_eq!(shard.stats().expired, 20);
+        assert_eq!(shard.stats().entries, u64::from(PUTS_PER_SWEEP) - 20);
+        for number in 0..20 {
+            put(&mut shard, number, LATER, Time(0));
+        }
+        for _ in 0..4 * PUTS_PER_SWEEP {
+            put(&mut shard, 200, Time(2_000), LATER);
+        }
+        assert_eq!(shard.stats().expired, 40, "round after round");
+    }
+
+    #[test]
+    fn evicting_what_has_expired_anyway_counts_as_that() {
+        let mut shard = shard(2);
+        put(&mut shard, 0, LATER, Time(0));
+        put(&mut shard, 1, Time(2_000), Time(0));
+        put(&mut shard, 2, Time(2_000), LATER);
+        put(&mut shard, 3, Time(2_000), LATER);
+        let stats = shard.stats();
+        assert_eq!((stats.expired, stats.evictions.entries), (1, 1));
+    }
+
+    #[test]
+    fn only_a_live_session_of_tls12_is_held_for_tls12() {
+        let mut shard = shard(10);
+        for (number, version) in [
+            (2, Some(Version::Tls12)),
+            (3, Some(Version::Tls13)),
+            (4, None),
+        ] {
+            let entry = Entry {
+                value: value_of(vec![number; 4]),
+                version,
+                expires: LATER,
+                is_renewal: false,
+            };
+            let id = [number; 32];
+            let key = shard.seed.key(1, &id);
+            assert!(shard.put(key, entry, Time(0), &mut Leaving::default()));
+            let is_held = version == Some(Version::Tls12);
+            assert_eq!(shard.holds(key, Time(999)), is_held);
+            assert!(!shard.holds(key, LATER));
+        }
+    }
+}

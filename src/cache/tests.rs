@@ -1,0 +1,279 @@
+use std::thread;
+
+use super::*;
+use crate::clock::FakeClock;
+use crate::rustls::tests::encoded;
+
+fn id(number: u64) -> Vec<u8> {
+    let mut id = vec![0x5a; 24];
+    id.extend_from_slice(&number.to_be_bytes());
+    id
+}
+
+#[test]
+fn forgetting_leaves_nothing_of_stores_under_way() {
+    let cache = SessionCache::new(1_000);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..3 {
+            let (cache, stop) = (&cache, &stop);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    cache.store(id((writer << 32) | (number % 500)), vec![7; 8]);
+                }
+            });
+        }
+        for _ in 0..2_000 {
+            cache.forget("");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    cache.forget("");
+    assert_eq!(cache.stats().entries, 0, "out of reach, so wiped by nobody");
+}
+
+#[test]
+fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
+    let cache = SessionCache::new(1_000);
+    cache.close();
+    // As by a shard that is closed last.
+    cache.inner.spare.fetch_add(1, Ordering::AcqRel);
+    assert!(!cache.store(id(1), vec![7; 8]));
+    assert_eq!(cache.stats().entries, 0);
+    assert_eq!(cache.stats().refused.no_room, 1);
+}
+
+#[test]
+fn the_budget_holds_among_threads_and_no_entry_of_it_is_lost() {
+    let cache = SessionCache::new(1_000);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let cache = &cache;
+            scope.spawn(move || {
+                for step in 0..5_000_u64 {
+                    let number = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+                    match (step + thread) % 3 {
+                        0 => drop(cache.claim(&id(number))),
+                        _ => drop(cache.store(id(number), vec![7; 8])),
+                    }
+                    if step % 500 == 0 {
+                        cache.inner.sweep();
+                    }
+                }
+            });
+        }
+    });
+    let shards = cache.inner.shards.iter();
+    let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
+    let spare = cache.inner.spare.load(Ordering::Acquire);
+    assert_eq!(limits + spare, 1_000);
+    for shard in &cache.inner.shards {
+        let shard = shard.lock();
+        assert!(shard.len() <= shard.limit());
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A cache of these settings that goes by this clock.
+fn cache(time: &FakeClock, settings: CacheSettings) -> SessionCache {
+    let clock = time.clock();
+    SessionCache::build(CacheSettings { clock, ..settings }, Arc::default())
+}
+
+fn of_entries(entries: usize, shards: usize) -> CacheSettings {
+    CacheSettings {
+        entries,
+        shards: Some(shards),
+        ttl: MINUTE,
+        ..CacheSettings::default()
+    }
+}
+
+#[test]
+fn a_cache_that_can_hold_nothing_says_so() {
+    let time = FakeClock::new();
+    let of_bytes = |bytes| CacheSettings {
+        bytes: Some(bytes),
+        ..CacheSettings::default()
+    };
+    assert!(cache(&time, CacheSettings::default()).has_room());
+    assert!(cache(&time, of_entries(1, 1)).has_room());
+    assert!(cache(&time, of_bytes(1)).has_room());
+    assert!(!cache(&time, of_entries(0, 1)).has_room());
+    assert!(!cache(&time, of_bytes(0)).has_room());
+    let closed = cache(&time, CacheSettings::default());
+    closed.close();
+    assert!(!closed.has_room());
+}
+
+#[test]
+fn shards_are_a_power_of_two_of_them_each_large_enough() {
+    let count = |entries, bytes, shards| {
+        let settings = CacheSettings {
+            entries,
+            bytes,
+            shards,
+            ..CacheSettings::default()
+        };
+        settings.shard_count()
+    };
+    let much = 1 << 30;
+    assert_eq!(count(much, None, Some(3)), 4);
+    assert_eq!(count(much, None, Some(0)), 1);
+    assert_eq!(count(much, None, Some(usize::MAX)), MAX_SHARDS);
+    assert_eq!(count(0, None, Some(8)), 1);
+    assert_eq!(count(2 * 64 - 1, None, Some(8)), 1);
+    assert_eq!(count(2 * 64, None, Some(8)), 2);
+    assert_eq!(count(7 * 64, None, Some(8)), 4);
+    assert_eq!(count(much, Some(2 * 64 * 1024 - 1), Some(8)), 1);
+    assert_eq!(count(much, Some(2 * 64 * 1024), Some(8)), 2);
+    assert_eq!(count(much, Some(much), Some(8)), 8);
+    let cores = thread::available_parallelism().unwrap().get();
+    assert_eq!(count(much, None, None), (4 * cores).next_power_of_two());
+}
+
+#[test]
+fn two_caches_hash_an_id_differently() {
+    let id = [7; 32];
+    let (one, other) = (Seed::random(), Seed::random());
+    assert_eq!(one.hash(1, &id), one.hash(1, &id));
+    assert_ne!(one.hash(1, &id), one.hash(2, &id));
+    assert_ne!(one.hash(1, &id), one.hash(1, &[8; 32]));
+    assert_ne!(one.hash(1, &id), other.hash(1, &id));
+}
+
+#[test]
+fn what_shards_and_cache_count_is_told_in_full() {
+    let time = FakeClock::new();
+    let settings = CacheSettings {
+        bytes: Some(1_000),
+        ..of_entries(3, 1)
+    };
+    let cache = cache(&time, settings);
+    let tls12 = encoded(Version::Tls12, b"secret", b"");
+    let tls13 = encoded(Version::Tls13, b"secret", b"");
+    for number in 0..4 {
+        assert!(cache.store(id(number), tls12.clone())); // the last evicts one
+    }
+    assert!(cache.store(id(3), tls12.clone())); // replaces
+    assert!(cache.store(id(4), vec![7; 900])); // evicts two more, one for the bytes
+    assert!(!cache.store(id(5), vec![7; 1_001]));
+    assert!(!cache.store(vec![7; 31], tls12.clone()));
+    assert!(cache.store(id(6), tls13)); // of an age that nobody knows
+    assert!(cache.claim(&id(6)).is_some());
+    assert!(cache.fetch(&id(6)).is_none());
+    assert!(cache.fetch(&[7; 31]).is_none());
+    assert!(cache.store(id(7), tls12.clone()));
+    assert!(cache.claim(&id(7)).is_none(), "of the other version");
+    cache.count_not_claimed();
+    let held = cache.stats();
+    time.advance(MINUTE);
+    assert!(cache.fetch(&id(7)).is_none());
+    cache.forget("");
+
+    let stats = cache.stats();
+    assert_eq!((held.entries, held.max_entries), (2, 3));
+    assert_eq!(held.bytes, 900 + tls12.len() as u64);
+    assert_eq!((stats.entries, stats.bytes, stats.max_entries), (0, 0, 3));
+    assert_eq!((stats.stored, stats.hits), (8, 1));
+    let misses = Misses {
+        unknown: 1,
+        expired: 1,
+        other_version: 1,
+        malformed: 1,
+        not_claimed: 1,
+    };
+    assert_eq!(stats.misses, misses);
+    let evictions = Evictions {
+        entries: 2,
+        bytes: 2,
+        forgotten: 1,
+        replaced: 1,
+    };
+    assert_eq!(stats.evictions, evictions);
+    let refused = NotStored {
+        no_room: 1,
+        too_old: 0,
+        malformed: 1,
+    };
+    assert_eq!(stats.refused, refused);
+    assert_eq!((stats.expired, stats.age_unknown), (1, 1));
+}
+
+#[test]
+fn the_timer_sweeps_a_part_a_second() {
+    let time = FakeClock::new();
+    let cache = cache(&time, of_entries(50_000, 1));
+    for number in 0..50_000 {
+        cache.store(id(number), vec![7; 8]);
+    }
+    time.advance(MINUTE);
+    let mut sweeper = cache.sweeper();
+    let mut left = vec![50_000];
+    for pause in [1_000, 999, 1, 0, 1_000] {
+        sweeper.step();
+        left.push(cache.stats().entries);
+        time.advance(Duration::from_millis(pause));
+    }
+    let swept: Vec<_> = left.windows(2).map(|pair| pair[0] - pair[1]).collect();
+    let part = 50_000 / u64::from(SWEEP_PARTS);
+    assert!(swept[0] >= part && swept[0] <= part + 512, "{swept:?}");
+    assert_eq!(swept[2..4], [0, swept[0]], "{swept:?}");
+    assert_eq!(swept[4], 0, "at once again: {swept:?}");
+}
+
+#[test]
+fn room_that_a_shard_no_longer_needs_goes_back_down_to_what_is_its_own() {
+    let time = FakeClock::new();
+    let cache = cache(&time, of_entries(1_000, 4));
+    let limits = || -> Vec<_> {
+        let shards = cache.inner.shards.iter();
+        shards.map(|shard| shard.lock().limit()).collect()
+    };
+    assert_eq!(limits(), [125; 4]);
+    for number in 0..1_000 {
+        cache.store(id(number), vec![7; 8]);
+    }
+    assert_eq!(limits().iter().sum::<usize>(), 1_000);
+    for number in 0..1_000 {
+        let held = || -> Vec<_> {
+            let shards = cache.inner.shards.iter();
+            shards.map(|shard| shard.lock().len()).collect()
+        };
+        let (before, had) = (limits(), held());
+        cache.claim(&id(number)).unwrap();
+        for (shard, len) in held().into_iter().enumerate() {
+            let is_idle = len < had[shard] && before[shard] > 125.max(len + IDLE_ROOM);
+            assert_eq!(limits()[shard], before[shard] - usize::from(is_idle));
+        }
+    }
+    assert!(limits().iter().all(|limit| (125..=135).contains(limit)));
+    for _ in 0..20 {
+        cache.inner.sweep();
+    }
+    assert_eq!(limits(), [125; 4]);
+    assert_eq!(cache.inner.spare.load(Ordering::Relaxed), 500);
+}
+
+#[test]
+fn a_cache_of_one_shard_keeps_its_room() {
+    let cache = cache(&FakeClock::new(), of_entries(100, 1));
+    for number in 0..100 {
+        cache.store(id(number), vec![7; 8]);
+        cache.claim(&id(number)).unwrap();
+    }
+    assert_eq!(cache.inner.shards[0].lock().limit(), 100);
+}
+
+#[test]
+fn a_shard_takes_spare_room_only_when_it_is_full() {
+    let cache = cache(&FakeClock::new(), of_entries(1_000, 2));
+    for number in 0..100 {
+        cache.store(id(number), vec![7; 8]);
+    }
+    assert_eq!(cache.inner.spare.load(Ordering::Relaxed), 500);
+}
