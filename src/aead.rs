@@ -236,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn only_aes_gcm_is_approved_and_only_so_often() {
+        assert!(Sealing::Aes256Gcm.is_approved());
+        assert!(!Sealing::Aes256GcmSiv.is_approved());
+        assert_eq!(Sealing::GCM_LIMIT, 0x1_0000_0000);
+    }
+
+    #[test]
     fn nonces_do_not_repeat_within_and_across_batches() {
         let nonces: HashSet<_> = (0..10 * BATCH).map(|_| batched_nonce().unwrap()).collect();
         assert_eq!(nonces.len(), 10 * BATCH);

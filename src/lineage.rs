@@ -198,6 +198,14 @@ mod tests {
         let bytes = record.join(b"app");
         assert_eq!(bytes, b"\xd3born\x01\x01\x02\x03\x04\x05\x06app");
         assert_eq!(BirthRecord::split(&bytes), (Some(record), &b"app"[..]));
+        let is_renewal = false;
+        let first = BirthRecord {
+            is_renewal,
+            ..record
+        };
+        let bytes = first.join(b"");
+        assert_eq!(bytes, b"\xd3born\x00\x01\x02\x03\x04\x05\x06");
+        assert_eq!(BirthRecord::split(&bytes), (Some(first), &b""[..]));
     }
 
     #[test]

@@ -239,6 +239,35 @@ mod tests {
     }
 
     #[test]
+    fn the_limits_themselves_will_do_and_nothing_beyond_them() {
+        let (rotation, step) = (Rotation::new(), Duration::from_nanos(1));
+        let shortest = Duration::from_millis(1);
+        let longest = 100 * 366 * 24 * HOUR;
+        rotation.interval(shortest).validate().unwrap();
+        rotation.interval(shortest - step).validate().unwrap_err();
+        rotation.interval(longest).validate().unwrap();
+        rotation.interval(longest + step).validate().unwrap_err();
+        let (second, week) = (Duration::from_secs(1), 7 * 24 * HOUR);
+        rotation.ticket_lifetime(second).validate().unwrap();
+        let too_short = rotation.ticket_lifetime(second - step);
+        too_short.validate().unwrap_err();
+        rotation.ticket_lifetime(week).validate().unwrap();
+        let too_long = rotation.ticket_lifetime(week + step);
+        too_long.validate().unwrap_err();
+        rotation.publish_ahead(HOUR).validate().unwrap();
+        let too_far = rotation.publish_ahead(HOUR + step);
+        too_far.validate().unwrap_err();
+    }
+
+    #[test]
+    fn a_stek_is_over_age_when_it_seals_for_longer_than_the_interval() {
+        let rotation = Rotation::new();
+        assert!(!rotation.is_over_age(Duration::ZERO));
+        assert!(!rotation.is_over_age(HOUR));
+        assert!(rotation.is_over_age(HOUR + Duration::from_millis(1)));
+    }
+
+    #[test]
     fn a_short_interval_publishes_the_next_key_half_way() {
         let rotation = Rotation::new().interval(Duration::from_millis(10));
         rotation.validate().unwrap();

@@ -137,6 +137,15 @@ fn shards_are_a_power_of_two_of_them_each_large_enough() {
 }
 
 #[test]
+fn defaults_are_what_they_say() {
+    let settings = CacheSettings::default();
+    assert_eq!(settings.entries, 20_000);
+    assert_eq!(settings.ttl, 24 * 60 * MINUTE);
+    assert_eq!(settings.max_session_age, 24 * 60 * MINUTE);
+    assert_eq!(settings.bytes, None);
+}
+
+#[test]
 fn two_caches_hash_an_id_differently() {
     let id = [7; 32];
     let (one, other) = (Seed::random(), Seed::random());
