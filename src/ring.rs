@@ -31,6 +31,8 @@ mod keeper;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod schedules;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use keeper::Keeper;
 use snapshot::{Found, Snapshot};

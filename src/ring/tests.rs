@@ -1,0 +1,151 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::clock::FakeClock;
+use crate::source::{SourceError, source_fn};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+
+/// A ring on this clock, of random STEKs.
+fn ring(time: &FakeClock) -> StekRing {
+    with_source(time, RandomSource::default())
+}
+
+fn with_source(time: &FakeClock, source: impl StekSource + 'static) -> StekRing {
+    let settings = RingSettings {
+        clock: time.clock(),
+        ..RingSettings::default()
+    };
+    StekRing::build(settings, Box::new(source), Arc::default()).unwrap()
+}
+
+/// A source of one key that never rotates, and how often it was asked.
+fn counted() -> (Arc<AtomicU32>, impl StekSource + 'static) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let source = source_fn("counted", move |query| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+    });
+    (asked, source)
+}
+
+#[test]
+fn defaults_are_what_they_say() {
+    assert_eq!(DEFAULT_MAX_SESSION_AGE, 24 * HOUR);
+    assert_eq!(MAX_SKEW, 5 * MINUTE);
+    assert_eq!(DEFAULT_MAX_TICKET_LEN, 16_384);
+}
+
+#[test]
+fn a_ring_goes_by_the_schedule_it_is_given() {
+    let rotation = Rotation::new().interval(2 * HOUR).ticket_lifetime(3 * HOUR);
+    let ring = StekRing::with_rotation(rotation).unwrap();
+    assert_eq!(ring.stek_stats().interval, Some(2 * HOUR));
+    assert_eq!(ring.ticket_lifetime(), 3 * HOUR);
+    assert_eq!(ring.stek_stats().source, "random");
+    assert!(ring.ready());
+}
+
+#[test]
+fn a_step_tells_how_long_nothing_will_be_due() {
+    let time = FakeClock::new();
+    let ring = ring(&time);
+    assert_eq!(ring.step(), 55 * MINUTE, "until the next key is published");
+    time.advance(55 * MINUTE);
+    assert_eq!(ring.step(), 5 * MINUTE, "until it activates");
+    time.advance(5 * MINUTE);
+    assert_eq!(ring.step(), 55 * MINUTE);
+    assert_eq!(ring.stek_stats().rotations, 1);
+
+    let (_, source) = counted();
+    let polled = with_source(&time, source);
+    assert_eq!(polled.step(), DEFAULT_POLL_INTERVAL);
+    let failing = with_source(&time, source_fn("dead", |_| Err("gone".into())));
+    assert_eq!(failing.step(), DEFAULT_POLL_INTERVAL);
+    polled.close();
+    assert_eq!(polled.step(), DEFAULT_POLL_INTERVAL);
+}
+
+#[test]
+fn a_source_is_asked_when_it_is_due_and_when_there_is_need() {
+    let time = FakeClock::new();
+    let (asked, source) = counted();
+    let ring = with_source(&time, source);
+    let asked = || asked.swap(0, Ordering::Relaxed);
+    assert_eq!(asked(), 1, "at the beginning");
+    time.advance(DEFAULT_POLL_INTERVAL - Duration::from_millis(1));
+    ring.step();
+    assert_eq!(asked(), 0, "not before its time");
+    time.advance(Duration::from_millis(1));
+    ring.step();
+    ring.step();
+    assert_eq!(asked(), 1);
+    ring.rotate_now().unwrap();
+    assert_eq!(asked(), 1, "for another key");
+    assert!(!ring.revoke(&KeyName::from_bytes([7; KeyName::LEN])));
+    assert_eq!(asked(), 0, "nothing was revoked");
+    let active = ring.stek_stats().active.unwrap();
+    assert!(ring.revoke(&active));
+    assert_eq!(asked(), 1, "for a successor");
+    ring.step();
+    assert_eq!(asked(), 1, "it has none that seals");
+}
+
+#[test]
+fn set_up_waits_for_a_source_that_is_late() {
+    let mut tries = 0;
+    let late = source_fn("late", move |query| {
+        tries += 1;
+        match tries {
+            1 => Err(SourceError::from("not yet")),
+            _ => Ok(vec![SourceKey::sealing(query.stek(SECRET)?)]),
+        }
+    });
+    let ring = StekRing::build(RingSettings::default(), Box::new(late), Arc::default()).unwrap();
+    assert!(ring.ready());
+    let settings = RingSettings {
+        source_deadline: Duration::ZERO,
+        ..RingSettings::default()
+    };
+    let dead = source_fn("dead", |_| Err("no route to host".into()));
+    let ring = StekRing::build(settings, Box::new(dead), Arc::default()).unwrap();
+    assert!(!ring.ready());
+}
+
+#[test]
+fn a_birth_may_lie_as_far_ahead_as_clocks_may_differ() {
+    let time = FakeClock::new();
+    let ring = ring(&time);
+    let (now, moment) = (ring.now(), Duration::from_millis(1));
+    assert!(!ring.is_too_old(now, now));
+    assert!(!ring.is_too_old(now.plus(MAX_SKEW), now));
+    assert!(ring.is_too_old(now.plus(MAX_SKEW + moment), now));
+    let age = ring.max_session_age();
+    assert_eq!(age, DEFAULT_MAX_SESSION_AGE);
+    assert!(!ring.is_too_old(now.minus(age - moment), now));
+    assert!(ring.is_too_old(now.minus(age), now));
+}
+
+#[test]
+fn what_a_ring_knows_of_its_steks_is_told() {
+    let time = FakeClock::new();
+    let ring = ring(&time);
+    time.advance(10 * MINUTE);
+    let stats = ring.stek_stats();
+    assert!(stats.active.is_some() && !stats.over_age && !stats.fallen_back);
+    assert_eq!(stats.active_age, Some(10 * MINUTE));
+    assert_eq!((stats.keys, stats.rotations, stats.revocations), (1, 0, 0));
+    assert_eq!(stats.source_answered, Some(10 * MINUTE));
+    assert_eq!(stats.source_failures, 0);
+    ring.revoke_all();
+    assert_eq!(ring.stek_stats().revocations, 1);
+    assert_ne!(ring.stek_stats().active, stats.active);
+
+    let (_, source) = counted();
+    let stats = with_source(&time, source).stek_stats();
+    assert_eq!(stats.active_age, None, "it activated at no known time");
+    assert_eq!((stats.source, stats.over_age), ("counted", false));
+}
