@@ -447,3 +447,14 @@ impl Drop for Handshake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_birth_takes_its_room_from_the_resumption_data() {
+        let most_of_rustls = 32_767; // less than 2^15
+        assert_eq!(AcceptedConnection::MAX_RESUMPTION_DATA, most_of_rustls - 12);
+    }
+}

@@ -274,3 +274,112 @@ impl SourceKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+
+    /// One that answers every question unlike the default.
+    struct Peculiar;
+
+    impl StekSource for Peculiar {
+        fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+            Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+        }
+
+        fn name(&self) -> &'static str {
+            "peculiar"
+        }
+
+        fn poll_interval(&self) -> Duration {
+            Duration::from_secs(7)
+        }
+
+        fn is_shared(&self) -> bool {
+            false
+        }
+
+        fn can_rotate(&self) -> bool {
+            false
+        }
+
+        fn fleet_agrees(&self) -> Option<bool> {
+            Some(false)
+        }
+    }
+
+    fn query<'a>(rotation: &'a Rotation, revoked: &'a [KeyName]) -> SourceQuery<'a> {
+        SourceQuery {
+            now: Time(1_800_000_000_000),
+            monotonic: Duration::from_secs(5),
+            rotation,
+            sealing: Sealing::Aes256Gcm,
+            rotate: true,
+            revoked,
+        }
+    }
+
+    #[test]
+    fn a_boxed_source_answers_as_the_source_does() {
+        let mut boxed: Box<dyn StekSource> = Box::new(Peculiar);
+        let boxed = &mut boxed as &mut dyn StekSource;
+        assert_eq!(boxed.name(), "peculiar");
+        assert_eq!(boxed.poll_interval(), Duration::from_secs(7));
+        assert!(!boxed.is_shared() && !boxed.can_rotate());
+        assert_eq!(boxed.fleet_agrees(), Some(false));
+        let keys = boxed.load(&query(&Rotation::new(), &[])).unwrap();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(
+            format!("{boxed:?}"),
+            r#"StekSource { name: "peculiar", .. }"#
+        );
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_of_itself_is_shared_and_rotates() {
+        let source = source_fn("mine", |_| Ok(Vec::new()));
+        assert_eq!(source.name(), "mine");
+        assert_eq!(source.poll_interval(), Duration::from_secs(2));
+        assert!(source.is_shared() && source.can_rotate());
+        assert_eq!(source.fleet_agrees(), None);
+    }
+
+    #[test]
+    fn a_source_is_told_all_that_it_is_asked() {
+        let rotation = Rotation::new().interval(Duration::from_secs(60));
+        let revoked = [KeyName::from_bytes([7; KeyName::LEN])];
+        let query = query(&rotation, &revoked);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!(query.now(), time);
+        assert_eq!(query.monotonic(), Duration::from_secs(5));
+        assert_eq!(*query.rotation(), rotation);
+        assert!(query.rotate());
+        assert_eq!(query.revoked(), revoked);
+        assert_eq!(query.stek(SECRET).unwrap().sealing(), Sealing::Aes256Gcm);
+    }
+
+    #[test]
+    fn a_window_must_be_in_order_and_may_be_empty() {
+        let secret = SECRET;
+        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let made = |[a, b, c, d]: [u64; 4]| {
+            let stek = Stek::from_bytes(secret).unwrap();
+            SourceKey::scheduled(stek, time(a), time(b), time(c), time(d))
+        };
+        let window = made([1, 2, 3, 4]).unwrap().window;
+        let times = [
+            window.published,
+            window.activates,
+            window.retires,
+            window.expires,
+        ];
+        assert_eq!(times, [1_000, 2_000, 3_000, 4_000].map(Time));
+        assert!(made([1, 1, 1, 1]).is_ok());
+        for wrong in [[2, 1, 3, 4], [1, 3, 2, 4], [1, 2, 4, 3]] {
+            let error = made(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("window: out of order"), "{error}");
+        }
+    }
+}

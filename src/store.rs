@@ -167,3 +167,85 @@ impl StdError for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Tells by its answers what it was asked.
+    struct Peculiar;
+
+    impl SharedStore for Peculiar {
+        fn fetch(&self, key: &StoreKey, _deadline: Duration) -> StoreLookup {
+            Box::pin(ready(Ok(Some(key.as_bytes().to_vec()))))
+        }
+
+        fn claim(&self, _key: &StoreKey, _deadline: Duration) -> StoreLookup {
+            Box::pin(ready(Ok(None)))
+        }
+
+        fn write(&self, _key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
+            value == b"value" && ttl == DEFAULT_STORE_DEADLINE
+        }
+
+        fn name(&self) -> &'static str {
+            "peculiar"
+        }
+
+        fn health(&self) -> StoreHealth {
+            StoreHealth {
+                dropped: 7,
+                ..StoreHealth::default()
+            }
+        }
+    }
+
+    fn now(mut lookup: StoreLookup) -> Option<Vec<u8>> {
+        match lookup
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(found) => found.unwrap(),
+            Poll::Pending => panic!("ready at once"),
+        }
+    }
+
+    #[test]
+    fn a_store_behind_an_arc_answers_as_the_store_does() {
+        let store = Arc::new(Peculiar);
+        let store = &store as &dyn SharedStore;
+        let (key, deadline) = (StoreKey([0xab; 32]), DEFAULT_STORE_DEADLINE);
+        assert_eq!(now(store.fetch(&key, deadline)), Some(vec![0xab; 32]));
+        assert_eq!(now(store.claim(&key, deadline)), None);
+        assert!(store.write(key, b"value".to_vec(), deadline));
+        assert!(!store.write(key, b"other".to_vec(), deadline));
+        assert_eq!((store.name(), store.health().dropped), ("peculiar", 7));
+        assert_eq!(
+            format!("{store:?}"),
+            r#"SharedStore { name: "peculiar", .. }"#
+        );
+        assert_eq!(format!("{key:?}"), format!("StoreKey({})", "ab".repeat(32)));
+        assert_eq!(deadline, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn errors_say_what_became_of_the_look_up() {
+        let failed = StoreError::Failed("no route to host".into());
+        assert_eq!(
+            failed.to_string(),
+            "the shared store failed: no route to host"
+        );
+        assert_eq!(failed.source().unwrap().to_string(), "no route to host");
+        for (error, what) in [
+            (StoreError::Busy, "has too many look-ups under way"),
+            (StoreError::TimedOut, "did not answer in time"),
+            (StoreError::Unavailable, "did not answer lately"),
+        ] {
+            assert_eq!(error.to_string(), format!("the shared store {what}"));
+            assert!(error.source().is_none());
+        }
+    }
+}

@@ -247,6 +247,7 @@ mod tests {
         assert!(key_name(&[7; OVERHEAD]).is_some());
         assert!(key_name(&vec![7; MAX_LEN]).is_some());
         assert_eq!(key_name(&vec![7; MAX_LEN + 1]), None);
+        assert_eq!((MAX_LEN, MAX_SESSION_LEN), (65_536, 65_536 - 68));
     }
 
     #[test]

@@ -204,6 +204,11 @@ pub(super) mod tests {
     #[cfg(not(unix))]
     pub(crate) fn permit(_path: &Path, _mode: u32) {}
 
+    #[test]
+    fn a_file_may_be_of_16_kib() {
+        assert_eq!(MAX_LEN, 16_384);
+    }
+
     /// Reads files of these contents, named `0`, `1` and so on.
     fn read(contents: &[&[u8]]) -> Result<Listing, String> {
         let directory = TempDir::new().unwrap();
