@@ -267,6 +267,12 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_is_decoded_has_its_room_from_the_start_and_leaves_no_copies() {
+        let decoded = decode(base64(&[7; 80]).as_bytes()).unwrap();
+        assert_eq!((decoded.len(), decoded.capacity()), (80, 81));
+    }
+
+    #[test]
     fn anything_else_is_refused_and_says_what_is_wrong() {
         let key = base64(&[1; 80]);
         assert_eq!(error(b""), "empty");
