@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files that may name rustls, and why. The port begins in the first.
-const MAY: [(&str, &str); 7] = [
+const MAY: [(&str, &str); 8] = [
     ("rustls.rs", "implements its traits, reads its encoding"),
     ("resumption.rs", "`install` sets its fields"),
     (
@@ -14,6 +14,7 @@ const MAY: [(&str, &str); 7] = [
         "finds this crate's storage in a configuration",
     ),
     ("acceptor.rs", "drives its handshakes"),
+    ("acceptor/axum_server.rs", "an acceptor for axum-server"),
     ("acceptor/blocking.rs", "the same, by threads"),
     ("acceptor/resumption_acceptor.rs", "the same, on tokio"),
     ("redis.rs", "TLS to Redis uses the process's provider"),
