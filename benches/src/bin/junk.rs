@@ -1,0 +1,52 @@
+//! Measures what a ticket that means nothing costs: the server's time in a full handshake whose
+//! ClientHello brings a ticket of some other server's, against one that brings none.
+//!
+//! ```text
+//! cargo run --release -p benches --bin junk
+//! ```
+
+use std::sync::Arc;
+
+use benches::handshakes::{By, ServerKey, Site, Way};
+use benches::timing::{Effort, each, turn_about};
+use clap::Parser;
+
+/// Measures what junk tickets cost a server.
+#[derive(Parser)]
+struct Arguments {
+    /// Only see that everything runs: the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() {
+    let effort = Effort::new(Arguments::parse().quick);
+    println!("server time of a full handshake, medians:");
+    for way in [Way::Tls12Ticket, Way::Tls13Ticket] {
+        let site = Site::new(way.version(), ServerKey::P256);
+        let server = || Arc::new(site.server(way, By::Ours, 1_000));
+        let (here, elsewhere) = (server(), server());
+        let contenders: [&mut dyn FnMut() -> f64; 2] = [
+            &mut || {
+                let client = site.client();
+                client.visit(&elsewhere);
+                let visit = client.visit(&here);
+                assert!(!visit.resumed, "a ticket of another server");
+                each(visit.worked, 1)
+            },
+            &mut || {
+                let client = site.client();
+                site.client().visit(&elsewhere); // what the other one does, too
+                each(client.visit(&here).worked, 1)
+            },
+        ];
+        let [junk, none] = turn_about(effort.rounds(10_000), contenders);
+        println!(
+            "{:<14} with junk {:6.1} µs, without {:6.1} µs, ratio {:.3}",
+            way.name(),
+            junk.median() / 1_000.0,
+            none.median() / 1_000.0,
+            junk.over(&none).median(),
+        );
+    }
+}
