@@ -252,4 +252,12 @@ mod tests {
         assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
         assert_eq!(scopes.forget(&"unheard of".into(), Time(7)), None);
     }
+
+    #[test]
+    fn a_scope_is_shown_by_its_name() {
+        let scope = Scope::new("api").client_cas([b"ca"]);
+        assert_eq!(scope.to_string(), "api");
+        assert_eq!(format!("{scope:?}"), r#"Scope("api")"#);
+        assert_eq!((scope.name(), Scope::default().name()), ("api", ""));
+    }
 }

@@ -339,8 +339,17 @@ mod tests {
 
     #[test]
     fn a_source_that_says_nothing_of_itself_is_shared_and_rotates() {
+        /// Says nothing of itself.
+        struct Silent;
+
+        impl StekSource for Silent {
+            fn load(&mut self, _: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+                Ok(Vec::new())
+            }
+        }
+
         let source = source_fn("mine", |_| Ok(Vec::new()));
-        assert_eq!(source.name(), "mine");
+        assert_eq!((source.name(), Silent.name()), ("mine", "custom"));
         assert_eq!(source.poll_interval(), Duration::from_secs(2));
         assert!(source.is_shared() && source.can_rotate());
         assert_eq!(source.fleet_agrees(), None);
@@ -356,6 +365,11 @@ mod tests {
         assert_eq!(query.monotonic(), Duration::from_secs(5));
         assert_eq!(*query.rotation(), rotation);
         assert!(query.rotate());
+        let quiet = SourceQuery {
+            rotate: false,
+            ..query
+        };
+        assert!(!quiet.rotate());
         assert_eq!(query.revoked(), revoked);
         assert_eq!(query.stek(SECRET).unwrap().sealing(), Sealing::Aes256Gcm);
     }

@@ -196,6 +196,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn flags_leave_each_other_and_the_expiry_alone() {
+        let mut slot = Slot::vacant();
+        slot.meta = USED | TLS12 | 1_000;
+        let flags = |slot: &Slot| (slot.is_protected(), slot.was_read_again());
+        assert_eq!(flags(&slot), (false, false));
+        slot.set_protected(true);
+        assert_eq!(flags(&slot), (true, false));
+        slot.set_read_again(true);
+        assert_eq!(flags(&slot), (true, true));
+        slot.set_read_again(false);
+        assert_eq!(flags(&slot), (true, false));
+        slot.set_read_again(true);
+        slot.set_protected(false);
+        assert_eq!(
+            flags(&slot),
+            (false, false),
+            "that of the protected ends too"
+        );
+        assert!(slot.is_used());
+        assert_eq!(slot.version(), Some(Version::Tls12));
+        assert_eq!(slot.expires(), Time(1_000));
+    }
+
+    #[test]
     fn a_slot_is_as_small_as_it_says() {
         assert_eq!((size_of::<Slot>(), size_of::<Link>()), (64, 8));
     }

@@ -395,6 +395,7 @@ pub(crate) mod tests {
     fn golden_record() {
         let bytes = unhex(include_str!("../../tests/golden/record.hex"));
         assert_eq!(*golden().encode(), bytes);
+        assert_eq!(golden().encode().capacity(), bytes.len(), "it never moved");
         let read = Record::decode(&bytes, SIV, None).unwrap();
         assert_eq!(format!("{read:?}"), format!("{:?}", golden()));
         assert_eq!(

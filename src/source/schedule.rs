@@ -171,6 +171,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_key_seals_for_half_an_interval_at_least() {
+        let mut keys = Keys::default();
+        keys.step(START, 50 * MINUTE, false);
+        let window = keys.keys[0].window;
+        assert_eq!(window.published, START.minus(50 * MINUTE));
+        assert_eq!(window.activates, START.minus(30 * MINUTE));
+        assert_eq!(window.retires, START.plus(30 * MINUTE));
+    }
+
+    #[test]
+    fn what_is_published_a_whole_life_ahead_is_dropped_and_no_sooner() {
+        for (ahead, is_kept) in [(13 * HOUR, true), (13 * HOUR + MINUTE, false)] {
+            let mut keys = Keys::default();
+            keys.step(START, MINUTE, false);
+            keys.keys.push(Planned {
+                key: 99,
+                window: Rotation::new().window(START.plus(ahead), START.plus(ahead)),
+            });
+            keys.step(START, MINUTE, false);
+            assert_eq!(keys.numbers().contains(&99), is_kept);
+        }
+    }
+
+    #[test]
     fn after_a_forced_rotation_a_clock_behind_seals_with_the_old_key_and_opens_with_the_new() {
         let mut keys = Keys::default();
         keys.step(START, 5 * MINUTE, false);

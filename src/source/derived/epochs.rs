@@ -198,3 +198,52 @@ impl Epochs {
         kept || outcome.is_err() || derived
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const AHEAD: Duration = Duration::from_secs(5 * 60);
+    const MOMENT: Duration = Duration::from_millis(1);
+    const ORIGIN: Time = Time(1_800_000_000_000);
+
+    fn epochs(origin: Time, rotation: Rotation) -> Epochs {
+        let seed = Seed::new(b"0123456789abcdef0123456789abcdef", origin).unwrap();
+        Epochs::sealing(&seed, rotation).unwrap()
+    }
+
+    fn keys(epochs: &mut Epochs, now: Time) -> Result<Vec<SourceKey>, SourceError> {
+        epochs.keys(&Moment {
+            now,
+            settled: None,
+            sealing: Sealing::default(),
+            revoked: &[],
+        })
+    }
+
+    #[test]
+    fn the_first_epoch_is_published_ahead_of_the_origin_and_not_before() {
+        let mut epochs = epochs(ORIGIN, Rotation::new());
+        let published = ORIGIN.minus(AHEAD);
+        let before = published.minus(MOMENT);
+        assert_eq!(keys(&mut epochs, before).unwrap().len(), 0);
+        assert!(epochs.check_clock(before).is_err());
+        assert_eq!(keys(&mut epochs, published).unwrap().len(), 1);
+        assert!(epochs.check_clock(published).is_ok());
+    }
+
+    #[test]
+    fn there_are_epochs_up_to_the_last_and_none_behind_it() {
+        let rotation = Rotation::new()
+            .interval(MOMENT)
+            .ticket_lifetime(Duration::from_secs(1))
+            .publish_ahead(Duration::ZERO);
+        let mut epochs = epochs(Time(0), rotation);
+        let last = Time(EPOCHS - 1);
+        let keys_of_last = keys(&mut epochs, last).unwrap();
+        assert_eq!(keys_of_last.len(), 1_001);
+        assert!(keys(&mut epochs, last.plus(MOMENT)).is_err());
+    }
+}
