@@ -203,6 +203,23 @@ mod tests {
         }
     }
 
+    /// Says nothing of itself.
+    struct Silent;
+
+    impl SharedStore for Silent {
+        fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+            self.claim(key, deadline)
+        }
+
+        fn claim(&self, _key: &StoreKey, _deadline: Duration) -> StoreLookup {
+            Box::pin(ready(Err(StoreError::Busy)))
+        }
+
+        fn write(&self, _key: StoreKey, _value: Vec<u8>, _ttl: Duration) -> bool {
+            false
+        }
+    }
+
     fn now(mut lookup: StoreLookup) -> Option<Vec<u8>> {
         match lookup
             .as_mut()
@@ -223,6 +240,7 @@ mod tests {
         assert!(store.write(key, b"value".to_vec(), deadline));
         assert!(!store.write(key, b"other".to_vec(), deadline));
         assert_eq!((store.name(), store.health().dropped), ("peculiar", 7));
+        assert_eq!((Silent.name(), Silent.health().dropped), ("custom", 0));
         assert_eq!(
             format!("{store:?}"),
             r#"SharedStore { name: "peculiar", .. }"#

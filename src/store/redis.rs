@@ -311,3 +311,73 @@ impl Drop for Pending {
         self.0.lookups.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store whose thread does nothing yet, and what would reach it.
+    fn idle() -> (RedisStore, mpsc::UnboundedReceiver<Write>) {
+        let (writes, written) = mpsc::unbounded_channel();
+        let store = RedisStore {
+            prefix: prefix_of(DEFAULT_REDIS_PREFIX),
+            shared: Arc::default(),
+            lookups: mpsc::unbounded_channel().0,
+            writes,
+        };
+        (store, written)
+    }
+
+    const KEY: StoreKey = StoreKey([0xab; StoreKey::LEN]);
+
+    #[test]
+    fn what_waits_to_be_written_stays_within_its_bound() {
+        let (store, mut written) = idle();
+        let write = |len| store.write(KEY, vec![7; len], DEFAULT_STORE_DEADLINE);
+        assert!(!write(1), "before there is a connection");
+        store.shared.breaker.recovered();
+        let rest = store.key(&KEY).len() + size_of::<Write>();
+        let room = 16 * 1024 * 1024;
+        assert!(!write(room - rest + 1));
+        assert!(write(1_000));
+        assert!(
+            write(room - 1_000 - rest - rest),
+            "what was refused took none"
+        );
+        assert!(!write(0));
+        let first = written.try_recv().unwrap();
+        assert_eq!(first.key, format!("rustls-resumption:session:{KEY}"));
+        assert_eq!(first.size(), 1_000 + rest);
+        drop(written);
+        store.shared.backlog.remove(room);
+        assert!(!write(1), "after its thread has ended");
+        assert!(store.shared.backlog.add(room), "it left no trace");
+    }
+
+    #[test]
+    fn so_many_look_ups_are_under_way_and_no_more() {
+        let (store, _written) = idle();
+        let pending: Vec<_> = (0..RedisStore::MAX_LOOKUPS)
+            .map(|_| Pending::new(&store.shared).unwrap())
+            .collect();
+        assert!(Pending::new(&store.shared).is_none());
+        drop(pending);
+        assert!(Pending::new(&store.shared).is_some());
+        assert_eq!(RedisStore::MAX_LOOKUPS, 1024);
+    }
+
+    #[test]
+    fn the_last_deadline_is_noted_to_the_millisecond() {
+        let (store, _written) = idle();
+        store.shared.note_deadline(Duration::from_millis(70));
+        assert_eq!(store.shared.deadline(), Duration::from_millis(70));
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn it_is_shown_by_its_prefix_alone() {
+        let (store, _written) = idle();
+        let shown = format!("{:?}", store.prefix("eu"));
+        assert_eq!(shown, r#"RedisStore { prefix: "eu:session:", .. }"#);
+    }
+}

@@ -507,6 +507,22 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_session_is_shared_and_a_longer_one_is_not() {
+        let node = node(Map::default(), true);
+        assert_eq!(node.sharing.deadline(), Duration::from_millis(50));
+        let of_len = |len: usize| {
+            let rest = encoded(Version::Tls13, &[9; 48], b"").len();
+            encoded(Version::Tls13, &[9; 48], &vec![7; len - rest])
+        };
+        assert!(node.write(&of_len(value::MAX_SESSION_LEN)));
+        assert!(matches!(node.claim(), LookedUp::Found));
+        for longer in [1, 2] {
+            assert!(!node.write(&of_len(value::MAX_SESSION_LEN + longer)));
+        }
+        assert_eq!(node.sharing.stats().not_shared.malformed, 2);
+    }
+
+    #[test]
     fn a_claimed_session_that_is_not_used_is_counted() {
         let node = node(Map::default(), true);
         node.write(&tls13(None));
