@@ -175,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_read_up_to_its_greatest_length_and_no_longer() {
+        let (_parent, source) = fresh();
+        let directory = Locked::new(&source.path).unwrap();
+        directory.write(&[7; 100]).unwrap();
+        let read = directory.read(100).unwrap().unwrap();
+        assert_eq!(read.as_slice(), [7; 100]);
+        let error = directory.read(99).unwrap_err();
+        assert!(error.contains("132 bytes long"), "{error}");
+    }
+
+    #[test]
     fn the_directory_and_the_file_are_for_their_owner_alone() {
         let (_parent, mut source) = fresh();
         load(&mut source, NOW, false).unwrap();

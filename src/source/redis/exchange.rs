@@ -57,8 +57,10 @@ impl Exchange {
         command.arg(READ).arg(1).arg(key).arg(max_len);
         let (seconds, micros, value): (u64, u64, Vec<u8>) =
             self.run(deadline, move |link| link.ask_again(&command))?;
-        let time = Time(seconds.saturating_mul(1_000) + micros / 1_000);
-        Ok(Found { time, value })
+        Ok(Found {
+            time: time_of(seconds, micros),
+            value,
+        })
     }
 
     /// Writes `next` if the value is still what was found. False if it is not. After an error it may
@@ -123,6 +125,11 @@ impl Exchange {
     }
 }
 
+/// What the command `TIME` answers.
+fn time_of(seconds: u64, micros: u64) -> Time {
+    Time(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
+}
+
 type Job = Box<dyn FnOnce(&mut Link) + Send>;
 
 /// The thread's side.
@@ -151,5 +158,16 @@ impl Link {
             Err(error) if reused && error.is_io_error() && !error.is_timeout() => self.ask(command),
             answer => answer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_redis_is_counted_in_milliseconds() {
+        assert_eq!(time_of(1_800_000_000, 123_999), Time(1_800_000_000_123));
+        assert_eq!(time_of(u64::MAX, u64::MAX), Time(u64::MAX));
     }
 }
