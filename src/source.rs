@@ -356,6 +356,26 @@ mod tests {
     }
 
     #[test]
+    fn each_source_has_its_name_and_those_whose_operator_decides_do_not_rotate() {
+        let derived = DerivedSource::new(SECRET).unwrap();
+        assert_eq!((derived.name(), derived.can_rotate()), ("derived", false));
+        let files = KeyFiles::new(["keys"]).unwrap();
+        assert_eq!((files.name(), files.can_rotate()), ("file", false));
+        #[cfg(unix)]
+        {
+            let directory = KeyDirectory::new("keys").unwrap();
+            let told = (directory.name(), directory.can_rotate());
+            assert_eq!(told, ("directory", true));
+            assert_eq!(directory.fleet_agrees(), None, "nothing was read yet");
+        }
+        #[cfg(feature = "redis")]
+        {
+            let redis = RedisSource::new("redis://localhost", SECRET).unwrap();
+            assert_eq!((redis.name(), redis.can_rotate()), ("redis", true));
+        }
+    }
+
+    #[test]
     fn a_source_is_told_all_that_it_is_asked() {
         let rotation = Rotation::new().interval(Duration::from_secs(60));
         let revoked = [KeyName::from_bytes([7; KeyName::LEN])];
