@@ -271,3 +271,42 @@ fn wait_for<T>(future: impl Future<Output = T>, deadline: Duration) -> Option<T>
         thread::park_timeout(left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_repeated_when_it_was_interrupted_and_only_then() {
+        for (kind, calls) in [
+            (io::ErrorKind::Interrupted, 3),
+            (io::ErrorKind::WouldBlock, 1),
+        ] {
+            let mut called = 0;
+            let result = uninterrupted(|| {
+                called += 1;
+                if called < 3 { Err(kind.into()) } else { Ok(7) }
+            });
+            assert_eq!((called, result.ok()), (calls, (calls == 3).then_some(7)));
+        }
+    }
+
+    #[test]
+    fn a_future_is_waited_for_until_its_deadline() {
+        // Ready at the second look, to which another thread wakes.
+        let mut looked = false;
+        let future = poll_fn(|context| {
+            if looked {
+                return Poll::Ready(7);
+            }
+            looked = true;
+            let waker = context.waker().clone();
+            thread::spawn(move || waker.wake());
+            Poll::Pending
+        });
+        assert_eq!(wait_for(future, Duration::from_secs(60)), Some(7));
+        assert_eq!(wait_for(pending::<()>(), Duration::from_millis(1)), None);
+    }
+}

@@ -274,9 +274,19 @@ mod tests {
         fs::create_dir(&file).unwrap();
         let error = load(&mut source, NOW, false).unwrap_err();
         assert!(error.contains("not a file: remove it"), "{error}");
-        fs::remove_dir(&file).unwrap();
-        symlink("/etc/hostname", &file).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_not_followed_even_to_a_good_record() {
+        let (parent, mut source) = fresh();
+        load(&mut source, NOW, false).unwrap();
+        let file = files::record(&source.path);
+        let elsewhere = parent.path().join("elsewhere");
+        fs::rename(&file, &elsewhere).unwrap();
+        symlink(&elsewhere, &file).unwrap();
         assert!(load(&mut source, NOW, false).is_err());
+        fs::rename(&elsewhere, &file).unwrap();
+        load(&mut source, NOW, false).unwrap();
     }
 
     #[test]
