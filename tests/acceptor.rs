@@ -12,8 +12,10 @@ mod hello;
 
 use std::future::ready;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use accepting::*;
@@ -28,7 +30,9 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, Ser
 use rustls_resumption::{
     AcceptedConnection, AcceptorStats, FakeClock, Resumption, ResumptionAcceptor,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tokio_rustls::TlsAcceptor;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -123,7 +127,7 @@ async fn what_is_no_client_hello_fails_as_it_does_without_an_acceptor() {
 /// What a server makes of these bytes and the end of the stream, and what it says.
 async fn answered<T: std::fmt::Debug, R: Future<Output = io::Result<T>>>(
     bytes: &[u8],
-    accept: impl FnOnce(tokio::io::DuplexStream) -> R,
+    accept: impl FnOnce(DuplexStream) -> R,
 ) -> (io::Error, Vec<u8>) {
     let (mut near, far) = duplex(1 << 18);
     near.write_all(bytes).await.unwrap();
@@ -628,6 +632,61 @@ fn accepting_can_be_spawned_and_outlives_the_acceptor() {
     sendable(acceptor.accept_with(io(), |_: &mut AcceptedConnection<'_>| ()));
     let config = Arc::clone(acceptor.config());
     sendable(acceptor.accept_with_config(io(), move |_| ready(Ok(config)), |_| ()));
+}
+
+/// A stream that takes so many bytes at a time.
+#[derive(Debug)]
+struct Sparing(DuplexStream, usize);
+
+impl AsyncRead for Sparing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Sparing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let some = bytes.get(..self.1).unwrap_or(bytes);
+        if some.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        Pin::new(&mut self.0).poll_write(cx, some)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn an_alert_is_sent_in_pieces_and_given_up_where_nothing_is_taken() {
+    let store = Arc::new(MemoryStore::default());
+    // With a store the ClientHello is read before rustls has a connection, without one after.
+    for builder in [sharing(&store), Resumption::builder()] {
+        let resumption = builder.build().unwrap();
+        let acceptor = acceptor(&resumption, server_config());
+        for (at_a_time, answer_len) in [(3, 7), (0, 0)] {
+            let (mut near, far) = duplex(1 << 10);
+            near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let error = acceptor.accept(Sparing(far, at_a_time)).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let mut answer = Vec::new();
+            near.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer.len(), answer_len);
+        }
+    }
 }
 
 #[cfg(feature = "axum-server")]
