@@ -21,12 +21,12 @@ use std::time::Duration;
 use accepting::*;
 use fleet::*;
 use handshake::{
-    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, roots, server_config,
-    server_config_with,
+    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, first_flight, roots,
+    server_config, server_config_with,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 use rustls_resumption::{
     AcceptedConnection, AcceptorStats, FakeClock, Resumption, ResumptionAcceptor,
 };
@@ -37,21 +37,6 @@ use tokio_rustls::TlsAcceptor;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const RETRIED: HandshakeKind = HandshakeKind::FullWithHelloRetryRequest;
-
-/// Every way to resume through an acceptor, on a fake clock.
-fn ways() -> [(FakeClock, Resumption); 3] {
-    let store = Arc::new(MemoryStore::default());
-    let builders = [
-        Resumption::builder(),
-        Resumption::builder().stateful(),
-        sharing(&store),
-    ];
-    builders.map(|builder| {
-        let time = FakeClock::new();
-        let resumption = builder.clock(time.clock()).build().unwrap();
-        (time, resumption)
-    })
-}
 
 fn counted(resumption: &Resumption) -> AcceptorStats {
     resumption.stats().acceptor
@@ -341,23 +326,13 @@ async fn each_ticket_resumes_once_in_the_whole_fleet() {
     for _ in 0..20 {
         // What the client has of sessions, it has three times.
         kind(&client, &nodes[0].1).await;
-        let flight = first_flight(&client);
+        let flight = first_flight(&client, b"");
         let mut resumed = 0;
         for (_, acceptor) in &nodes {
             resumed += u32::from(resumes(acceptor, &flight).await);
         }
         assert_eq!(resumed, 1);
     }
-}
-
-fn first_flight(client: &Arc<ClientConfig>) -> Vec<u8> {
-    let name = "localhost".try_into().unwrap();
-    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
-    let mut flight = Vec::new();
-    while client.wants_write() {
-        client.write_tls(&mut flight).unwrap();
-    }
-    flight
 }
 
 /// Whether an acceptor resumes for this first flight, as far as it comes.
@@ -409,7 +384,7 @@ async fn what_was_claimed_for_a_client_that_left_is_wiped_and_counted() {
     let client = never_learning(client_config(&TLS13));
     kind(&client, &acceptor).await;
     let (mut near, far) = duplex(1 << 18);
-    near.write_all(&first_flight(&client)).await.unwrap();
+    near.write_all(&first_flight(&client, b"")).await.unwrap();
     let mut accepting = Box::pin(acceptor.accept(far));
     let mut retry_request = [0; 50];
     tokio::select! {
@@ -444,7 +419,7 @@ async fn a_tls12_session_id_offered_as_a_psk_identity_burns_nothing() {
     let client = client_without_tickets();
     assert_eq!(kind(&client, &acceptor).await, FULL);
     // TLS 1.2: record header, message header, version, random; then the session ID.
-    let id = first_flight(&client)[5 + 4 + 2 + 32 + 1..][..32]
+    let id = first_flight(&client, b"")[5 + 4 + 2 + 32 + 1..][..32]
         .try_into()
         .unwrap();
     let stored = store.len();
@@ -568,7 +543,7 @@ async fn each_server_name_may_have_a_configuration_and_scope_of_its_own() {
         assert_eq!(met.data, data);
     }
     let (mut near, far) = duplex(1 << 18);
-    near.write_all(&first_flight(&client)).await.unwrap();
+    near.write_all(&first_flight(&client, b"")).await.unwrap();
     let unknown = |_: rustls::server::ClientHello<'_>| ready(Err(io::Error::other("who?")));
     let accepting = default.accept_with_config(far, unknown, |_| ());
     assert_eq!(accepting.await.unwrap_err().to_string(), "who?");

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use accepting::*;
-use fleet::{MemoryStore, never_learning, retrying_server, sharing};
+use fleet::{never_learning, retrying_server, ways};
 use handshake::{FULL, RESUMED, client_config, server_config};
 use rustls::client::{
     ClientSessionStore, Resumption as ClientResumption, Tls12ClientSessionValue, Tls12Resumption,
@@ -29,21 +29,6 @@ use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-
-/// Every way to resume through an acceptor, on a fake clock.
-fn ways() -> [(FakeClock, Resumption); 3] {
-    let store = Arc::new(MemoryStore::default());
-    let builders = [
-        Resumption::builder(),
-        Resumption::builder().stateful(),
-        sharing(&store),
-    ];
-    builders.map(|builder| {
-        let time = FakeClock::new();
-        let resumption = builder.clock(time.clock()).build().unwrap();
-        (time, resumption)
-    })
-}
 
 /// Of TLS 1.2: the client keeps both the session ID of its full handshake and the last ticket, and
 /// offers whichever it likes.

@@ -20,10 +20,9 @@ use std::time::Duration;
 
 use accepting::acceptor;
 use fleet::{MemoryStore, never_learning, retrying_server, sharing};
-use handshake::{RESUMED, client_config, server_config};
+use handshake::{RESUMED, client_config, first_flight, server_config};
 use process::resident;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Mutex;
@@ -39,16 +38,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// They measure the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-fn first_flight(client: &Arc<ClientConfig>) -> Vec<u8> {
-    let name = "localhost".try_into().unwrap();
-    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
-    let mut flight = Vec::new();
-    while client.wants_write() {
-        client.write_tls(&mut flight).unwrap();
-    }
-    flight
-}
 
 /// Clients who wait.
 #[derive(Default)]
@@ -110,7 +99,7 @@ fn ways() -> [(&'static str, Resumption); 3] {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_half_open_connections_last_as_long_as_the_caller_lets_them() {
     let _one = ONE_AT_A_TIME.lock().await;
-    let hello = first_flight(&Arc::new(client_config(&TLS13)));
+    let hello = first_flight(&Arc::new(client_config(&TLS13)), b"");
     let stages = [
         ("silent", &b""[..], false),
         ("half a hello", &hello[..hello.len() / 2], false),
@@ -228,7 +217,7 @@ async fn what_was_claimed_for_those_who_left_is_wiped_and_others_go_on_resuming(
     for client in left {
         let mut waiting = Waiting::default();
         let accept = |io| accepting(&acceptor, io);
-        waiting.add(1, &first_flight(client), accept).await;
+        waiting.add(1, &first_flight(client, b""), accept).await;
         assert_eq!(waiting.end().await, 1);
     }
     let stats = resumption.stats().store;

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet::shared_source;
-use handshake::{FULL, RESUMED, client, client_without_tickets, server_config};
+use handshake::{FULL, RESUMED, client, client_without_tickets, first_flight, server_config};
 use redis::Commands;
 use redis_server::RedisServer;
+use rustls::ClientConfig;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection};
 use rustls_resumption::{
     RedisStore, Resumption, ResumptionAcceptor, SharedStore, StoreHealth, StoreKey, StoreLookup,
     StoreStats,
@@ -125,16 +125,6 @@ impl Node {
     }
 }
 
-fn first_flight(client: &Arc<ClientConfig>) -> Vec<u8> {
-    let name = "localhost".try_into().unwrap();
-    let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
-    let mut flight = Vec::new();
-    while client.wants_write() {
-        client.write_tls(&mut flight).unwrap();
-    }
-    flight
-}
-
 /// Of a TLS 1.2 hello: record header, message header, version, random; then the session ID.
 const SESSION_ID: std::ops::Range<usize> = 44..76;
 
@@ -168,7 +158,7 @@ async fn every_flipped_bit_and_every_cut_of_a_stored_session_is_a_miss() {
         let mut connection = redis.connection();
         redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
         home.welcome(&client).await;
-        let flight = first_flight(&client);
+        let flight = first_flight(&client, b"");
         let stored = values(&redis);
         let before = node.stats().misses;
         let mut offered = 0;
@@ -217,7 +207,7 @@ async fn sessions_exchanged_with_each_other_or_put_together_from_parts_are_misse
     }
     let stored = values(&redis);
     assert_eq!(stored.len(), 4);
-    let flights = clients.each_ref().map(first_flight);
+    let flights = clients.each_ref().map(|client| first_flight(client, b""));
     let mut connection = redis.connection();
     let mut missed = 0;
     for by in 1..4 {
@@ -254,7 +244,7 @@ async fn a_session_put_where_another_scope_looks_for_it_is_a_miss_there() {
     let (a, b) = (Node::new(&redis, "a").await, Node::new(&redis, "b").await);
     for client in [client(&TLS13), client_without_tickets()] {
         a.welcome(&client).await;
-        let (flight, stored) = (first_flight(&client), values(&redis));
+        let (flight, stored) = (first_flight(&client, b""), values(&redis));
         assert!(!b.resumes(&flight).await, "it has no such key");
         let place = b.asked();
         assert!(stored.iter().all(|(key, _)| *key != place));
@@ -279,7 +269,7 @@ async fn a_session_put_where_the_other_tls_version_looks_for_it_is_a_miss_there(
     // A session ID of TLS 1.2 offered as a PSK identity.
     let tls12 = client_without_tickets();
     home.welcome(&tls12).await;
-    let by_id = first_flight(&tls12);
+    let by_id = first_flight(&tls12, b"");
     let id: [u8; 32] = by_id[SESSION_ID].try_into().unwrap();
     let stored = values(&redis);
     assert_eq!(stored.len(), 1);
@@ -294,7 +284,7 @@ async fn a_session_put_where_the_other_tls_version_looks_for_it_is_a_miss_there(
     redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
     let tls13 = client(&TLS13);
     home.welcome(&tls13).await;
-    let flight = first_flight(&tls13);
+    let flight = first_flight(&tls13, b"");
     let mut as_id = by_id;
     as_id[SESSION_ID].copy_from_slice(&identity(&flight));
     let stored = values(&redis);
@@ -316,7 +306,7 @@ async fn sessions_brought_back_open_only_where_nothing_was_forgotten_or_revoked_
     node.welcome(&tls13).await;
     node.welcome(&tls12).await;
     let stored = values(&redis);
-    let flights = [first_flight(&tls13), first_flight(&tls12)];
+    let flights = [first_flight(&tls13, b""), first_flight(&tls12, b"")];
     let mut connection = redis.connection();
     let mut bring_back = || {
         for (key, value) in &stored {

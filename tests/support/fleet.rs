@@ -15,8 +15,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use rustls_resumption::{
-    Resumption, ResumptionBuilder, SharedStore, SourceKey, StekSource, StoreKey, StoreLookup,
-    source_fn,
+    FakeClock, Resumption, ResumptionBuilder, SharedStore, SourceKey, StekSource, StoreKey,
+    StoreLookup, source_fn,
 };
 
 use crate::handshake::server_config_with;
@@ -126,4 +126,19 @@ impl SharedStore for MemoryStore {
         self.values.lock().unwrap().insert(key, value);
         true
     }
+}
+
+/// Every way to resume through an acceptor, on a fake clock.
+pub fn ways() -> [(FakeClock, Resumption); 3] {
+    let store = Arc::new(MemoryStore::default());
+    let builders = [
+        Resumption::builder(),
+        Resumption::builder().stateful(),
+        sharing(&store),
+    ];
+    builders.map(|builder| {
+        let time = FakeClock::new();
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        (time, resumption)
+    })
 }

@@ -163,8 +163,10 @@ pub fn try_handshake(
 pub fn first_flight(client: &Arc<ClientConfig>, early_data: &[u8]) -> Vec<u8> {
     let name = ServerName::try_from("localhost").unwrap();
     let mut client = ClientConnection::new(client.clone(), name).unwrap();
-    let mut early = client.early_data().expect("a ticket that allows it");
-    early.write_all(early_data).unwrap();
+    if !early_data.is_empty() {
+        let mut early = client.early_data().expect("a ticket that allows it");
+        early.write_all(early_data).unwrap();
+    }
     let mut wire = Vec::new();
     while client.wants_write() {
         client.write_tls(&mut wire).unwrap();
