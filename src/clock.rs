@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::sync::atomic::{AtomicI64, Ordering};
 
@@ -183,8 +183,16 @@ impl From<Time> for SystemTime {
         let duration = Duration::from_millis(time.0);
         UNIX_EPOCH
             .checked_add(duration)
-            .unwrap_or_else(|| UNIX_EPOCH + Duration::from_secs(i32::MAX as u64))
+            .or_else(|| UNIX_EPOCH.checked_add(Duration::from_secs(i32::MAX as u64)))
+            .unwrap_or(UNIX_EPOCH)
     }
+}
+
+/// The instant so long from now, for waiting: a century at most, which every platform can hold.
+pub(crate) fn instant_in(duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(duration.min(CENTURY)).unwrap_or(now)
 }
 
 /// A clock that a test moves by hand. Clones move together.
@@ -216,7 +224,7 @@ impl FakeClock {
 
     /// A clock that stands at [`FakeClock::START`].
     pub fn new() -> Self {
-        Self::starting_at(UNIX_EPOCH + Duration::from_secs(Self::START))
+        Self::starting_at(Time(Self::START * 1_000).into())
     }
 
     /// A clock whose wall time starts at `wall`.
@@ -249,7 +257,7 @@ impl FakeClock {
 
     /// The wall clock is stepped back.
     pub fn step_back(&self, by: Duration) {
-        shift(&self.0.wall, -signed_millis(by));
+        shift(&self.0.wall, signed_millis(by).saturating_neg());
     }
 
     /// The wall time it shows.

@@ -2,7 +2,19 @@
 #![cfg_attr(rustls_resumption_docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+// What may panic is written otherwise, or says why it cannot.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used,
+    )
+)]
 // Much of what shares sessions is there for acceptors alone.
 #![cfg_attr(not(feature = "acceptor"), allow(dead_code))]
 

@@ -8,11 +8,6 @@
 //! whoever drives the handshake writes a [`BirthRecord`] in front of the application's resumption
 //! data, which rustls carries inside the session.
 
-#![cfg_attr(
-    not(test),
-    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
-)]
-
 use std::cell::Cell;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;

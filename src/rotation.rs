@@ -142,6 +142,7 @@ impl Rotation {
         self.ticket_lifetime
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "divided by two")]
     pub(crate) fn ahead(&self) -> Duration {
         self.publish_ahead
             .unwrap_or_else(|| DEFAULT_PUBLISH_AHEAD.min(self.interval / 2))

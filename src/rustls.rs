@@ -1,11 +1,6 @@
 //! Everything that depends on rustls's own shapes: the implementations of its traits, and a parser
 //! of the encoding of its sessions. The one file to port to another line of rustls.
 
-#![cfg_attr(
-    not(test),
-    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
-)]
-
 #[cfg(feature = "acceptor")]
 use std::sync::Arc;
 

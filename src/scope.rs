@@ -1,8 +1,3 @@
-#![cfg_attr(
-    not(test),
-    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
-)]
-
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;

@@ -300,6 +300,7 @@ pub struct NotResumed {
 
 impl NotResumed {
     /// All full handshakes.
+    #[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
     pub fn total(&self) -> u64 {
         let Self {
             not_offered,
@@ -550,6 +551,7 @@ fn write_store(f: &mut fmt::Formatter<'_>, store: &StoreStats) -> fmt::Result {
     )
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
 fn write_acceptor(f: &mut fmt::Formatter<'_>, acceptor: &AcceptorStats) -> fmt::Result {
     let AcceptorStats {
         resumed,

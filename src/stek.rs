@@ -156,7 +156,7 @@ pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
     if secret.len() < min_len {
         return Some("too few bytes: at least 32 secret ones are needed, from a random generator");
     }
-    if secret.windows(2).all(|pair| pair[0] == pair[1]) {
+    if secret.iter().all(|byte| Some(byte) == secret.first()) {
         return Some("all bytes are equal: make the key with a random generator");
     }
     None

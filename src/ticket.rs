@@ -6,14 +6,10 @@
 //!  |                  |<------------------- sealed ------------------->|     |
 //! ```
 //!
-//! The header comes last, so that opening in place leaves the session at the front. Times are milliseconds since the Unix epoch, big-endian. The key name is the additional data;
-//! the scope is inside, and compared after opening, so that a ticket of another scope and a forged
-//! one are told apart.
-
-#![cfg_attr(
-    not(test),
-    warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)
-)]
+//! The header comes last, so that opening in place leaves the session at the front. Times are
+//! milliseconds since the Unix epoch, big-endian. The key name is the additional data; the scope is
+//! inside, and compared after opening, so that a ticket of another scope and a forged one are told
+//! apart.
 
 use zeroize::Zeroize;
 

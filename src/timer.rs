@@ -2,9 +2,11 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::clock::instant_in;
 
 /// A thread that does a job again and again, until the value is dropped.
 pub(crate) struct Timer(Arc<Signal>);
@@ -50,7 +52,7 @@ impl Timer {
     /// Stops the thread and waits for its end. False if the deadline passed first.
     pub(crate) fn stop(&self, deadline: Duration) -> bool {
         self.0.stop();
-        let until = Instant::now() + deadline.min(Duration::from_secs(3600));
+        let until = instant_in(deadline);
         let mut state = self.0.state.lock();
         while !state.ended {
             if self.0.changed.wait_until(&mut state, until).timed_out() {
@@ -77,7 +79,7 @@ impl fmt::Debug for Timer {
 impl Signal {
     /// False when the thread must end.
     fn sleep(&self, duration: Duration) -> bool {
-        let until = Instant::now() + duration.clamp(MIN_SLEEP, MAX_SLEEP);
+        let until = instant_in(duration.clamp(MIN_SLEEP, MAX_SLEEP));
         let mut state = self.state.lock();
         while !state.stopped {
             if self.changed.wait_until(&mut state, until).timed_out() {

@@ -9,6 +9,7 @@ use rustls::server::ClientHello;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
+use crate::clock::instant_in;
 
 /// Accepts TLS connections on a thread each: what [`ResumptionAcceptor`] is on tokio.
 ///
@@ -256,7 +257,7 @@ fn wait_for<T>(future: impl Future<Output = T>, deadline: Duration) -> Option<T>
         }
     }
 
-    let until = Instant::now() + deadline;
+    let until = instant_in(deadline);
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);

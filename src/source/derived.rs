@@ -180,7 +180,7 @@ impl StekSource for DerivedSource {
         }
         let settling = self.settling_time.unwrap_or_else(|| {
             let rotation = query.rotation;
-            rotation.sealing_time() + rotation.lifetime()
+            rotation.sealing_time().saturating_add(rotation.lifetime())
         });
         let moment = Moment {
             now: query.now,

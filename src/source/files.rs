@@ -116,7 +116,7 @@ impl KeyFiles {
             return refuse(format!("{count} files of keys: from 1 to {MAX_KEYS}"));
         }
         for (i, path) in paths.iter().enumerate() {
-            if paths.iter().skip(i + 1).any(|other| other == path) {
+            if paths.iter().take(i).any(|other| other == path) {
                 return refuse(format!("{} twice: list each file once", path.display()));
             }
         }
@@ -219,9 +219,10 @@ impl StekSource for KeyFiles {
                         true => query.now.since(listed.modified),
                         false => Duration::ZERO,
                     };
+                    let unripe = query.rotation.ahead().saturating_sub(there);
                     Known {
                         stek: Arc::new(stek),
-                        ripe: query.monotonic + query.rotation.ahead().saturating_sub(there),
+                        ripe: query.monotonic.saturating_add(unripe),
                         since: listed.modified,
                     }
                 }

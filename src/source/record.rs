@@ -104,7 +104,7 @@ impl Record {
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let len = HEADER_LEN + self.keys.len() * KEY_LEN;
+        let len = HEADER_LEN.saturating_add(self.keys.len().saturating_mul(KEY_LEN));
         let mut out = Zeroizing::new(Vec::with_capacity(len));
         out.push(FORMAT);
         out.extend_from_slice(&self.version.to_be_bytes());
@@ -192,8 +192,10 @@ impl Record {
     /// Only who rotates by hand without end comes here: what expires first goes.
     fn make_room(&mut self) {
         while self.keys.len() > MAX_KEYS {
-            let first = (0..self.keys.len()).min_by_key(|&i| self.keys[i].window.expires);
-            first.map(|first| self.keys.remove(first));
+            let keys = self.keys.iter().enumerate();
+            let first = keys.min_by_key(|(_, key)| key.window.expires);
+            let first = first.map_or(0, |(index, _)| index);
+            self.keys.remove(first);
         }
     }
 }
@@ -219,7 +221,12 @@ impl Schedule {
 
     /// Whether the keys that it keeps alive fit into a record.
     fn check(&self) -> Result<(), Error> {
-        let keys = self.ticket_lifetime.as_millis() / self.interval.as_millis().max(1) + 3;
+        let retired = self
+            .ticket_lifetime
+            .as_millis()
+            .checked_div(self.interval.as_millis());
+        // One that seals, one published ahead, one that is about to expire.
+        let keys = retired.unwrap_or(u128::MAX).saturating_add(3);
         if keys <= MAX_KEYS as u128 {
             return Ok(());
         }

@@ -1,12 +1,12 @@
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::record::{FORMAT, MAX_LEN, Record};
 use super::share::Share;
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
-use crate::clock::Time;
+use crate::clock::{Time, instant_in};
 use crate::error::Error;
 use crate::redis::RedisClient;
 
@@ -198,7 +198,7 @@ impl RedisSource {
 impl StekSource for RedisSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         self.share.forget(query);
-        let deadline = Instant::now() + BUDGET;
+        let deadline = instant_in(BUDGET);
         for _ in 0..ROUNDS {
             let found = self
                 .exchange

@@ -40,9 +40,10 @@ impl Step<'_> {
         if sealed_until(keys, self.now) == self.now {
             // Where another sealed until now, a clock that is behind goes on with that one. Else it
             // must be able to begin: after half an interval at most, so that there is a rest of it.
+            let half = self.rotation.sealing_time().checked_div(2);
             let behind = match sealed {
                 true => Duration::ZERO,
-                false => self.slack.min(self.rotation.sealing_time() / 2),
+                false => self.slack.min(half.unwrap_or_default()),
             };
             let window = self
                 .rotation

@@ -9,6 +9,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
+use crate::clock::instant_in;
 use crate::error::Error;
 use crate::redis::RedisClient;
 use crate::source::DEFAULT_REDIS_PREFIX;
@@ -151,7 +152,7 @@ impl RedisStore {
             key: self.key(key),
             claim,
             // A little before, so that whoever waits hears of it, and the breaker first.
-            until: Instant::now() + deadline * 9 / 10,
+            until: instant_in(deadline.mul_f64(0.9)),
             reply,
             _pending: pending,
         };
@@ -291,7 +292,8 @@ struct Write {
 impl Write {
     /// What it takes of the queue.
     fn size(&self) -> usize {
-        self.key.len() + self.value.len() + size_of::<Self>()
+        let len = self.key.len().saturating_add(self.value.len());
+        len.saturating_add(size_of::<Self>())
     }
 }
 
@@ -372,6 +374,13 @@ mod tests {
         store.shared.note_deadline(Duration::from_millis(70));
         assert_eq!(store.shared.deadline(), Duration::from_millis(70));
         assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_time_is_only_a_long_one() {
+        let (store, _written) = idle();
+        drop(store.fetch(&StoreKey([0; StoreKey::LEN]), Duration::MAX));
+        assert_eq!(store.shared.deadline(), Duration::from_millis(u64::MAX));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Sharing {
             .min(key.window.expires);
         let header = Header {
             // What was forgotten at this very moment was issued before it; this is issued after.
-            issued: now.max(Time(scope.forgotten().0 + 1)),
+            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
             birth,
             expires,
         };

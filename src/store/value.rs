@@ -78,7 +78,7 @@ pub(super) fn seal(
     header: &Header,
     session: &[u8],
 ) -> Option<Vec<u8>> {
-    let mut value = Vec::with_capacity(OVERHEAD + session.len());
+    let mut value = Vec::with_capacity(session.len().saturating_add(OVERHEAD));
     value.extend_from_slice(stek.name().as_bytes());
     value.extend_from_slice(&[0; NONCE_LEN]);
     header.write(&mut value);
@@ -121,7 +121,7 @@ pub(super) fn open(
     let opened = stek.store_key().open(*nonce, &aad, sealed, tag)?;
     let mut opened = Zeroizing::new(opened);
     let header = Header::read(&opened)?;
-    let session_len = opened.len() - HEADER_LEN;
+    let session_len = opened.len().checked_sub(HEADER_LEN)?;
     opened.copy_within(HEADER_LEN.., 0);
     opened.truncate(session_len);
     Some((header, opened))

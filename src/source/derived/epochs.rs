@@ -79,7 +79,7 @@ impl Epochs {
     /// The STEKs that open now. Forgets those that have expired by both clocks.
     pub(super) fn keys(&mut self, moment: &Moment<'_>) -> Result<Vec<SourceKey>, SourceError> {
         let open = self.open_at(moment.now);
-        let count = open.end - open.start;
+        let count = open.end.saturating_sub(open.start);
         if open.end > EPOCHS {
             return Err("the clock stands thousands of years after the origin: set it".into());
         }
@@ -124,11 +124,13 @@ impl Epochs {
             return 0..0;
         }
         let retired = now.minus(self.rotation.lifetime());
-        self.epoch_at(retired)..self.epoch_at(published) + 1
+        self.epoch_at(retired)..self.epoch_at(published).saturating_add(1)
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "an interval is 1 at least")]
     fn epoch_at(&self, time: Time) -> u64 {
-        time.0.saturating_sub(self.origin.0) / self.interval
+        let passed = time.0.saturating_sub(self.origin.0);
+        passed / self.interval
     }
 
     fn window(&self, epoch: u64) -> Window {
@@ -149,7 +151,7 @@ impl Epochs {
         for (epoch, stek) in &mut self.steks {
             let is_revoked = |stek: &Arc<Stek>| revoked.contains(stek.name());
             if stek.as_ref().is_some_and(is_revoked) {
-                self.ratchet.forget(&(*epoch..*epoch + 1))?;
+                self.ratchet.forget(&(*epoch..epoch.saturating_add(1)))?;
                 *stek = None;
             }
         }
@@ -171,7 +173,7 @@ impl Epochs {
             return Ok(());
         };
         self.ratchet
-            .derive(&(*first..*last + 1), &mut |epoch, secret| {
+            .derive(&(*first..last.saturating_add(1)), &mut |epoch, secret| {
                 if let Entry::Vacant(vacant) = steks.entry(epoch) {
                     let stek = Stek::derive(secret.as_bytes(), sealing)?;
                     vacant.insert(Some(Arc::new(stek)));

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "epochs are numbered up to 2^48, and a node that is cut has children"
+)]
+
 use std::ops::Range;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};

@@ -29,6 +29,10 @@ type Claim = i128;
 
 impl Settled {
     /// Takes a reading of both clocks. Returns the time that both bear out, if there is one yet.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "all are of 64 bits, and summed in 128"
+    )]
     pub(super) fn reading(
         &mut self,
         wall: Time,

@@ -86,7 +86,7 @@ impl<'a> Locked<'a> {
         let stat = fstat(&file).map_err(|error| self.trouble(RECORD, &error))?;
         self.check_file(&stat)?;
         let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-        if len > max_len + SHA256_OUTPUT_LEN {
+        if len > max_len.saturating_add(SHA256_OUTPUT_LEN) {
             return Err(self.damaged(&format!("{len} bytes long")));
         }
         // Of its final size at once: a buffer that grows leaves copies of secrets behind.

@@ -110,7 +110,7 @@ pub(super) fn parse(content: &[u8]) -> Result<Keys, FormatError> {
 
 fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
     let mut keys = Vec::new();
-    for (i, line) in text.lines().enumerate() {
+    for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() {
             continue;
@@ -118,7 +118,6 @@ fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
         if keys.len() == MAX_KEYS {
             return Err(FormatError::TooManyLines);
         }
-        let number = i + 1;
         let wrong = |wrong| FormatError::Line { number, wrong };
         let bytes = decode(line.as_bytes()).ok_or_else(|| wrong(WrongLine::NotBase64))?;
         let len = bytes.len();
@@ -135,6 +134,10 @@ fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
 /// Decodes base64 ([RFC 4648 §4](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with its
 /// padding and nothing else. Here, because what decodes base64 among the dependencies (rustls's
 /// reader of PEM files) leaves copies of it unwiped.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the arms bound their symbols, and 13 bits at most are held"
+)]
 fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if !text.len().is_multiple_of(4) {
         return None;

@@ -31,6 +31,7 @@ pub(super) struct ListedKey {
 
 /// The longest file that is read: more than a list of the most keys takes.
 const MAX_LEN: usize = 16 * 1024;
+const TOO_LONG: usize = MAX_LEN + 1;
 
 /// How many keys of a list HAProxy itself uses, unless it was built otherwise.
 const HAPROXY_KEYS: usize = 3;
@@ -137,9 +138,9 @@ impl Contents {
         let metadata = file.metadata().map_err(|error| at(&error))?;
         check_permissions(&metadata).map_err(|wrong| at(&wrong))?;
         // Never grows, so leaves no copy behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
-        let limit = MAX_LEN as u64 + 1;
-        let read = Read::by_ref(&mut file).take(limit).read_to_end(&mut bytes);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TOO_LONG));
+        let mut limited = Read::by_ref(&mut file).take(TOO_LONG as u64);
+        let read = limited.read_to_end(&mut bytes);
         read.map_err(|error| at(&error))?;
         if bytes.len() > MAX_LEN {
             return Err(at(&format!("more than {MAX_LEN} bytes: not a file of keys")).into());

@@ -22,7 +22,7 @@ use crate::stek::{Stek, weakness};
 
 /// How long a record of this length is when it is sealed.
 pub(super) const fn sealed_len(record: usize) -> usize {
-    HEAD_LEN + NONCE_LEN + record + TAG_LEN
+    record.saturating_add(HEAD_LEN + NONCE_LEN + TAG_LEN)
 }
 
 const NAME_LEN: usize = 8;
@@ -76,8 +76,8 @@ impl Keks {
         let aad = [&sealed, redis_key.as_bytes()].concat();
         sealed.extend_from_slice(&[0; NONCE_LEN]);
         sealed.extend_from_slice(record);
-        let (head, body) = sealed.split_at_mut(HEAD_LEN + NONCE_LEN);
-        let nonce = &mut head[HEAD_LEN..];
+        let (_, rest) = sealed.split_at_mut(HEAD_LEN);
+        let (nonce, body) = rest.split_at_mut(NONCE_LEN);
         let tag = key.seal(&aad, nonce, body).ok_or(Error::Random)?;
         sealed.extend_from_slice(tag.as_ref());
         Ok(std::mem::take(&mut *sealed))

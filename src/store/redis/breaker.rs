@@ -43,8 +43,8 @@ impl Breaker {
 
     /// Something was not. True if this was once too often.
     pub(super) fn failed(&self) -> bool {
-        let failures = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
-        failures >= MAX_FAILURES && self.trip()
+        let before = self.failures.fetch_add(1, Ordering::AcqRel);
+        before >= MAX_FAILURES - 1 && self.trip()
     }
 
     /// The connection is lost. True if it was not known before.

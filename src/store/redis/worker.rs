@@ -109,7 +109,7 @@ async fn keep(link: Arc<Link>, mut client: RedisClient) {
                     warn!(redis = %client, trouble = %error, "shared store cannot be reached");
                     trouble = Some(error);
                 }
-                pause = (pause * 2).min(MAX_PAUSE);
+                pause = pause.saturating_mul(2).min(MAX_PAUSE);
             }
         }
         sleep(pause).await;
@@ -218,7 +218,7 @@ async fn write(link: &Link, batch: &[Write]) {
     match timeout(WRITE_TIMEOUT, writing).await {
         Ok(Ok(outcomes)) => {
             let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-            add(&shared.written, batch.len() - refused.len());
+            add(&shared.written, batch.len().saturating_sub(refused.len()));
             add(&shared.refused, refused.len());
             match refused.iter().find(|error| !is_full(error)) {
                 Some(error) => link.failed(error),
