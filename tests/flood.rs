@@ -128,7 +128,8 @@ fn ten_thousand_clients_resume_through_a_flood_of_strangers_and_junk() {
         }
     });
     all_return();
-    println!("{resumed} of {returned} resumed; {}", resumption.stats());
+    println!("{}", resumption.stats());
+    println!("figure: {resumed} of {returned} resumed");
     assert!(returned >= 3 * CLIENTS);
     assert_eq!(resumed, returned);
     let evicted = resumption.stats().cache.evictions.entries;

@@ -150,7 +150,7 @@ async fn ten_thousand_half_open_connections_last_as_long_as_the_caller_lets_them
         let failed = resumption.stats().acceptor.failed;
         assert_eq!(failed, CONNECTIONS as u64 / 2);
     }
-    println!("at most {most} bytes for one that waits");
+    println!("figure: {most} bytes at most for one that waits");
     assert!(most < 48 * 1024, "{most}");
 
     // What they held is used again by those who come next.

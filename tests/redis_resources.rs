@@ -54,6 +54,7 @@ fn a_thousand_handles_on_redis_dropped_leave_no_thread_no_file_no_connection_and
     (100..1_100).for_each(|number| make_use_and_drop(&redis, number));
     until_held(|held| held == before);
     let grown = resident().saturating_sub(memory);
+    println!("figure: {grown} bytes grown by 1,000 handles on Redis");
     assert!(grown < 2 << 20, "{grown} bytes more than after the first");
     let mut clients = String::from("many\n\n");
     while clients.lines().count() > 1 {

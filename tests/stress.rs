@@ -50,6 +50,10 @@ fn whatever_many_threads_do_to_each_other_the_promises_hold() {
     println!("{stats}");
     println!("{done:?}");
     println!("resident after each phase, KiB: {memory:?}");
+    let (sealed, opened) = (done.sealed, done.opened);
+    let (to_fail, to_miss) = (done.had_to_fail, done.had_to_miss);
+    println!("figure: {sealed} sealed, {opened} opened, none of {to_fail} that had to fail");
+    println!("figure: none of {to_miss} sessions found that had to be gone");
     let warm = memory[PHASES as usize / 2 - 1];
     let grown = memory[PHASES as usize - 1].saturating_sub(warm);
     assert!(grown < 4_096, "{grown} KiB more than at half-time");

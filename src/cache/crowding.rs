@@ -81,5 +81,5 @@ fn no_choice_of_a_million_ids_crowds_a_shard_or_a_bucket() {
         assert!(longest <= 16, "{kind}: {longest}");
         worst = worst.max(share);
     }
-    println!("the worst: {worst:.3}");
+    println!("figure: at most {worst:.3} of the mean in a shard");
 }
