@@ -335,6 +335,9 @@ mod tests {
             format!("{boxed:?}"),
             r#"StekSource { name: "peculiar", .. }"#
         );
+        let silent: Box<dyn StekSource> = Box::new(source_fn("mine", |_| Ok(Vec::new())));
+        let silent = &silent as &dyn StekSource;
+        assert_eq!(silent.fleet_agrees(), None);
     }
 
     #[test]
