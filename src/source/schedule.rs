@@ -35,7 +35,7 @@ impl Step<'_> {
         let mut changed = self.drop_expired(keys);
         let sealed = keys.iter().any(|key| key.window.seals(self.now));
         if self.rotate {
-            changed |= self.retire_current(keys);
+            self.retire_current(keys); // so that another must seal, below
         }
         if sealed_until(keys, self.now) == self.now {
             // Where another sealed until now, a clock that is behind goes on with that one. Else it
@@ -81,15 +81,12 @@ impl Step<'_> {
         keys.len() != before
     }
 
-    fn retire_current<T>(&self, keys: &mut [Planned<T>]) -> bool {
-        let mut retired = false;
+    fn retire_current<T>(&self, keys: &mut [Planned<T>]) {
         for key in keys.iter_mut().filter(|key| key.window.seals(self.now)) {
             key.window.retires = self.now;
             let expires = self.now.plus(self.rotation.lifetime());
             key.window.expires = key.window.expires.min(expires);
-            retired = true;
         }
-        retired
     }
 }
 
