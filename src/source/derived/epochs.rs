@@ -159,10 +159,8 @@ impl Epochs {
     }
 
     fn forget_until(&mut self, first: u64) -> Result<(), Error> {
-        if first > self.first {
-            self.ratchet.forget(&(self.first..first))?;
-            self.first = first;
-        }
+        self.ratchet.forget(&(0..first))?;
+        self.first = self.first.max(first);
         Ok(())
     }
 
@@ -247,5 +245,18 @@ mod tests {
         let keys_of_last = keys(&mut epochs, last).unwrap();
         assert_eq!(keys_of_last.len(), 1_001);
         assert!(keys(&mut epochs, last.plus(MOMENT)).is_err());
+    }
+
+    #[test]
+    fn as_many_may_open_at_once_as_the_bound_says_and_not_one_more() {
+        for (beside_the_active, fits) in [(MAX_KEYS - 1, true), (MAX_KEYS, false)] {
+            let rotation = Rotation::new()
+                .interval(MOMENT)
+                .ticket_lifetime(Duration::from_millis(beside_the_active))
+                .publish_ahead(Duration::ZERO);
+            let mut epochs = epochs(Time(0), rotation);
+            epochs.ratchet.forget(&(0..EPOCHS)).unwrap(); // as it takes long to derive them all
+            assert_eq!(keys(&mut epochs, ORIGIN).is_ok(), fits);
+        }
     }
 }
