@@ -449,6 +449,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_key_may_outlive_its_sealing_by_seven_days_and_no_longer() {
+        let mut record = golden();
+        for (more, fits) in [(0, true), (1, false)] {
+            let window = &mut record.keys[0].window;
+            window.expires = window
+                .retires
+                .plus(7 * 24 * HOUR + Duration::from_millis(more));
+            assert_eq!(Record::decode(&record.encode(), SIV, None).is_ok(), fits);
+        }
+    }
+
+    #[test]
     fn keys_that_are_known_are_not_derived_again() {
         let known = golden();
         let read = Record::decode(&known.encode(), SIV, Some(&known)).unwrap();

@@ -250,6 +250,7 @@ pub(super) mod tests {
             (vec![], "/1: empty"),
             (good[..79].to_vec(), "/1: 79 bytes"),
             (b"not a key".to_vec(), "/1: line 1: not base64"),
+            (vec![b'\n'; MAX_LEN], "/1: empty"),
             (vec![b'\n'; MAX_LEN + 1], "/1: more than 16384 bytes"),
             (
                 list(&[5, 6]).into_bytes(),
