@@ -120,6 +120,9 @@ mod tests {
     use std::fs::{self, File, Permissions};
     use std::io::Read;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+    use std::thread;
     use std::time::Duration;
 
     use tempfile::TempDir;
@@ -284,9 +287,28 @@ mod tests {
         let elsewhere = parent.path().join("elsewhere");
         fs::rename(&file, &elsewhere).unwrap();
         symlink(&elsewhere, &file).unwrap();
-        assert!(load(&mut source, NOW, false).is_err());
+        let error = load(&mut source, NOW, false).unwrap_err();
+        let said = format!("{}: Too many levels of symbolic links", file.display());
+        assert!(error.starts_with(&said), "{error}");
         fs::rename(&elsewhere, &file).unwrap();
         load(&mut source, NOW, false).unwrap();
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_the_record_is_refused_and_not_waited_for() {
+        let (_parent, mut source) = fresh();
+        let file = files::record(&source.path);
+        let made = Command::new("mkfifo")
+            .args(["-m", "600"])
+            .arg(&file)
+            .status();
+        assert!(made.unwrap().success());
+        let (answer, answered) = channel();
+        // Were it waited for, the test would fail none the less.
+        thread::spawn(move || answer.send(load(&mut source, NOW, false)));
+        let answer = answered.recv_timeout(Duration::from_secs(30)).unwrap();
+        let said = format!("{}: not a file: remove it", file.display());
+        assert_eq!(answer.unwrap_err(), said);
     }
 
     #[test]

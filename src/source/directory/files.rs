@@ -247,6 +247,9 @@ pub(super) fn is_memory(directory: impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::fcntl_getfl;
+    use rustix::io::{FdFlags, fcntl_getfd};
+
     use super::*;
 
     #[test]
@@ -265,5 +268,23 @@ mod tests {
             "{error}"
         );
         assert!(error.contains(&format!("`chown {user} keys`")), "{error}");
+    }
+
+    #[test]
+    fn no_file_is_waited_for_or_passed_on_to_a_program_that_is_started() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("keys");
+        let directory = Locked::new(&path).unwrap();
+        directory.write(b"record").unwrap();
+        for flags in [OFlags::RDONLY, OFlags::WRONLY] {
+            let file = directory.open_file(RECORD, flags).unwrap().unwrap();
+            assert!(
+                fcntl_getfl(&file)
+                    .unwrap()
+                    .contains(flags | OFlags::NONBLOCK)
+            );
+            assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
+        }
+        assert_eq!(fcntl_getfd(&directory.directory).unwrap(), FdFlags::CLOEXEC);
     }
 }
