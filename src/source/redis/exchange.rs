@@ -170,4 +170,29 @@ mod tests {
         assert_eq!(time_of(1_800_000_000, 123_999), Time(1_800_000_000_123));
         assert_eq!(time_of(u64::MAX, u64::MAX), Time(u64::MAX));
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_redis_answers_is_taken_for_its_answer_even_if_it_is_an_error() {
+        let redis = super::super::server::RedisServer::start();
+        let mut connection = redis.connection();
+        cmd("LPUSH")
+            .arg("list")
+            .arg(1)
+            .exec(&mut connection)
+            .unwrap();
+        let mut exchange = Exchange::new(RedisClient::open(&redis.url()).unwrap());
+        // On a connection that is reused, and on one that is new.
+        for (asked, key) in (1..).zip(["none", "list", "list"]) {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let read = exchange.read(key, 10, deadline);
+            assert_eq!(read.is_ok(), key == "none");
+            let stats: String = cmd("INFO")
+                .arg("commandstats")
+                .query(&mut connection)
+                .unwrap();
+            let calls = format!("cmdstat_eval:calls={asked},");
+            assert!(stats.contains(&calls), "{stats}");
+        }
+    }
 }
