@@ -156,8 +156,8 @@ impl KeyFiles {
             Ok::<_, SourceError>((listing, steks))
         };
         let (listing, steks) = read()?;
-        let is_new = |listed: &Vec<KeyName>| !steks.iter().map(Stek::name).eq(listed);
-        if self.listed.as_ref().is_none_or(|listed| !is_new(listed)) {
+        let is_same = |listed: &Vec<KeyName>| steks.iter().map(Stek::name).eq(listed);
+        if self.listed.as_ref().is_none_or(is_same) {
             return Ok((listing, steks));
         }
         thread::sleep(REST);
