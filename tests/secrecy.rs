@@ -3,22 +3,21 @@
 
 #[path = "support/handshake.rs"]
 mod handshake;
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/session.rs"]
 mod session;
 
-use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use handshake::{VERSIONS, client, client_without_tickets, handshake, server_config};
+use log::Log;
 use rustls_resumption::{
     Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, SessionCache, SourceKey, Stek,
     source_fn,
 };
 use session::{id, tls12, tls13};
-use tracing::field::{Field, Visit};
-use tracing::span;
-use tracing::{Event, Metadata, Subscriber};
 
 const SECRET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
@@ -74,46 +73,9 @@ fn errors_name_the_place_and_not_the_secret() {
     assert!(matches!(error, Error::WeakKey { .. }));
 }
 
-/// Keeps everything that is logged, at every level.
-#[derive(Clone, Default)]
-struct Everything(Arc<Mutex<String>>);
-
-impl Subscriber for Everything {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = self.0.lock().unwrap();
-        write!(text, "\n{} ", event.metadata().level()).unwrap();
-        event.record(&mut Line(&mut text));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        write!(self.0, "{}={value:?} ", field.name()).unwrap();
-    }
-}
-
 #[test]
 fn a_run_at_trace_level_logs_no_secret_session_or_id() {
-    let log = Everything::default();
-    tracing::subscriber::with_default(log.clone(), || {
+    let (log, ()) = Log::of(|| {
         let time = FakeClock::new();
         let resumption = Resumption::builder()
             .clock(time.clock())
@@ -150,7 +112,7 @@ fn a_run_at_trace_level_logs_no_secret_session_or_id() {
         time.advance(Duration::from_secs(100_000));
         resumption.step();
     });
-    let log = log.0.lock().unwrap();
+    let log = log.lines().join("\n");
     for expected in [
         "TRACE message=ticket sealed",
         "TRACE message=ticket opened",
@@ -173,8 +135,7 @@ fn a_run_at_trace_level_logs_no_secret_session_or_id() {
 
 #[test]
 fn a_flood_of_junk_is_no_flood_of_warnings() {
-    let log = Everything::default();
-    tracing::subscriber::with_default(log.clone(), || {
+    let (log, ()) = Log::of(|| {
         let resumption = Resumption::builder()
             .clock(FakeClock::new().clock())
             .build()
@@ -185,8 +146,7 @@ fn a_flood_of_junk_is_no_flood_of_warnings() {
             assert!(cache.get(&vec![7; length]).is_none());
         }
     });
-    let log = log.0.lock().unwrap();
-    let loud = |line: &&str| !line.starts_with("TRACE") && !line.is_empty();
-    let loud: Vec<_> = log.lines().filter(loud).collect();
+    let mut loud = log.lines();
+    loud.retain(|line| !line.starts_with("TRACE"));
     assert_eq!(loud.len(), 1, "that a STEK seals: {loud:?}");
 }

@@ -8,6 +8,8 @@ mod derived;
 mod files;
 #[path = "support/handshake.rs"]
 mod handshake;
+#[path = "support/log.rs"]
+mod log;
 
 use std::sync::Arc;
 use std::time::Duration;

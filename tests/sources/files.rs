@@ -3,16 +3,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use rustls_resumption::{FakeClock, KeyFiles, KeyName, Resumption, Rotation, Stek};
 use tempfile::TempDir;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::handshake::{FULL, RESUMED, VERSIONS, client, kind};
+use crate::log::Log;
 use crate::{HOUR, MINUTE, Node, assert_resumes_everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -245,8 +242,7 @@ fn whatever_happens_to_a_file_the_ring_stays_as_it_was_and_says_so_once() {
         let client = client(VERSIONS[1]);
         kind(&client, &node.server);
         let before = node.resumption.stats().steks;
-        let log = Log::default();
-        tracing::subscriber::with_default(log.clone(), || {
+        let (log, ()) = Log::of(|| {
             spoil(&host.paths()[0]);
             for _ in 0..5 {
                 node.pass(SECOND);
@@ -303,6 +299,73 @@ fn a_server_whose_files_are_missing_starts_on_its_own_and_joins_when_they_come()
 }
 
 #[test]
+fn the_files_are_read_each_second_and_no_sooner() {
+    let host = Host::new(NGINX);
+    host.ship(10);
+    let node = host.node();
+    fs::remove_file(&host.paths()[0]).unwrap();
+    node.pass(SECOND - Duration::from_millis(1));
+    assert_eq!(node.resumption.stats().steks.source_failures, 0);
+    node.pass(Duration::from_millis(1));
+    assert_eq!(node.resumption.stats().steks.source_failures, 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn changed_files_are_read_twice_and_the_same_ones_once() {
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+
+    let host = Host::new(NGINX);
+    host.ship(10);
+    let node = host.node();
+    let readings = || {
+        let seen = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        // Both, as events of one kind in a row count as one.
+        let flags = WatchFlags::OPEN | WatchFlags::CLOSE;
+        inotify::add_watch(&seen, &host.paths()[0], flags).unwrap();
+        node.pass(SECOND);
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        let mut seen = Reader::new(seen, &mut buffer);
+        let events = std::iter::from_fn(|| seen.next().ok().map(drop)).count();
+        events / 2
+    };
+    assert_eq!(readings(), 1);
+    host.ship(11);
+    assert_eq!(readings(), 2);
+    assert_eq!(readings(), 1);
+}
+
+#[test]
+fn a_key_that_seals_before_other_nodes_may_have_it_is_warned_of() {
+    let host = Host::new(&["current", "previous"]);
+    host.ship(10);
+    let node = host.node();
+    let warnings = |number, previous: usize, time| {
+        write(&host.paths()[1], key(previous));
+        write(&host.paths()[0], key(number));
+        let (log, ()) = Log::of(|| {
+            node.pass(SECOND);
+            node.pass(time);
+        });
+        assert_eq!(active(&node), name(number));
+        log.warnings()
+    };
+    assert!(warnings(11, 10, 5 * MINUTE).is_empty(), "waited for");
+    assert!(
+        warnings(12, 11, 6 * MINUTE).is_empty(),
+        "waited for and longer"
+    );
+    let warnings = warnings(20, 21, 6 * MINUTE);
+    assert_eq!(warnings.len(), 1, "none of before is listed: {warnings:?}");
+    let early = "STEK seals before other nodes may have it";
+    for said in [early, &name(20).to_string()] {
+        assert!(warnings[0].contains(said), "{}", warnings[0]);
+    }
+}
+
+#[test]
 fn an_active_key_older_than_the_interval_is_kept_and_reported_once() {
     let host = Host::new(NGINX);
     host.ship(10);
@@ -316,10 +379,7 @@ fn an_active_key_older_than_the_interval_is_kept_and_reported_once() {
         (steks().active_age, steks().over_age),
         (Some(50 * MINUTE), false)
     );
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || {
-        (0..30).for_each(|_| node.pass(MINUTE));
-    });
+    let (log, ()) = Log::of(|| (0..30).for_each(|_| node.pass(MINUTE)));
     assert_eq!(
         (steks().active_age, steks().over_age),
         (Some(80 * MINUTE), true)
@@ -348,8 +408,7 @@ fn a_key_for_aes_128_is_taken_with_a_warning() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a");
     write(&path, &key(1)[..48]);
-    let log = Log::default();
-    let node = tracing::subscriber::with_default(log.clone(), || {
+    let (log, node) = Log::of(|| {
         let source = KeyFiles::new([&path]).unwrap();
         let node = Node::new(source, Rotation::new(), FakeClock::new());
         (0..5).for_each(|_| node.pass(SECOND));
@@ -375,41 +434,4 @@ fn a_revoked_key_stays_out_though_it_is_listed() {
     }
     let error = node.resumption.rotate_now().unwrap_err().to_string();
     assert!(error.starts_with("STEK source `file`: rotates by its schedule only"));
-}
-
-/// Keeps the warnings.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn warnings(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        struct Text(String);
-        impl Visit for Text {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-
-    fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &span::Id, _values: &span::Record<'_>) {}
-    fn record_follows_from(&self, _span: &span::Id, _follows: &span::Id) {}
-    fn enter(&self, _span: &span::Id) {}
-    fn exit(&self, _span: &span::Id) {}
 }
