@@ -13,6 +13,9 @@ mod derived;
 #[cfg(unix)]
 mod directory;
 mod files;
+#[cfg(test)]
+#[path = "../tests/support/log.rs"]
+mod log;
 mod random;
 mod record;
 #[cfg(feature = "redis")]

@@ -257,6 +257,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
+    use super::super::log::Log;
     use super::super::record::tests::{query, secrets};
     use super::server::RedisServer;
     use super::*;
@@ -353,6 +354,27 @@ mod tests {
         ] {
             source.compare_clocks(theirs, &ours);
             assert_eq!(source.clock_differs, differs);
+        }
+    }
+
+    #[test]
+    fn a_clock_is_warned_of_when_it_leaves_what_is_allowed_and_told_of_when_it_is_back() {
+        let mut source = RedisSource::new("redis://localhost", &kek()).unwrap();
+        let rotation = Rotation::new();
+        let ours = query(NOW, &rotation, false, &[]);
+        let behind = NOW.minus(2 * rotation.ahead());
+        let mut logged = |theirs| Log::of(|| source.compare_clocks(theirs, &ours)).0.lines();
+        for _ in 0..2 {
+            let warning = "WARN message=this host's clock and that of Redis differ by more than \
+                           STEKs are published ahead: set right whichever is wrong \
+                           redis=localhost:6379 difference=600s allowed=300s";
+            let info = "INFO message=this host's clock and that of Redis agree again \
+                        redis=localhost:6379";
+            let nothing: [&str; 0] = [];
+            assert_eq!(logged(NOW), nothing);
+            assert_eq!(logged(behind), [warning]);
+            assert_eq!(logged(behind), nothing);
+            assert_eq!(logged(NOW), [info]);
         }
     }
 }

@@ -127,6 +127,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::log::Log;
     use super::super::record::tests::{names, query};
     use super::*;
     use crate::rotation::Rotation;
@@ -269,6 +270,32 @@ mod tests {
             (a.fleet_agrees(), b.fleet_agrees()),
             (Some(false), Some(true))
         );
+    }
+
+    #[test]
+    fn a_schedule_that_differs_is_warned_of_whenever_it_begins_to() {
+        let (mut place, mut a) = (Place::default(), share());
+        let usual = Rotation::new();
+        let other = Rotation::new().interval(2 * HOUR);
+        place.ask(&mut a, NOW, false);
+        let mut warnings = |rotation| {
+            let query = query(NOW, rotation, false, &[]);
+            Log::of(|| place.ask_by(&mut a, &query)).0.warnings()
+        };
+        assert!(warnings(&usual).is_empty());
+        let said = warnings(&other);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains(
+                "place=the test \
+             theirs=interval 3600s, ticket lifetime 43200s, publish-ahead 300s \
+             ours=interval 7200s, ticket lifetime 43200s, publish-ahead 300s"
+            ),
+            "{said:?}"
+        );
+        assert!(warnings(&other).is_empty(), "it has been said");
+        assert!(warnings(&usual).is_empty());
+        assert_eq!(warnings(&other).len(), 1, "it differs again");
     }
 
     #[derive(Clone, Debug)]
