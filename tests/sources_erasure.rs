@@ -29,6 +29,17 @@ const EPOCH: &str = "7df7aa37a11e324cfcc817421944b8404af9d481b19f663a2f4f8d9b397
 const EPOCH_TICKET_KEY: &str = "7a3ccd20b2009106185084c4d10c5988a7ad33e33d61b2824a370c3ab12f17f8";
 const EPOCH_KEY_NAME: &str = "82634fb8816e980056bd1210dec99b86";
 
+/// Secrets of the ratchet's nodes: of those above the epoch, the one below the root, the middle one
+/// and the lowest; and of those that stay when it is forgotten, the next epoch's and the half of the
+/// tree that is farthest ahead.
+const NODES_ABOVE: [&str; 3] = [
+    "cc18b50729b59d0d2ae1b853d8e2814b6d9fe24646a88d4a733a45b33204a4b5",
+    "5ef29397d86366c6ef40a75467edd70d3ee450b513b28d37a09e55927daaaf8d",
+    "e5ed98838facb7b10cbfd62211177903129108d11c814bda0d56c0fd887e5b26",
+];
+const NODE_OF_NEXT: &str = "8982395bb7abbdd5720e2780dbf64b2c9c4ae3e17cd7b22fe597eba110cc1951";
+const NODE_AHEAD: &str = "9b2900905554c81c0382719bdca920f244a900a828639f3b389b13edb73eef18";
+
 /// A key of 80 bytes, of which byte `i` is `53 i + 7`, its base64, and the keys of its STEK.
 const FILE_KEY: &str = concat!(
     "a299d4037eb5e0df0a41bceb261d4887f22964538ec5306f5a91cc3b76ad98d70279b4e3de1540bf",
@@ -61,6 +72,7 @@ fn reveal(masked: &str) -> Zeroizing<Vec<u8>> {
 #[test]
 fn sources_keep_no_secret_longer_than_they_say() {
     the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree();
+    a_source_that_is_dropped_leaves_no_root();
     a_revoked_epoch_is_out_of_memory_at_once();
     a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more();
     a_key_directory_leaves_nothing_of_what_expired_or_was_revoked();
@@ -84,6 +96,7 @@ fn the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree() {
     let time = FakeClock::new();
     let resumption = derived(&time);
     assert_eq!([SECRET, SEED, EPOCH].map(count), [0, 0, 0]);
+    assert_eq!(NODES_ABOVE.map(count), [0, 0, 0], "passed on the way down");
     assert!(
         count(ROOT) > 0 && count(EPOCH_TICKET_KEY) > 0,
         "so they can be found"
@@ -100,7 +113,22 @@ fn the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree() {
         [SECRET, SEED, ROOT, EPOCH, EPOCH_TICKET_KEY].map(count),
         [0; 5]
     );
+    assert_eq!(NODES_ABOVE.map(count), [0, 0, 0]);
+    assert!(count(NODE_OF_NEXT) > 0 && count(NODE_AHEAD) > 0);
     assert!(resumption.ready(), "and it goes on");
+    time.advance(HOUR);
+    resumption.step();
+    assert_eq!(count(NODE_OF_NEXT), 0);
+    assert!(count(NODE_AHEAD) > 0);
+    drop(resumption);
+    assert_eq!(count(NODE_AHEAD), 0);
+}
+
+fn a_source_that_is_dropped_leaves_no_root() {
+    let resumption = derived(&FakeClock::new());
+    assert!(count(ROOT) > 0);
+    drop(resumption);
+    assert_eq!([ROOT, EPOCH_TICKET_KEY].map(count), [0, 0]);
 }
 
 fn a_revoked_epoch_is_out_of_memory_at_once() {
