@@ -249,10 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn forgetting_all_changes_the_number_of_each() {
+        let scopes = Scopes::default();
+        let states = [scopes.state("a".into()), scopes.state("b".into())];
+        let before = [states[0].number(), states[1].number()];
+        scopes.forget_all(Time(7));
+        for state in &states {
+            assert!(!before.contains(&state.number()));
+            assert_eq!(state.forgotten(), Time(7));
+        }
+        assert_ne!(states[0].number(), states[1].number());
+    }
+
+    #[test]
     fn a_scope_is_shown_by_its_name() {
         let scope = Scope::new("api").client_cas([b"ca"]);
         assert_eq!(scope.to_string(), "api");
         assert_eq!(format!("{scope:?}"), r#"Scope("api")"#);
         assert_eq!((scope.name(), Scope::default().name()), ("api", ""));
+        assert_eq!(Scope::from(String::from("api")), Scope::new("api"));
     }
 }

@@ -431,6 +431,35 @@ async fn a_tls12_session_id_offered_as_a_psk_identity_burns_nothing() {
 }
 
 #[tokio::test]
+async fn debug_shows_that_it_is_an_acceptor_and_nothing_of_what_it_carries() {
+    let resumption = Resumption::stateful(9).unwrap();
+    let acceptor = acceptor(&resumption, server_config());
+    let mut shown = vec![format!("{acceptor:?}")];
+    let note = |connection: &mut AcceptedConnection<'_>| shown.push(format!("{connection:?}"));
+    meet_with(&client(&TLS13), &acceptor, b"", note).await;
+    assert_eq!(
+        shown,
+        [
+            "ResumptionAcceptor { target: Target { session_storage: SessionCache { \
+             scope: Scope(\"api\"), max_entries: 9, .. }, .. } }",
+            "AcceptedConnection { .. }",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn where_tls13_resumes_by_ticket_no_identity_is_looked_up() {
+    let store = Arc::new(MemoryStore::default());
+    let resumption = sharing(&store).build().unwrap();
+    let mut config = server_config();
+    resumption.install(&mut config, "api");
+    config.ticketer = Resumption::tickets().unwrap().ticketer("api");
+    let acceptor = ResumptionAcceptor::new(Arc::new(config));
+    assert!(!resumes(&acceptor, &hello::offering(&[[7; 32]])).await);
+    assert_eq!(store.claims.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn a_tls12_server_resumes_clients_that_would_speak_tls13() {
     let store = Arc::new(MemoryStore::default());
     let tls12_server = || {
@@ -690,6 +719,23 @@ async fn axum_server_keeps_sessions_across_a_reload_and_hangs_up_on_the_slow() {
         }
         assert_eq!(counted(&resumption).resumed, 1);
 
+        // What it is reloaded with is what serves.
+        let other = Resumption::tickets().unwrap();
+        let mut another = server_config();
+        other.install(&mut another, "api");
+        tls.reload_from_config(Arc::new(another));
+        let (near, far) = duplex(1 << 18);
+        let server = async { met(acceptor.accept(far, ()).await.unwrap().0).await };
+        let (met, visited) = tokio::join!(server, visit(&client, near, b""));
+        visited.unwrap();
+        assert_eq!(met.kind, FULL);
+        assert_eq!(
+            (counted(&resumption).failed, counted(&other).full.total()),
+            (0, 1)
+        );
+
+        let shown = format!("{acceptor:?}");
+        assert_eq!(shown, "AxumAcceptor { handshake_timeout: 10s, .. }");
         let hasty = acceptor.clone().handshake_timeout(Duration::ZERO);
         let (_silent, far) = duplex(1 << 10);
         let error = hasty.accept(far, ()).await.unwrap_err();

@@ -56,6 +56,7 @@ fn keys_and_sessions_are_wiped_when_their_time_has_come() {
     dropping_the_last_handle_wipes();
     shutdown_wipes();
     sessions_are_wiped_however_they_leave();
+    session_ids_are_wiped_with_their_cache();
 }
 
 fn looking_finds_what_is_there() {
@@ -220,10 +221,28 @@ fn sessions_are_wiped_however_they_leave() {
     }
 }
 
-/// With spare capacity, as rustls hands sessions over, and with stale bytes in it.
+fn session_ids_are_wiped_with_their_cache() {
+    let needle = Needle::numbered("session ID", 30).first(32);
+    let resumption = Resumption::stateful(50).unwrap();
+    let mut id = Zeroizing::new(Vec::with_capacity(32));
+    needle.reveal(&mut id);
+    let storage = resumption.session_storage("a");
+    assert!(storage.put(id.to_vec(), tls13(b"secret", b"")));
+    drop(id);
+    assert!(needle.count() > 0);
+    drop((storage, resumption));
+    // The timer thread ends by itself, soon.
+    while needle.count() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// With spare capacity, as rustls hands sessions over, and with stale bytes in it: far enough that an
+/// allocator which takes back what is spare does not write over them.
 fn store(resumption: &Resumption, id: [u8; 32], secret: &[u8]) {
     let mut value = Vec::with_capacity(512);
     value.extend_from_slice(secret);
+    value.resize(256, 0);
     value.extend_from_slice(secret);
     value.truncate(secret.len());
     assert!(resumption.session_storage("a").put(id.to_vec(), value));

@@ -382,22 +382,45 @@ async fn a_redis_that_is_full_serves_what_it_has() {
     let node = Node::new(&redis.url()).await;
     let (early, late) = (client(&TLS13), client(&TLS13));
     assert_eq!(node.kind(&early).await, FULL);
-    let mut connection = redis.connection();
-    let set = |connection: &mut redis::Connection, limit: &str| {
-        let mut set = redis::cmd("CONFIG");
-        set.arg("SET").arg("maxmemory").arg(limit);
-        set.exec(connection).unwrap();
-    };
-    set(&mut connection, "1");
+    configure(&redis, "maxmemory", "1");
     assert_eq!(node.kind(&late).await, FULL);
     assert_eq!(node.kind(&late).await, FULL);
+    // One refusal after the other, and no look-up between.
+    for _ in 0..5 {
+        assert_eq!(node.kind(&client(&TLS13)).await, FULL);
+    }
     assert_eq!(node.kind(&early).await, RESUMED);
     let health = node.store.health();
-    assert!(health.refused >= 4 && !health.is_down, "{health:?}");
-    set(&mut connection, "0");
+    assert!(health.refused >= 14 && !health.is_down, "{health:?}");
+    configure(&redis, "maxmemory", "0");
     assert_eq!(node.kind(&late).await, FULL);
     assert_eq!(node.kind(&late).await, RESUMED);
     assert_eq!(node.store.health().outages, 0);
+}
+
+fn configure(redis: &RedisServer, setting: &str, value: &str) {
+    let mut set = redis::cmd("CONFIG");
+    set.arg("SET").arg(setting).arg(value);
+    set.exec(&mut redis.connection()).unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_given_up_but_not_if_it_answers_between() {
+    let redis = RedisServer::start();
+    let node = Node::new(&redis.url()).await;
+    for replicas in ["1", "0"].repeat(5) {
+        configure(&redis, "min-replicas-to-write", replicas);
+        assert_eq!(node.kind(&client(&TLS13)).await, FULL);
+    }
+    let health = node.store.health();
+    assert_eq!((health.refused, health.outages), (10, 0), "{health:?}");
+    configure(&redis, "min-replicas-to-write", "1");
+    let mut visits = 0;
+    while node.store.health().outages == 0 {
+        assert_eq!(node.kind(&client(&TLS13)).await, FULL);
+        visits += 1;
+        assert!(visits < 100, "{:?}", node.store.health());
+    }
 }
 
 #[tokio::test]

@@ -355,4 +355,19 @@ mod tests {
         assert!(is_worn(true));
         assert!(is_worn(false), "after the source answered again");
     }
+
+    #[test]
+    fn no_local_key_is_kept_that_was_revoked() {
+        let mut keeper = Keeper::new(Rotation::new(), Sealing::default());
+        // A source that never answered: local keys seal.
+        let now = Time(1_800_000_000_000);
+        let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+        let name = *snapshot.sealing(now).unwrap().name();
+        assert_eq!(keeper.local.len(), 1);
+        assert_eq!(keeper.revoke(Some(&name)), 1);
+        assert!(keeper.local.is_empty());
+        keeper.advance(now, Duration::ZERO, false).unwrap();
+        assert_ne!(keeper.revoke(None), 0);
+        assert!(keeper.local.is_empty());
+    }
 }

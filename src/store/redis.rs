@@ -386,6 +386,7 @@ mod tests {
     #[test]
     fn it_is_shown_by_its_prefix_alone() {
         let (store, _written) = idle();
+        assert_eq!(store.name(), "redis");
         let shown = format!("{:?}", store.prefix("eu"));
         assert_eq!(shown, r#"RedisStore { prefix: "eu:session:", .. }"#);
     }

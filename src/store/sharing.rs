@@ -467,6 +467,38 @@ mod tests {
     }
 
     #[test]
+    fn a_session_of_one_version_sealed_for_the_other_is_refused() {
+        let node = node(Map::default(), true);
+        let sealed = |version, session: &[u8]| {
+            let SharingKey::Key(key) = node.ring.sharing_key() else {
+                panic!("the source gave one");
+            };
+            let now = node.ring.now();
+            let (issued, expires) = (now.plus(Duration::from_millis(1)), now.plus(HOUR));
+            let header = Header {
+                issued,
+                birth: now,
+                expires,
+            };
+            let place = Place {
+                scope: node.cache.scope().scope.digest(),
+                version,
+                id: &ID,
+            };
+            value::seal(&key.stek, &place, &header, session).unwrap()
+        };
+        let session = tls13(None);
+        node.put_back(sealed(Version::Tls13, &session));
+        assert!(matches!(node.claim(), LookedUp::Found));
+        node.put_back(sealed(
+            Version::Tls13,
+            &encoded(Version::Tls12, &[9; 48], b""),
+        ));
+        assert!(matches!(node.claim(), LookedUp::NotFound));
+        assert_eq!(node.misses().malformed, 1);
+    }
+
+    #[test]
     fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
         let node = node(Map::default(), true);
         let session = tls13(None);

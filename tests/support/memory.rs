@@ -29,6 +29,12 @@ impl Needle {
         Self { name, masked }
     }
 
+    /// Only so many of its bytes.
+    pub fn first(mut self, len: usize) -> Self {
+        self.masked.truncate(len);
+        self
+    }
+
     /// The bytes in clear, written where the caller says.
     pub fn reveal(&self, out: &mut Vec<u8>) {
         out.extend(self.masked.iter().map(|byte| byte ^ MASK));
