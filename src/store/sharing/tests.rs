@@ -1,0 +1,397 @@
+use std::collections::HashMap;
+use std::future::ready;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::Rotation;
+use crate::clock::FakeClock;
+use crate::ring::RingSettings;
+use crate::rustls::tests::encoded;
+use crate::scope::{Scope, Scopes};
+use crate::source::{SourceKey, source_fn};
+use crate::store::{StoreKey, StoreLookup};
+
+#[cfg(rustls_resumption_shuttle)]
+mod schedules;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const ID: [u8; 32] = [7; 32];
+
+/// A store that forgets nothing by itself.
+#[derive(Default)]
+struct Map {
+    values: Mutex<HashMap<StoreKey, (Vec<u8>, Duration)>>,
+    is_full: bool,
+    fails: Option<fn() -> StoreError>,
+}
+
+impl SharedStore for Map {
+    fn fetch(&self, key: &StoreKey, _deadline: Duration) -> StoreLookup {
+        if let Some(error) = self.fails {
+            return Box::pin(ready(Err(error())));
+        }
+        let found = self.values.lock().get(key).map(|(value, _)| value.clone());
+        Box::pin(ready(Ok(found)))
+    }
+
+    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        let lookup = self.fetch(key, deadline);
+        self.values.lock().remove(key);
+        lookup
+    }
+
+    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
+        if !self.is_full {
+            self.values.lock().insert(key, (value, ttl));
+        }
+        !self.is_full
+    }
+}
+
+struct Node {
+    sharing: Arc<Sharing>,
+    map: Arc<Map>,
+    ring: StekRing,
+    time: FakeClock,
+    cache: SessionCache,
+}
+
+/// A node whose source gives one STEK, from now for three hours.
+fn node(map: Map, alive: bool) -> Node {
+    let time = FakeClock::new();
+    let start = time.wall();
+    let source = source_fn("test", move |query| {
+        if !alive {
+            return Err("down".into());
+        }
+        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+        let key = query.stek(&secret)?;
+        let end = start + 3 * HOUR;
+        Ok(vec![SourceKey::scheduled(
+            key,
+            start,
+            start,
+            start + HOUR,
+            end,
+        )?])
+    });
+    let settings = RingSettings {
+        rotation: Rotation::new().interval(HOUR),
+        clock: time.clock(),
+        ..RingSettings::default()
+    };
+    let scopes = Arc::<Scopes>::default();
+    let ring = StekRing::build(settings, Box::new(source), Arc::clone(&scopes)).unwrap();
+    let map = Arc::new(map);
+    let settings = SharingSettings {
+        ttl: 24 * HOUR,
+        deadline: Duration::from_millis(50),
+    };
+    let cache = crate::cache::CacheSettings {
+        clock: time.clock(),
+        basis: crate::clock::Basis::Wall,
+        ..Default::default()
+    };
+    Node {
+        sharing: Arc::new(Sharing::new(
+            Box::new(Arc::clone(&map)),
+            ring.clone(),
+            settings,
+        )),
+        cache: SessionCache::build(cache, scopes),
+        map,
+        ring,
+        time,
+    }
+}
+
+impl Node {
+    fn write(&self, session: &[u8]) -> bool {
+        self.sharing.write(self.cache.scope(), &ID, session)
+    }
+
+    fn claim(&self) -> LookedUp {
+        now(self.sharing.claim(self.cache.scope(), &[ID])).0
+    }
+
+    fn misses(&self) -> StoreMisses {
+        self.sharing.stats().misses
+    }
+
+    /// What is stored, and for how long.
+    fn only(&self) -> (Vec<u8>, Duration) {
+        let values = self.map.values.lock();
+        assert_eq!(values.len(), 1);
+        values.values().next().unwrap().clone()
+    }
+
+    fn put_back(&self, value: Vec<u8>) {
+        let place = Place {
+            scope: self.cache.scope().scope.digest(),
+            version: Version::Tls13,
+            id: &ID,
+        };
+        self.map.values.lock().insert(place.key(), (value, HOUR));
+    }
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(ready) => ready,
+        Poll::Pending => panic!("a map answers at once"),
+    }
+}
+
+fn tls13(birth: Option<Time>) -> Vec<u8> {
+    let record = birth.map(|birth| BirthRecord {
+        birth,
+        is_renewal: false,
+    });
+    let data = record.map_or_else(Vec::new, |record| record.join(b"app"));
+    encoded(Version::Tls13, &[9; 48], &data)
+}
+
+#[test]
+fn a_session_of_one_version_sealed_for_the_other_is_refused() {
+    let node = node(Map::default(), true);
+    let sealed = |version, session: &[u8]| {
+        let SharingKey::Key(key) = node.ring.sharing_key() else {
+            panic!("the source gave one");
+        };
+        let now = node.ring.now();
+        let (issued, expires) = (now.plus(Duration::from_millis(1)), now.plus(HOUR));
+        let header = Header {
+            issued,
+            birth: now,
+            expires,
+        };
+        let place = Place {
+            scope: node.cache.scope().scope.digest(),
+            version,
+            id: &ID,
+        };
+        value::seal(&key.stek, &place, &header, session).unwrap()
+    };
+    let session = tls13(None);
+    node.put_back(sealed(Version::Tls13, &session));
+    assert!(matches!(node.claim(), LookedUp::Found));
+    node.put_back(sealed(
+        Version::Tls13,
+        &encoded(Version::Tls12, &[9; 48], b""),
+    ));
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert_eq!(node.misses().malformed, 1);
+}
+
+#[test]
+fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
+    let node = node(Map::default(), true);
+    let session = tls13(None);
+    assert!(node.write(&session));
+    let (value, _) = node.only();
+    assert!(!value.windows(48).any(|bytes| bytes == [9; 48]));
+
+    let scope = node.cache.scope();
+    let (found, mut claimed) = now(node.sharing.claim(scope, &[[1; 32], ID]));
+    assert!(matches!(found, LookedUp::Found));
+    assert!(matches!(node.claim(), LookedUp::NotFound), "it is gone");
+
+    use crate::store::{Taken, take};
+    assert!(
+        matches!(take(scope, &ID), Taken::NotClaimed),
+        "lent to nobody"
+    );
+    claimed.during(|| {
+        assert!(matches!(take(scope, &[1; 32]), Taken::NotFound));
+        let other = Scopes::default().state(Scope::new("other"));
+        assert!(matches!(take(&other, &ID), Taken::NotFound));
+    });
+    assert!(
+        matches!(take(scope, &ID), Taken::NotClaimed),
+        "lent no more"
+    );
+    claimed.during(|| {
+        let Taken::Session(taken) = take(scope, &ID) else {
+            panic!("it survives a HelloRetryRequest");
+        };
+        assert_eq!(taken, session);
+        assert!(matches!(take(scope, &ID), Taken::NotFound));
+    });
+    drop(claimed);
+    let stats = node.sharing.stats();
+    assert_eq!((stats.shared, stats.claimed, stats.unused), (1, 1, 0));
+    assert_eq!(stats.misses.not_found, 2);
+}
+
+#[test]
+fn the_longest_session_is_shared_and_a_longer_one_is_not() {
+    let node = node(Map::default(), true);
+    assert_eq!(node.sharing.deadline(), Duration::from_millis(50));
+    let of_len = |len: usize| {
+        let rest = encoded(Version::Tls13, &[9; 48], b"").len();
+        encoded(Version::Tls13, &[9; 48], &vec![7; len - rest])
+    };
+    assert!(node.write(&of_len(value::MAX_SESSION_LEN)));
+    assert!(matches!(node.claim(), LookedUp::Found));
+    for longer in [1, 2] {
+        assert!(!node.write(&of_len(value::MAX_SESSION_LEN + longer)));
+    }
+    assert_eq!(node.sharing.stats().not_shared.malformed, 2);
+}
+
+#[test]
+fn a_claimed_session_that_is_not_used_is_counted() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(None));
+    assert!(matches!(node.claim(), LookedUp::Found));
+    assert_eq!(node.sharing.stats().unused, 1);
+}
+
+#[test]
+fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(None));
+    assert_eq!(node.only().1, 3 * HOUR, "the STEK's end");
+    let start = node.ring.now();
+    node.write(&tls13(Some(start.minus(22 * HOUR))));
+    assert_eq!(node.only().1, 2 * HOUR, "the age of 24 hours");
+    assert!(!node.write(&tls13(Some(start.minus(24 * HOUR)))));
+    let stats = node.sharing.stats();
+    assert_eq!((stats.not_shared.too_old, stats.age_unknown), (1, 1));
+}
+
+#[test]
+fn what_a_store_gives_back_too_late_is_refused() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(Some(node.ring.now().minus(22 * HOUR))));
+    let (value, ttl) = node.only();
+    node.time.advance(ttl - Duration::from_millis(1));
+    assert!(matches!(node.claim(), LookedUp::Found));
+    node.time.advance(Duration::from_millis(1));
+    node.put_back(value.clone());
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert_eq!(node.misses().expired, 1);
+    node.time.advance(HOUR);
+    node.put_back(value);
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert_eq!(
+        node.misses().unknown_key_name,
+        1,
+        "and then its STEK is gone"
+    );
+}
+
+#[test]
+fn garbage_in_the_store_is_a_counted_miss() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(None));
+    let (value, _) = node.only();
+    let mut forged = value.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut foreign = value;
+    foreign[0] ^= 1;
+    for garbage in [forged, foreign, Vec::new(), vec![0; 100], vec![0; 1 << 20]] {
+        node.put_back(garbage);
+        assert!(matches!(node.claim(), LookedUp::NotFound));
+    }
+    let misses = node.misses();
+    assert_eq!(
+        (misses.forged, misses.unknown_key_name, misses.malformed),
+        (1, 2, 2)
+    );
+}
+
+#[test]
+fn a_scope_that_was_forgotten_opens_nothing_made_before() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(None));
+    let (old, _) = node.only();
+    node.ring.forget(Scope::default());
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    node.write(&tls13(None));
+    assert!(matches!(node.claim(), LookedUp::Found), "made after");
+    node.put_back(old);
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert_eq!(node.misses().forgotten, 2);
+}
+
+#[test]
+fn a_revoked_key_opens_nothing() {
+    let node = node(Map::default(), true);
+    node.write(&tls13(None));
+    let name = node.ring.stek_stats().active.unwrap();
+    assert!(node.ring.revoke(&name));
+    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert_eq!(node.misses().unknown_key_name, 1);
+}
+
+#[test]
+fn a_fetched_tls12_session_stays_and_is_found_locally() {
+    let node = node(Map::default(), true);
+    let session = encoded(Version::Tls12, &[9; 48], b"");
+    node.write(&session);
+    assert!(matches!(node.claim(), LookedUp::NotFound), "not as TLS 1.3");
+    assert!(!node.cache.holds(&ID));
+    node.time.advance(HOUR);
+    for _ in 0..2 {
+        let found = now(node.sharing.fetch(&node.cache, &ID));
+        assert!(matches!(found, LookedUp::Found));
+    }
+    assert!(node.cache.holds(&ID));
+    assert_eq!(node.cache.fetch(&ID).unwrap(), session);
+    node.time.advance(2 * HOUR - Duration::from_millis(1));
+    assert!(node.cache.holds(&ID));
+    node.time.advance(Duration::from_millis(1));
+    assert!(!node.cache.holds(&ID), "the value expired with its STEK");
+}
+
+#[test]
+fn nothing_is_written_under_keys_that_stand_in() {
+    let node = node(Map::default(), false);
+    assert!(!node.write(&tls13(None)));
+    assert!(node.map.values.lock().is_empty());
+    assert_eq!(node.sharing.stats().not_shared.fallen_back, 1);
+}
+
+#[test]
+fn trouble_of_the_store_is_counted_under_its_reason() {
+    let full = node(
+        Map {
+            is_full: true,
+            ..Map::default()
+        },
+        true,
+    );
+    assert!(!full.write(&tls13(None)));
+    assert!(!full.write(b"not a session"));
+    let not_shared = full.sharing.stats().not_shared;
+    assert_eq!((not_shared.not_taken, not_shared.malformed), (1, 1));
+
+    let errors: [fn() -> StoreError; 4] = [
+        || StoreError::Busy,
+        || StoreError::Failed("down".into()),
+        || StoreError::TimedOut,
+        || StoreError::Unavailable,
+    ];
+    for (i, fails) in errors.into_iter().enumerate() {
+        let node = node(
+            Map {
+                fails: Some(fails),
+                ..Map::default()
+            },
+            true,
+        );
+        assert!(matches!(node.claim(), LookedUp::Unavailable));
+        let misses = node.misses();
+        let counts = [
+            misses.busy,
+            misses.failed,
+            misses.timed_out,
+            misses.unavailable,
+        ];
+        assert_eq!((counts[i], counts.iter().sum::<u64>()), (1, 1));
+    }
+}
