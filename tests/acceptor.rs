@@ -31,7 +31,7 @@ use rustls_resumption::{
     AcceptedConnection, AcceptorStats, FakeClock, Resumption, ResumptionAcceptor,
 };
 use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -428,6 +428,35 @@ async fn a_tls12_session_id_offered_as_a_psk_identity_burns_nothing() {
     assert_eq!(store.len(), stored);
     assert_eq!(kind(&client, &acceptor).await, RESUMED);
     assert_eq!(kind(&client, &other).await, RESUMED);
+}
+
+#[tokio::test]
+async fn a_stream_that_holds_back_what_is_not_flushed_is_flushed() {
+    for config in [server_config(), retrying_server()] {
+        let acceptor = acceptor(&Resumption::stateful(9).unwrap(), config);
+        let (near, far) = duplex(1 << 18);
+        let server = async {
+            let stream = acceptor.accept(BufStream::new(far)).await.unwrap();
+            met(stream).await
+        };
+        let client = never_learning(client_config(&TLS13));
+        let (_, visited) = tokio::join!(server, visit(&client, near, b""));
+        visited.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_session_id_that_nobody_knows_was_offered_and_not_found() {
+    let [one, other] = [(); 2].map(|()| Resumption::stateful(9).unwrap());
+    let client = client_without_tickets();
+    assert_eq!(kind(&client, &acceptor(&one, server_config())).await, FULL);
+    assert_eq!(
+        kind(&client, &acceptor(&other, server_config())).await,
+        FULL
+    );
+    let (one, other) = (counted(&one).full, counted(&other).full);
+    assert_eq!((one.not_offered, one.not_found), (1, 0));
+    assert_eq!((other.not_offered, other.not_found), (0, 1));
 }
 
 #[tokio::test]
