@@ -39,6 +39,10 @@ pub(crate) struct Keeper {
     closed: bool,
 }
 
+/// How many local STEKs of earlier times without the source may open at once: each time makes one,
+/// and a source that comes and goes would make them without end.
+const EARLIER_LOCAL: usize = 256;
+
 /// How many names of expired STEKs are remembered.
 const EXPIRED_NAMES: usize = 64;
 
@@ -185,7 +189,15 @@ impl Keeper {
                 revoked: &self.revoked,
             };
             let local = self.fallback.load(&query);
-            self.local = local.map_err(|cause| Error::source("random", cause))?;
+            let local = local.map_err(|cause| Error::source("random", cause))?;
+            // Those of an earlier time without the source open until they expire.
+            self.local.retain(|key| {
+                let is_listed = local.iter().any(|new| new.stek.name() == key.stek.name());
+                !is_listed && key.window.retires <= now
+            });
+            let too_many = self.local.len().saturating_sub(EARLIER_LOCAL);
+            self.local.drain(..too_many);
+            self.local.extend(local);
         } else {
             // They seal no longer, and open until they expire.
             for key in &mut self.local {
@@ -320,8 +332,10 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use super::super::snapshot::Found;
     use super::*;
     use crate::source::source_fn;
+    use crate::stek::Stek;
 
     #[test]
     fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
@@ -354,6 +368,39 @@ mod tests {
         };
         assert!(is_worn(true));
         assert!(is_worn(false), "after the source answered again");
+    }
+
+    #[test]
+    fn what_local_keys_sealed_opens_until_they_expire_however_often_the_source_fails() {
+        let rotation = Rotation::new();
+        let mut keeper = Keeper::new(rotation, Sealing::default());
+        let mut now = Time(1_800_000_000_000);
+        let mut step = |seals: bool| {
+            now = now.plus(Duration::from_secs(1));
+            let source = source_fn("flapping", |_| Ok(vec![]));
+            let secret = b"0123456789abcdef0123456789abcdef";
+            let key = || SourceKey::sealing(Stek::from_bytes(secret).unwrap());
+            let answer = Ok(Vec::from_iter(seals.then(key)));
+            let taken = keeper.take_answer(&source, answer, Duration::ZERO);
+            taken.unwrap();
+            let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+            let name = *snapshot.sealing(now).unwrap().name();
+            (name, snapshot, now, keeper.local.len())
+        };
+        let (first, ..) = step(false);
+        step(true);
+        let (second, snapshot, _, _) = step(false);
+        assert_ne!(first, second);
+        let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Found::Key(_));
+        assert!(opens(&snapshot, &first) && opens(&snapshot, &second));
+        for _ in 0..=EARLIER_LOCAL {
+            step(true);
+            step(false);
+        }
+        let (last, snapshot, _, kept) = step(false);
+        assert_eq!(kept, EARLIER_LOCAL + 1);
+        assert!(opens(&snapshot, &last) && !opens(&snapshot, &second));
+        assert_eq!(EARLIER_LOCAL, 256);
     }
 
     #[test]
