@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustls::server::ProducesTickets;
+
 use super::*;
 use crate::clock::FakeClock;
 use crate::source::{SourceError, source_fn};
@@ -148,4 +150,23 @@ fn what_a_ring_knows_of_its_steks_is_told() {
     let stats = with_source(&time, source).stek_stats();
     assert_eq!(stats.active_age, None, "it activated at no known time");
     assert_eq!((stats.source, stats.over_age), ("counted", false));
+}
+
+#[test]
+fn a_session_that_is_too_old_for_a_ticket_is_counted() {
+    let time = FakeClock::new();
+    let ring = ring(&time);
+    let birth = ring.now();
+    let record = BirthRecord {
+        birth,
+        is_renewal: false,
+    };
+    let session = crate::rustls::tests::encoded(Version::Tls13, &[9; 48], &record.join(b""));
+    time.advance(DEFAULT_MAX_SESSION_AGE - Duration::from_millis(1));
+    ring.step();
+    assert!(ring.encrypt(&session).is_some());
+    time.advance(Duration::from_millis(1));
+    assert_eq!(ring.encrypt(&session), None);
+    let not_sealed = ring.ticket_stats().not_sealed;
+    assert_eq!((not_sealed.too_old, not_sealed.no_key), (1, 0));
 }
