@@ -152,6 +152,10 @@ impl Shard {
             leaving.push(self.remove(index));
         }
         while self.len() >= self.limit {
+            // It cannot grow, so it protects a part of what it may hold, not of what it hoped for.
+            if self.protected.len > protected_of(self.limit) {
+                self.demote();
+            }
             self.stats.evictions.entries += u64::from(self.evict(now, leaving));
         }
         while self.bytes + size > self.byte_limit {
@@ -291,13 +295,19 @@ impl Shard {
     fn protect(&mut self, index: u32) {
         self.slab.slot_mut(index).set_protected(true);
         self.protected.push_front(index, &mut self.slab);
-        if self.protected.len > (self.share.max(self.limit).saturating_mul(4) / 5).max(1) {
-            self.spare_the_read();
-            let demoted = self.protected.tail;
-            self.protected.unlink(demoted, &mut self.slab);
-            self.slab.slot_mut(demoted).set_protected(false);
-            self.probation.push_front(demoted, &mut self.slab);
+        // While it is filled it is on its way to its share at least.
+        if self.protected.len > protected_of(self.share.max(self.limit)) {
+            self.demote();
         }
+    }
+
+    /// Puts the last of the protected segment back on probation.
+    fn demote(&mut self) {
+        self.spare_the_read();
+        let demoted = self.protected.tail;
+        self.protected.unlink(demoted, &mut self.slab);
+        self.slab.slot_mut(demoted).set_protected(false);
+        self.probation.push_front(demoted, &mut self.slab);
     }
 
     /// Moves a session that was read again from the end of the protected segment to its front.
@@ -356,6 +366,11 @@ impl List {
         }
         self.len -= 1;
     }
+}
+
+/// How many sessions may be protected where there is room for so many.
+fn protected_of(entries: usize) -> usize {
+    (entries.saturating_mul(4) / 5).max(1)
 }
 
 /// Makes a value of exactly its size, and wipes the buffer it came in, spare capacity included.
@@ -432,6 +447,24 @@ mod tests {
         put(&mut shard, 3, Time(2_000), LATER);
         let stats = shard.stats();
         assert_eq!((stats.expired, stats.evictions.entries), (1, 1));
+    }
+
+    #[test]
+    fn a_shard_of_less_than_its_share_keeps_a_fifth_of_it_for_the_new() {
+        let mut shard = shard(100);
+        for number in 0..100 {
+            put(&mut shard, number, LATER, Time(0));
+            let id = [number; 32];
+            let key = shard.seed.key(1, &id);
+            let found = shard.get(key, Time(0), &mut Vec::new(), &mut Leaving::default());
+            assert!(found.is_some());
+        }
+        assert_eq!((shard.protected.len, shard.probation.len), (80, 20));
+        shard.set_limit(60);
+        for number in 100..200 {
+            put(&mut shard, number, LATER, Time(0));
+        }
+        assert_eq!((shard.protected.len, shard.probation.len), (48, 12));
     }
 
     #[test]
