@@ -33,6 +33,8 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => sources(&path, found),
+            // Unit tests, here those with a file of their own, may use what they like.
+            false if path.ends_with("tests.rs") => {}
             false if path.extension().is_some_and(|ext| ext == "rs") => found.push(path),
             false => {}
         }
