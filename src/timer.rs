@@ -52,7 +52,7 @@ impl Timer {
     /// Stops the thread and waits for its end. False if the deadline passed first.
     pub(crate) fn stop(&self, deadline: Duration) -> bool {
         self.0.stop();
-        let until = instant_in(deadline);
+        let until = instant_in(deadline.min(Duration::from_secs(3600)));
         let mut state = self.0.state.lock();
         while !state.ended {
             if self.0.changed.wait_until(&mut state, until).timed_out() {
