@@ -10,30 +10,25 @@ use crate::rotation::{Rotation, Window};
 use crate::stek::{KeyName, Stek};
 
 mod derived;
-#[cfg(unix)]
-mod directory;
 mod files;
 #[cfg(test)]
 #[path = "../tests/support/log.rs"]
 mod log;
+mod plan;
 mod random;
-mod record;
-#[cfg(feature = "redis")]
-mod redis;
-mod schedule;
-mod share;
+mod shared;
 
 pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
-#[cfg(unix)]
-pub use directory::KeyDirectory;
 pub use files::KeyFiles;
 #[cfg(any(test, fuzzing))]
 pub use files::fuzzed as fuzzed_key_file;
 pub(crate) use random::RandomSource;
+#[cfg(unix)]
+pub use shared::KeyDirectory;
 #[cfg(all(feature = "redis", any(test, fuzzing)))]
-pub use redis::fuzzed as fuzzed_redis_record;
+pub use shared::fuzzed_redis_record;
 #[cfg(feature = "redis")]
-pub use redis::{DEFAULT_REDIS_PREFIX, RedisSource};
+pub use shared::{DEFAULT_REDIS_PREFIX, RedisSource};
 
 /// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
 ///

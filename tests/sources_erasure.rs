@@ -201,7 +201,7 @@ fn a_key_directory_leaves_nothing_of_what_expired_or_was_revoked() {
     let resumption = |time: &FakeClock| {
         let source = KeyDirectory::new(&path).unwrap();
         {
-            // As `src/source/record.rs` draws it.
+            // As `src/source/shared/record.rs` draws it.
             let mut record = Zeroizing::new(Vec::with_capacity(200));
             record.push(1);
             for number in [5, hour, 12 * hour, hour / 12] {

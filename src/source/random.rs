@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::schedule::{Planned, Step};
+use super::plan::{Planned, Step};
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
 use crate::stek::Stek;
 

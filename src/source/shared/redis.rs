@@ -3,20 +3,17 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::Share;
+use super::kek::{self, Keks};
 use super::record::{FORMAT, MAX_LEN, Record};
-use super::share::Share;
-use super::{SourceError, SourceKey, SourceQuery, StekSource};
 use crate::clock::{Time, instant_in};
 use crate::error::Error;
 use crate::redis::RedisClient;
+use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
 mod exchange;
-mod seal;
 
 use exchange::Exchange;
-use seal::Keks;
-#[cfg(any(test, fuzzing))]
-pub use seal::fuzzed::run as fuzzed;
 
 /// What the keys in Redis begin with, by default.
 pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
@@ -202,7 +199,7 @@ impl StekSource for RedisSource {
         for _ in 0..ROUNDS {
             let found = self
                 .exchange
-                .read(&self.key, seal::sealed_len(MAX_LEN), deadline)
+                .read(&self.key, kek::sealed_len(MAX_LEN), deadline)
                 .map_err(|why| self.trouble(&why))?;
             self.compare_clocks(found.time, query);
             let record = match found.value.as_slice() {
@@ -247,7 +244,7 @@ impl fmt::Debug for RedisSource {
 }
 
 #[cfg(all(test, unix))]
-#[path = "../../tests/support/redis.rs"]
+#[path = "../../../tests/support/redis.rs"]
 mod server;
 
 #[cfg(all(test, unix))]
@@ -257,11 +254,11 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
-    use super::super::log::Log;
     use super::super::record::tests::{query, secrets};
     use super::server::RedisServer;
     use super::*;
     use crate::rotation::Rotation;
+    use crate::source::log::Log;
 
     const NOW: Time = Time(1_800_000_000_000);
 

@@ -15,9 +15,9 @@ use std::fmt;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroizing;
 
+use super::record::FORMAT;
 use crate::aead::{AeadKey, KEY_LEN, NONCE_LEN, Sealing, TAG_LEN};
 use crate::error::Error;
-use crate::source::record::FORMAT;
 use crate::stek::{Stek, weakness};
 
 /// How long a record of this length is when it is sealed.
@@ -179,7 +179,7 @@ pub(super) mod fuzzed;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::record::tests::{golden, unhex};
+    use crate::source::shared::record::tests::{golden, unhex};
 
     fn secret(first: u8) -> Vec<u8> {
         (first..first + 32).collect()

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::fuzzed::{changed, unhex};
-use crate::source::record::Record;
+use crate::source::shared::record::Record;
 
 /// The sealed record of the golden file, what is in it and what opens it.
 struct Golden {

@@ -2,11 +2,26 @@
 
 use tracing::warn;
 
-use super::record::{Record, Schedule};
 use super::{SourceKey, SourceQuery};
 use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
+
+#[cfg(unix)]
+mod directory;
+#[cfg(feature = "redis")]
+mod kek;
+mod record;
+#[cfg(feature = "redis")]
+mod redis;
+
+#[cfg(unix)]
+pub use directory::KeyDirectory;
+#[cfg(all(feature = "redis", any(test, fuzzing)))]
+pub use kek::fuzzed::run as fuzzed_redis_record;
+use record::{Record, Schedule};
+#[cfg(feature = "redis")]
+pub use redis::{DEFAULT_REDIS_PREFIX, RedisSource};
 
 /// Decides what to make of the record that is found, and remembers the newest one: so that a lost
 /// record is written again, and an older one neither believed nor left standing.
@@ -128,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::log::Log;
-    use super::super::record::tests::{names, query};
+    use super::record::tests::{names, query};
     use super::*;
     use crate::rotation::Rotation;
     use crate::stek::KeyName;

@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::schedule::{Planned, Step};
-use super::{SourceKey, SourceQuery};
 use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::{MAX_TICKET_LIFETIME, Rotation, Window};
+use crate::source::plan::{Planned, Step};
+use crate::source::{SourceKey, SourceQuery};
 use crate::stek::{KeyName, Stek};
 
 /// Of this layout. Part of each record's place, so that another layout is another record.
@@ -400,7 +400,7 @@ pub(crate) mod tests {
 
     #[test]
     fn golden_record() {
-        let bytes = unhex(include_str!("../../tests/golden/record.hex"));
+        let bytes = unhex(include_str!("../../../tests/golden/record.hex"));
         assert_eq!(*golden().encode(), bytes);
         assert_eq!(golden().encode().capacity(), bytes.len(), "it never moved");
         let read = Record::decode(&bytes, SIV, None).unwrap();

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use crate::source::record::FORMAT;
+use crate::source::shared::record::FORMAT;
 
 const RECORD: &CStr = c"steks.1";
 const NEXT: &CStr = c"steks.1.new";

@@ -2,10 +2,9 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use super::record;
-use super::share::Share;
-use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use super::{Share, record};
 use crate::error::Error;
+use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
 mod files;
 
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn golden_key_directory() {
         let (_parent, mut source) = fresh();
-        let bytes = unhex(include_str!("../../tests/golden/key-directory.hex"));
+        let bytes = unhex(include_str!("../../../tests/golden/key-directory.hex"));
         let file = files::record(&source.path);
         fs::write(&file, &bytes).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
@@ -243,7 +242,7 @@ mod tests {
             (Vec::new(), "it is cut short"),
             (vec![7; 100_000], "100000 bytes long"),
             (
-                unhex(include_str!("../../tests/golden/ticket.hex")),
+                unhex(include_str!("../../../tests/golden/ticket.hex")),
                 "its checksum is wrong",
             ),
         ] {
