@@ -22,9 +22,10 @@ use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tracing::{trace, warn};
 
 use crate::lineage::BirthRecord;
+use crate::ring::StekRing;
 use crate::rustls::speaks_tls13;
 use crate::storage::{Count, Installed};
-use crate::store::{Claimed, LookedUp, Sharing};
+use crate::store::{Claimed, Miss, Sharing};
 
 #[cfg(feature = "axum-server")]
 mod axum_server;
@@ -247,7 +248,7 @@ struct Handshake {
     offer: OnceLock<Offer>,
     /// `None` without a shared store.
     claimed: Option<Claimed>,
-    found: LookedUp,
+    found: Result<(), Miss>,
     has_hello: bool,
     with_retry: bool,
     with_early_data: bool,
@@ -262,13 +263,12 @@ enum Wanted<'a> {
 
 impl Handshake {
     fn new(target: Target, seen: Vec<u8>) -> Self {
-        let sharing = target.installed.as_ref().and_then(|i| i.sharing.as_ref());
         Self {
-            claimed: sharing.map(Claimed::nothing),
+            claimed: target.shares().then(Claimed::default),
             target,
             seen,
             offer: OnceLock::new(),
-            found: LookedUp::NotFound,
+            found: Err(Miss::NotFound),
             has_hello: false,
             with_retry: false,
             with_early_data: false,
@@ -282,9 +282,9 @@ impl Handshake {
 
     /// What is to be looked up: only where rustls will ask for it, in the version that it will
     /// choose.
-    fn wanted(&self) -> Option<(&Installed, &Arc<Sharing>, Wanted<'_>)> {
+    fn wanted(&self) -> Option<(&Installed, &Sharing, &StekRing, Wanted<'_>)> {
         let installed = self.target.installed.as_deref()?;
-        let sharing = installed.sharing.as_ref()?;
+        let (sharing, ring) = installed.sharing.as_ref()?;
         let offer = self.offer();
         let wanted = if offer.tls13 && self.target.speaks_tls13 {
             let by_session = !self.target.config.ticketer.enabled();
@@ -297,34 +297,45 @@ impl Handshake {
             }
             Wanted::Tls12(id)
         };
-        Some((installed, sharing, wanted))
+        Some((installed, sharing, ring, wanted))
     }
 
     /// How long [`look_up`](Handshake::look_up) may take, if there is anything to look up.
     fn deadline(&self) -> Option<Duration> {
-        self.wanted().map(|(_, sharing, _)| sharing.deadline())
+        self.wanted().map(|(_, sharing, ..)| sharing.deadline())
     }
 
     /// Asks the shared store for the client's sessions.
     async fn look_up(&mut self) {
-        let Some((installed, sharing, wanted)) = self.wanted() else {
+        let Some((installed, sharing, ring, wanted)) = self.wanted() else {
             return;
         };
-        match wanted {
-            Wanted::Tls13(ids) => {
-                let (found, claimed) = sharing.claim(installed.cache.scope(), ids).await;
-                (self.found, self.claimed) = (found, Some(claimed));
-            }
-            Wanted::Tls12(id) => self.found = sharing.fetch(&installed.cache, id).await,
-        }
+        let cache = &installed.cache;
+        self.found = match wanted {
+            Wanted::Tls13(ids) => match sharing.claim(ring, cache.scope(), ids).await {
+                Ok(claimed) => {
+                    self.claimed = Some(claimed);
+                    Ok(())
+                }
+                Err(miss) => Err(miss),
+            },
+            Wanted::Tls12(id) => match sharing.fetch(ring, cache.scope(), id).await {
+                Ok(mut fetched) => {
+                    let bytes = std::mem::take(&mut *fetched.bytes);
+                    cache.keep(id, bytes, fetched.birth, fetched.expires);
+                    Ok(())
+                }
+                Err(miss) => Err(miss),
+            },
+        };
     }
 
     /// The look-up was given up at its deadline.
     fn timed_out(&mut self) {
-        if let Some((_, sharing, _)) = self.wanted() {
+        if let Some((_, sharing, ..)) = self.wanted() {
             sharing.count_timed_out();
         }
-        self.found = LookedUp::Unavailable;
+        self.found = Err(Miss::Unavailable);
     }
 
     /// Lets rustls process the ClientHello. The connection is boxed because it is large and handed
@@ -410,9 +421,9 @@ impl Handshake {
             Count::NotOffered
         } else {
             match self.found {
-                LookedUp::Found => Count::Declined,
-                LookedUp::NotFound => Count::NotFound,
-                LookedUp::Unavailable => Count::StoreUnavailable,
+                Ok(()) => Count::Declined,
+                Err(Miss::NotFound) => Count::NotFound,
+                Err(Miss::Unavailable) => Count::StoreUnavailable,
             }
         };
         trace!(?outcome, retry = self.with_retry, "accepted");

@@ -93,10 +93,7 @@ impl Resumption {
             with_timer,
             publisher,
         } = parts;
-        let sharing = store.zip(ring.clone()).map(|((store, settings), ring)| {
-            // Whoever holds it also holds the cache, so has the timer already.
-            Arc::new(Sharing::new(store, ring, settings))
-        });
+        let sharing = store.map(|(store, settings)| Arc::new(Sharing::new(store, settings)));
         let untimed = Self {
             cache,
             ring,
@@ -152,7 +149,7 @@ impl Resumption {
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
         Arc::new(Storage::new(Installed {
             cache: self.cache.scoped(scope),
-            sharing: self.sharing.clone(),
+            sharing: self.sharing.clone().zip(self.ring.clone()),
             counts: Arc::clone(&self.acceptor),
         }))
     }

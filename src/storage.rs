@@ -7,6 +7,7 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use crate::cache::SessionCache;
+use crate::ring::StekRing;
 use crate::rustls::{Session, Version};
 use crate::store::{Sharing, Taken, take};
 
@@ -24,7 +25,8 @@ pub(crate) struct Storage(Arc<Installed>);
 pub(crate) struct Installed {
     /// In the configuration's scope.
     pub(crate) cache: SessionCache,
-    pub(crate) sharing: Option<Arc<Sharing>>,
+    /// With the ring whose store keys seal what is shared.
+    pub(crate) sharing: Option<(Arc<Sharing>, StekRing)>,
     pub(crate) counts: Arc<AcceptorCounts>,
 }
 
@@ -35,10 +37,11 @@ impl Storage {
 
     pub(crate) fn store(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
         let Installed { cache, sharing, .. } = &*self.0;
-        let (Some(sharing), Ok(fixed)) = (sharing, <&[u8; 32]>::try_from(id.as_slice())) else {
+        let fixed = <&[u8; 32]>::try_from(id.as_slice());
+        let (Some((sharing, ring)), Ok(fixed)) = (sharing, fixed) else {
             return cache.store(id, value);
         };
-        let shared = sharing.write(cache.scope(), fixed, &value);
+        let shared = sharing.write(ring, cache.scope(), fixed, &value);
         match Session::parse(&value).map(|session| session.version) {
             Some(Version::Tls12) => cache.store(id, value) || shared,
             // Another node may claim a TLS 1.3 session, so it must not be found here.

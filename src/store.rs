@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::stats::StoreHealth;
 
 mod claimed;
+mod counts;
 #[cfg(feature = "redis")]
 mod redis;
 mod sharing;
@@ -19,7 +20,7 @@ pub(crate) use claimed::{Taken, take};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 #[cfg(feature = "acceptor")]
-pub(crate) use sharing::LookedUp;
+pub(crate) use sharing::Miss;
 pub(crate) use sharing::{Sharing, SharingSettings};
 #[cfg(any(test, fuzzing))]
 pub use value::fuzzed::run as fuzzed_value;

@@ -9,18 +9,22 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Sharing;
+use super::counts::{Count, Counts};
 use crate::scope::ScopeState;
 use crate::sync::thread_local;
 
 /// What was claimed for one connection: one session at most, because claiming ends at the first
 /// hit. Wiped and counted on drop if it was not used.
+///
+/// The default is for a connection for which nothing was found, or nothing looked up yet.
+#[derive(Default)]
 pub(crate) struct Claimed {
-    sharing: Arc<Sharing>,
     session: Option<ClaimedSession>,
 }
 
 pub(super) struct ClaimedSession {
+    /// Where it is counted if it is not used.
+    pub(super) counts: Arc<Counts>,
     pub(super) scope: Arc<ScopeState>,
     pub(super) id: [u8; 32],
     pub(super) bytes: Zeroizing<Vec<u8>>,
@@ -31,16 +35,15 @@ thread_local! {
     static CURRENT: RefCell<Option<Option<ClaimedSession>>> = const { RefCell::new(None) };
 }
 
+impl From<ClaimedSession> for Claimed {
+    fn from(session: ClaimedSession) -> Self {
+        Self {
+            session: Some(session),
+        }
+    }
+}
+
 impl Claimed {
-    /// For a connection for which nothing was found, or nothing looked up yet.
-    pub(crate) fn nothing(sharing: &Arc<Sharing>) -> Self {
-        Self::new(Arc::clone(sharing), None)
-    }
-
-    pub(super) fn new(sharing: Arc<Sharing>, session: Option<ClaimedSession>) -> Self {
-        Self { sharing, session }
-    }
-
     /// Does what may make rustls take the session. What it leaves is there for the next time, as
     /// after a HelloRetryRequest.
     pub(crate) fn during<R>(&mut self, call: impl FnOnce() -> R) -> R {
@@ -51,8 +54,8 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if self.session.is_some() {
-            self.sharing.count_unused();
+        if let Some(session) = &self.session {
+            session.counts.add(Count::Unused);
         }
     }
 }

@@ -5,23 +5,22 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use super::claimed::{Claimed, ClaimedSession};
+use super::counts::{Count, Counts};
 use super::value::{self, Header, Place};
 use super::{SharedStore, StoreError};
-use crate::cache::SessionCache;
 use crate::clock::Time;
-use crate::counters::Counters;
 use crate::lineage::BirthRecord;
 use crate::ring::{SharingKey, StekRing};
 use crate::rustls::{Session, Version};
 use crate::scope::ScopeState;
-use crate::stats::{NotShared, StoreMisses, StoreStats};
+use crate::stats::StoreStats;
 
-/// A [`SharedStore`], and the ring whose store keys seal what goes into it.
+/// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring
+/// that each call is given.
 pub(crate) struct Sharing {
     store: Box<dyn SharedStore>,
-    ring: StekRing,
     settings: SharingSettings,
-    counters: Counters<COUNTS>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,59 +29,27 @@ pub(crate) struct SharingSettings {
     pub(crate) deadline: Duration,
 }
 
-/// What is counted, by index.
+/// Why a look-up gave no session.
 #[derive(Clone, Copy, Debug)]
-enum Count {
-    Shared,
-    AgeUnknown,
-    FallenBack,
-    NoKey,
-    NotTaken,
-    TooOldToShare,
-    Malformed,
-    Claimed,
-    Fetched,
-    Unused,
-    NotFound,
-    TimedOut,
-    Unavailable,
-    Busy,
-    Failed,
-    Garbage,
-    UnknownKeyName,
-    Forged,
-    Expired,
-    TooOld,
-    Forgotten,
-}
-
-const COUNTS: usize = Count::Forgotten as usize + 1;
-
-/// What came of looking for a client's session.
-pub(crate) enum LookedUp {
-    Found,
+pub(crate) enum Miss {
     NotFound,
     /// The store gave no answer.
     Unavailable,
 }
 
 /// A session that came from the store.
-struct Opened {
-    header: Header,
-    bytes: Zeroizing<Vec<u8>>,
+pub(crate) struct Opened {
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) birth: Time,
+    pub(crate) expires: Time,
 }
 
 impl Sharing {
-    pub(crate) fn new(
-        store: Box<dyn SharedStore>,
-        ring: StekRing,
-        settings: SharingSettings,
-    ) -> Self {
+    pub(crate) fn new(store: Box<dyn SharedStore>, settings: SharingSettings) -> Self {
         Self {
             store,
-            ring,
             settings,
-            counters: Counters::new(),
+            counts: Arc::new(Counts::new()),
         }
     }
 
@@ -92,34 +59,46 @@ impl Sharing {
     }
 
     /// Hands a session to the store. Never waits.
-    pub(crate) fn write(&self, scope: &ScopeState, id: &[u8; 32], session: &[u8]) -> bool {
-        let written = self.try_write(scope, id, session);
+    pub(crate) fn write(
+        &self,
+        ring: &StekRing,
+        scope: &ScopeState,
+        id: &[u8; 32],
+        session: &[u8],
+    ) -> bool {
+        let written = self.try_write(ring, scope, id, session);
         match written {
             Ok(()) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
         }
-        self.count(written.err().unwrap_or(Count::Shared));
+        self.counts.add(written.err().unwrap_or(Count::Shared));
         written.is_ok()
     }
 
-    fn try_write(&self, scope: &ScopeState, id: &[u8; 32], bytes: &[u8]) -> Result<(), Count> {
+    fn try_write(
+        &self,
+        ring: &StekRing,
+        scope: &ScopeState,
+        id: &[u8; 32],
+        bytes: &[u8],
+    ) -> Result<(), Count> {
         let session = Session::parse(bytes).ok_or(Count::Malformed)?;
         if bytes.len() > value::MAX_SESSION_LEN {
             return Err(Count::Malformed);
         }
-        let key = match self.ring.sharing_key() {
+        let key = match ring.sharing_key() {
             SharingKey::Key(key) => key,
             SharingKey::FallenBack => return Err(Count::FallenBack),
             SharingKey::NoKey => return Err(Count::NoKey),
         };
-        let now = self.ring.now();
+        let now = ring.now();
         let birth = self.birth(&session, now);
-        if self.ring.is_too_old(birth, now) {
+        if ring.is_too_old(birth, now) {
             return Err(Count::TooOldToShare);
         }
         let expires = now
             .plus(self.settings.ttl)
-            .min(birth.plus(self.ring.max_session_age()))
+            .min(birth.plus(ring.max_session_age()))
             .min(key.window.expires);
         let header = Header {
             // What was forgotten at this very moment was issued before it; this is issued after.
@@ -147,17 +126,18 @@ impl Sharing {
         }
         let record = BirthRecord::split(session.application_data).0;
         if record.is_none() {
-            self.count(Count::AgeUnknown);
+            self.counts.add(Count::AgeUnknown);
         }
         record.map_or(now, |record| record.birth)
     }
 
     /// Claims the first of these TLS 1.3 sessions that there is.
     pub(crate) async fn claim(
-        self: &Arc<Self>,
+        &self,
+        ring: &StekRing,
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
-    ) -> (LookedUp, Claimed) {
+    ) -> Result<Claimed, Miss> {
         for id in ids {
             let place = Place {
                 scope: scope.scope.digest(),
@@ -165,56 +145,49 @@ impl Sharing {
                 id,
             };
             let claim = self.store.claim(&place.key(), self.settings.deadline);
-            match self.answer(claim.await) {
-                Err(()) => return (LookedUp::Unavailable, Claimed::nothing(self)),
-                Ok(None) => {}
-                Ok(Some(value)) => {
-                    // A value that does not open is a miss like any other.
-                    let Some(opened) = self.open(scope, &place, &value) else {
-                        continue;
-                    };
-                    self.count(Count::Claimed);
-                    let session = ClaimedSession {
-                        scope: Arc::clone(scope),
-                        id: *id,
-                        bytes: opened.bytes,
-                    };
-                    let claimed = Claimed::new(Arc::clone(self), Some(session));
-                    return (LookedUp::Found, claimed);
-                }
-            }
+            let Some(value) = self.answer(claim.await)? else {
+                continue;
+            };
+            // A value that does not open is a miss like any other.
+            let Some(opened) = self.open(ring, scope, &place, &value) else {
+                continue;
+            };
+            self.counts.add(Count::Claimed);
+            return Ok(Claimed::from(ClaimedSession {
+                counts: Arc::clone(&self.counts),
+                scope: Arc::clone(scope),
+                id: *id,
+                bytes: opened.bytes,
+            }));
         }
-        (LookedUp::NotFound, Claimed::nothing(self))
+        Err(Miss::NotFound)
     }
 
-    /// Fetches a TLS 1.2 session into the local cache, where rustls will find it.
-    pub(crate) async fn fetch(&self, cache: &SessionCache, id: &[u8; 32]) -> LookedUp {
-        let scope = cache.scope();
+    /// Fetches a TLS 1.2 session, which stays in the store.
+    pub(crate) async fn fetch(
+        &self,
+        ring: &StekRing,
+        scope: &ScopeState,
+        id: &[u8; 32],
+    ) -> Result<Opened, Miss> {
         let place = Place {
             scope: scope.scope.digest(),
             version: Version::Tls12,
             id,
         };
         let fetch = self.store.fetch(&place.key(), self.settings.deadline);
-        let value = match self.answer(fetch.await) {
-            Err(()) => return LookedUp::Unavailable,
-            Ok(None) => return LookedUp::NotFound,
-            Ok(Some(value)) => value,
-        };
-        let Some(mut opened) = self.open(scope, &place, &value) else {
-            return LookedUp::NotFound;
-        };
-        self.count(Count::Fetched);
-        let bytes = std::mem::take(&mut *opened.bytes);
-        cache.keep(id, bytes, opened.header.birth, opened.header.expires);
-        LookedUp::Found
+        let value = self.answer(fetch.await)?.ok_or(Miss::NotFound)?;
+        let opened = self.open(ring, scope, &place, &value);
+        let opened = opened.ok_or(Miss::NotFound)?;
+        self.counts.add(Count::Fetched);
+        Ok(opened)
     }
 
-    fn answer(&self, answer: Result<Option<Vec<u8>>, StoreError>) -> Result<Option<Vec<u8>>, ()> {
+    fn answer(&self, answer: Result<Option<Vec<u8>>, StoreError>) -> Result<Option<Vec<u8>>, Miss> {
         let failed = match answer {
             Ok(found) => {
                 if found.is_none() {
-                    self.count(Count::NotFound);
+                    self.counts.add(Count::NotFound);
                 }
                 return Ok(found);
             }
@@ -223,88 +196,61 @@ impl Sharing {
             Err(StoreError::TimedOut) => Count::TimedOut,
             Err(StoreError::Unavailable) => Count::Unavailable,
         };
-        self.count(failed);
-        Err(())
+        self.counts.add(failed);
+        Err(Miss::Unavailable)
     }
 
-    fn open(&self, scope: &ScopeState, place: &Place<'_>, value: &[u8]) -> Option<Opened> {
-        let opened = self.try_open(scope, place, value);
+    fn open(
+        &self,
+        ring: &StekRing,
+        scope: &ScopeState,
+        place: &Place<'_>,
+        value: &[u8],
+    ) -> Option<Opened> {
+        let opened = try_open(ring, scope, place, value);
         if let Err(why) = &opened {
             trace!(?why, "stored session refused");
-            self.count(*why);
+            self.counts.add(*why);
         }
         opened.ok()
     }
 
-    fn try_open(
-        &self,
-        scope: &ScopeState,
-        place: &Place<'_>,
-        value: &[u8],
-    ) -> Result<Opened, Count> {
-        let name = value::key_name(value).ok_or(Count::Garbage)?;
-        let stek = self.ring.opening_key(&name).ok_or(Count::UnknownKeyName)?;
-        let (header, bytes) = value::open(&stek, place, value).ok_or(Count::Forged)?;
-        let now = self.ring.now();
-        if header.issued <= scope.forgotten() {
-            return Err(Count::Forgotten);
-        }
-        if header.expires <= now {
-            return Err(Count::Expired);
-        }
-        if self.ring.is_too_old(header.birth, now) {
-            return Err(Count::TooOld);
-        }
-        match Session::parse(&bytes) {
-            Some(session) if session.version == place.version => Ok(Opened { header, bytes }),
-            _ => Err(Count::Garbage),
-        }
-    }
-
     /// The look-ups for a connection took longer than the deadline.
     pub(crate) fn count_timed_out(&self) {
-        self.count(Count::TimedOut);
-    }
-
-    pub(super) fn count_unused(&self) {
-        self.count(Count::Unused);
-    }
-
-    fn count(&self, count: Count) {
-        self.counters.add(count as usize);
+        self.counts.add(Count::TimedOut);
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
-        let count = |counter| self.counters.sum(counter as usize);
-        StoreStats {
-            store: self.store.name(),
-            shared: count(Count::Shared),
-            not_shared: NotShared {
-                fallen_back: count(Count::FallenBack),
-                no_key: count(Count::NoKey),
-                not_taken: count(Count::NotTaken),
-                too_old: count(Count::TooOldToShare),
-                malformed: count(Count::Malformed),
-            },
-            age_unknown: count(Count::AgeUnknown),
-            claimed: count(Count::Claimed),
-            unused: count(Count::Unused),
-            fetched: count(Count::Fetched),
-            misses: StoreMisses {
-                not_found: count(Count::NotFound),
-                timed_out: count(Count::TimedOut),
-                unavailable: count(Count::Unavailable),
-                busy: count(Count::Busy),
-                failed: count(Count::Failed),
-                malformed: count(Count::Garbage),
-                unknown_key_name: count(Count::UnknownKeyName),
-                forged: count(Count::Forged),
-                expired: count(Count::Expired),
-                too_old: count(Count::TooOld),
-                forgotten: count(Count::Forgotten),
-            },
-            health: self.store.health(),
-        }
+        self.counts.stats(self.store.name(), self.store.health())
+    }
+}
+
+fn try_open(
+    ring: &StekRing,
+    scope: &ScopeState,
+    place: &Place<'_>,
+    value: &[u8],
+) -> Result<Opened, Count> {
+    let name = value::key_name(value).ok_or(Count::Garbage)?;
+    let stek = ring.opening_key(&name).ok_or(Count::UnknownKeyName)?;
+    let (header, bytes) = value::open(&stek, place, value).ok_or(Count::Forged)?;
+    let now = ring.now();
+    if header.issued <= scope.forgotten() {
+        return Err(Count::Forgotten);
+    }
+    if header.expires <= now {
+        return Err(Count::Expired);
+    }
+    if ring.is_too_old(header.birth, now) {
+        return Err(Count::TooOld);
+    }
+    match Session::parse(&bytes) {
+        Some(session) if session.version == place.version => Ok(Opened {
+            bytes,
+            birth: header.birth,
+            expires: header.expires,
+        }),
+        _ => Err(Count::Garbage),
     }
 }
 

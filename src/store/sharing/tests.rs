@@ -7,11 +7,13 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::Rotation;
+use crate::cache::SessionCache;
 use crate::clock::FakeClock;
 use crate::ring::RingSettings;
 use crate::rustls::tests::encoded;
 use crate::scope::{Scope, Scopes};
 use crate::source::{SourceKey, source_fn};
+use crate::stats::StoreMisses;
 use crate::store::{StoreKey, StoreLookup};
 
 #[cfg(rustls_resumption_shuttle)]
@@ -96,11 +98,7 @@ fn node(map: Map, alive: bool) -> Node {
         ..Default::default()
     };
     Node {
-        sharing: Arc::new(Sharing::new(
-            Box::new(Arc::clone(&map)),
-            ring.clone(),
-            settings,
-        )),
+        sharing: Arc::new(Sharing::new(Box::new(Arc::clone(&map)), settings)),
         cache: SessionCache::build(cache, scopes),
         map,
         ring,
@@ -110,11 +108,16 @@ fn node(map: Map, alive: bool) -> Node {
 
 impl Node {
     fn write(&self, session: &[u8]) -> bool {
-        self.sharing.write(self.cache.scope(), &ID, session)
+        let scope = self.cache.scope();
+        self.sharing.write(&self.ring, scope, &ID, session)
     }
 
-    fn claim(&self) -> LookedUp {
-        now(self.sharing.claim(self.cache.scope(), &[ID])).0
+    fn claim_any(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
+        now(self.sharing.claim(&self.ring, self.cache.scope(), ids))
+    }
+
+    fn claim(&self) -> Result<(), Miss> {
+        self.claim_any(&[ID]).map(drop)
     }
 
     fn misses(&self) -> StoreMisses {
@@ -177,12 +180,12 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
     };
     let session = tls13(None);
     node.put_back(sealed(Version::Tls13, &session));
-    assert!(matches!(node.claim(), LookedUp::Found));
+    assert!(node.claim().is_ok());
     node.put_back(sealed(
         Version::Tls13,
         &encoded(Version::Tls12, &[9; 48], b""),
     ));
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     assert_eq!(node.misses().malformed, 1);
 }
 
@@ -195,9 +198,8 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     assert!(!value.windows(48).any(|bytes| bytes == [9; 48]));
 
     let scope = node.cache.scope();
-    let (found, mut claimed) = now(node.sharing.claim(scope, &[[1; 32], ID]));
-    assert!(matches!(found, LookedUp::Found));
-    assert!(matches!(node.claim(), LookedUp::NotFound), "it is gone");
+    let mut claimed = node.claim_any(&[[1; 32], ID]).unwrap();
+    assert!(matches!(node.claim(), Err(Miss::NotFound)), "it is gone");
 
     use crate::store::{Taken, take};
     assert!(
@@ -235,7 +237,7 @@ fn the_longest_session_is_shared_and_a_longer_one_is_not() {
         encoded(Version::Tls13, &[9; 48], &vec![7; len - rest])
     };
     assert!(node.write(&of_len(value::MAX_SESSION_LEN)));
-    assert!(matches!(node.claim(), LookedUp::Found));
+    assert!(node.claim().is_ok());
     for longer in [1, 2] {
         assert!(!node.write(&of_len(value::MAX_SESSION_LEN + longer)));
     }
@@ -246,7 +248,7 @@ fn the_longest_session_is_shared_and_a_longer_one_is_not() {
 fn a_claimed_session_that_is_not_used_is_counted() {
     let node = node(Map::default(), true);
     node.write(&tls13(None));
-    assert!(matches!(node.claim(), LookedUp::Found));
+    assert!(node.claim().is_ok());
     assert_eq!(node.sharing.stats().unused, 1);
 }
 
@@ -269,14 +271,14 @@ fn what_a_store_gives_back_too_late_is_refused() {
     node.write(&tls13(Some(node.ring.now().minus(22 * HOUR))));
     let (value, ttl) = node.only();
     node.time.advance(ttl - Duration::from_millis(1));
-    assert!(matches!(node.claim(), LookedUp::Found));
+    assert!(node.claim().is_ok());
     node.time.advance(Duration::from_millis(1));
     node.put_back(value.clone());
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     assert_eq!(node.misses().expired, 1);
     node.time.advance(HOUR);
     node.put_back(value);
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     assert_eq!(
         node.misses().unknown_key_name,
         1,
@@ -295,7 +297,7 @@ fn garbage_in_the_store_is_a_counted_miss() {
     foreign[0] ^= 1;
     for garbage in [forged, foreign, Vec::new(), vec![0; 100], vec![0; 1 << 20]] {
         node.put_back(garbage);
-        assert!(matches!(node.claim(), LookedUp::NotFound));
+        assert!(matches!(node.claim(), Err(Miss::NotFound)));
     }
     let misses = node.misses();
     assert_eq!(
@@ -310,11 +312,11 @@ fn a_scope_that_was_forgotten_opens_nothing_made_before() {
     node.write(&tls13(None));
     let (old, _) = node.only();
     node.ring.forget(Scope::default());
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     node.write(&tls13(None));
-    assert!(matches!(node.claim(), LookedUp::Found), "made after");
+    assert!(node.claim().is_ok(), "made after");
     node.put_back(old);
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     assert_eq!(node.misses().forgotten, 2);
 }
 
@@ -324,7 +326,7 @@ fn a_revoked_key_opens_nothing() {
     node.write(&tls13(None));
     let name = node.ring.stek_stats().active.unwrap();
     assert!(node.ring.revoke(&name));
-    assert!(matches!(node.claim(), LookedUp::NotFound));
+    assert!(matches!(node.claim(), Err(Miss::NotFound)));
     assert_eq!(node.misses().unknown_key_name, 1);
 }
 
@@ -333,12 +335,20 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
     let node = node(Map::default(), true);
     let session = encoded(Version::Tls12, &[9; 48], b"");
     node.write(&session);
-    assert!(matches!(node.claim(), LookedUp::NotFound), "not as TLS 1.3");
+    assert!(
+        matches!(node.claim(), Err(Miss::NotFound)),
+        "not as TLS 1.3"
+    );
     assert!(!node.cache.holds(&ID));
     node.time.advance(HOUR);
     for _ in 0..2 {
-        let found = now(node.sharing.fetch(&node.cache, &ID));
-        assert!(matches!(found, LookedUp::Found));
+        let fetched = now(node.sharing.fetch(&node.ring, node.cache.scope(), &ID));
+        let Opened {
+            bytes,
+            birth,
+            expires,
+        } = fetched.unwrap();
+        node.cache.keep(&ID, bytes.to_vec(), birth, expires);
     }
     assert!(node.cache.holds(&ID));
     assert_eq!(node.cache.fetch(&ID).unwrap(), session);
@@ -384,7 +394,7 @@ fn trouble_of_the_store_is_counted_under_its_reason() {
             },
             true,
         );
-        assert!(matches!(node.claim(), LookedUp::Unavailable));
+        assert!(matches!(node.claim(), Err(Miss::Unavailable)));
         let misses = node.misses();
         let counts = [
             misses.busy,

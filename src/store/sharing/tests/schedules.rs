@@ -13,11 +13,13 @@ fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
         let session = tls13(None);
         assert!(node.write(&session));
         let scope = Arc::clone(node.cache.scope());
+        let (sharing, ring) = (&node.sharing, &node.ring);
         let connections = [true, true, false].map(|stays| {
-            let (sharing, scope) = (Arc::clone(&node.sharing), Arc::clone(&scope));
+            let (sharing, ring, scope) = (Arc::clone(sharing), ring.clone(), Arc::clone(&scope));
             let session = session.clone();
             thread::spawn(move || {
-                let (_, mut claimed) = now(sharing.claim(&scope, &[ID]));
+                let claimed = now(sharing.claim(&ring, &scope, &[ID]));
+                let mut claimed = claimed.unwrap_or_default();
                 claimed.during(|| {
                     thread::yield_now(); // rustls asks for another hello
                     assert!(matches!(take(&scope, &[1; 32]), Taken::NotFound));
