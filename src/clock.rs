@@ -6,12 +6,12 @@ use crate::sync::atomic::{AtomicI64, Ordering};
 
 /// Where the crate reads the time: the system's clocks, or a [`FakeClock`] in a test.
 ///
-/// It gives two readings. *Wall* time is what other hosts agree on. *Steady* time starts at wall
-/// time and from then on follows the larger of the wall and the monotonic clock, never going back:
-/// a clock stepped back does not lengthen a life, and a suspended machine does not either.
+/// It has two readings. *Wall* time is what hosts can agree on. *Steady* time starts at wall time,
+/// then follows whichever of the wall and the monotonic clock is further ahead, and never goes
+/// back: neither a clock stepped back nor a suspended machine lengthens a key's life.
 ///
-/// On Linux the kernel's coarse clocks are read (a few nanoseconds, as fine as the timer tick of 1
-/// to 10 ms), elsewhere the standard library's.
+/// On Linux it reads the kernel's coarse clocks, which takes a few nanoseconds at the resolution of
+/// the timer tick (1 to 10 ms); elsewhere it reads the standard library's.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
@@ -19,7 +19,7 @@ struct Inner {
     reading: Reading,
     /// Wall time when the clock was made, less the monotonic reading at that moment.
     origin: i64,
-    /// How far wall time was ever seen ahead of `origin` plus monotonic time; only grows.
+    /// The furthest that wall time was ever ahead of `origin` plus monotonic time; only grows.
     ahead: AtomicI64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Now {
 pub(crate) enum Basis {
     /// One process alone: elapsed time counts.
     Steady,
-    /// Several hosts that share keys: only wall time means the same to all.
+    /// Several hosts that share keys: only wall time means the same on all of them.
     Wall,
 }
 
@@ -165,7 +165,7 @@ impl Time {
         Self(self.0.saturating_sub(millis))
     }
 
-    /// How long after `earlier`; zero if it is not after it.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -179,7 +179,7 @@ impl From<SystemTime> for Time {
 
 impl From<Time> for SystemTime {
     fn from(time: Time) -> Self {
-        // Past what the platform can hold, its last representable second will do: "for ever".
+        // Beyond the platform's range a time means "for ever": any distant second will do.
         let duration = Duration::from_millis(time.0);
         UNIX_EPOCH
             .checked_add(duration)
@@ -188,7 +188,7 @@ impl From<Time> for SystemTime {
     }
 }
 
-/// The instant so long from now, for waiting: a century at most, which every platform can hold.
+/// The instant `duration` from now, for waiting: at most a century, which fits every platform.
 pub(crate) fn instant_in(duration: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let now = Instant::now();
@@ -222,7 +222,7 @@ impl FakeClock {
     /// Wall time at which a fake clock starts, in seconds since the Unix epoch.
     pub const START: u64 = 1_800_000_000;
 
-    /// A clock that stands at [`FakeClock::START`].
+    /// A clock set to [`FakeClock::START`].
     pub fn new() -> Self {
         Self::starting_at(Time(Self::START * 1_000).into())
     }
@@ -236,31 +236,31 @@ impl FakeClock {
         }))
     }
 
-    /// The [`Clock`] to hand to a builder. Each has its own steady time and shares this wall time.
+    /// A [`Clock`] for a builder. Each one has its own steady time and shares this wall time.
     pub fn clock(&self) -> Clock {
         Clock::with(Reading::Fake(self.clone()))
     }
 
-    /// Time passes: both clocks move forward.
+    /// Moves both clocks forward: time passes.
     pub fn advance(&self, by: Duration) {
         let by = signed_millis(by);
-        // The other way round, who reads the clock meanwhile would see the wall clock stepped ahead,
-        // and count the time twice.
+        // Monotonic time first: otherwise a concurrent reader sees the wall clock stepped ahead, and
+        // counts the time twice.
         shift(&self.0.monotonic, by);
         shift(&self.0.wall, by);
     }
 
-    /// The wall clock is stepped forward, as by NTP, or as a suspended machine sees it on waking.
+    /// Steps the wall clock forward, as NTP does, or as a machine finds it after a suspension.
     pub fn step_forward(&self, by: Duration) {
         shift(&self.0.wall, signed_millis(by));
     }
 
-    /// The wall clock is stepped back.
+    /// Steps the wall clock back.
     pub fn step_back(&self, by: Duration) {
         shift(&self.0.wall, signed_millis(by).saturating_neg());
     }
 
-    /// The wall time it shows.
+    /// Its wall time.
     pub fn wall(&self) -> SystemTime {
         Time::from_millis(self.0.wall.load(Ordering::Acquire)).into()
     }
@@ -272,7 +272,7 @@ impl Default for FakeClock {
     }
 }
 
-/// Stops at the ends of what can be counted: a clock must not wrap from one to the other.
+/// Saturates: a clock must not wrap around.
 fn shift(clock: &AtomicI64, by: i64) {
     let shifted = |millis: i64| Some(millis.saturating_add(by));
     let _ = clock.fetch_update(Ordering::AcqRel, Ordering::Acquire, shifted);

@@ -1,4 +1,5 @@
-//! The manual, in four pages.
+//! The manual: [`choosing`] a mode and a key source, [`operating`] a server, [`security`], and
+//! [`migrating`] from other servers.
 
 #[doc = include_str!("docs/choosing.md")]
 pub mod choosing {}

@@ -2,46 +2,46 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-/// What can go wrong while resumption is set up or managed.
+/// An error from setting up or managing resumption.
 ///
-/// The handshake path never returns one: there, trouble is a full handshake and a counter (see
-/// [`Stats`](crate::Stats)). Each message names the field, file or source at fault, says what is
-/// wrong with it, and what would be right.
+/// The handshake path never returns one: a failure there is a full handshake and a counter (see
+/// [`Stats`](crate::Stats)). Each message names the field, file or source at fault, what is wrong
+/// with it, and what would be accepted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that cannot work. For whoever wrote the configuration.
+    /// An invalid setting, for the author of the configuration to fix.
     Config {
-        /// The setting's name, as its setter is called.
+        /// The setting, by the name of its setter.
         field: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what would be accepted.
         why: String,
     },
-    /// A duration that cannot work. For whoever wrote the configuration.
+    /// An invalid duration, for the author of the configuration to fix.
     Duration {
-        /// The setting's name, as its setter is called.
+        /// The setting, by the name of its setter.
         field: &'static str,
-        /// The value that was refused.
+        /// The refused value.
         value: Duration,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what would be accepted.
         why: String,
     },
-    /// The operating system would not start a background thread.
+    /// The operating system refused to start a background thread.
     Thread(std::io::Error),
     /// The random generator failed, so no key could be made.
     Random,
-    /// A STEK source could not answer, or what it answered was refused.
+    /// A STEK source failed to answer, or its answer was refused.
     Source {
-        /// Which source: `random`, `derived`, `file`, `directory`, `redis`, or a custom one's name.
+        /// Which source: `random`, `derived`, `file`, `directory`, `redis`, or a custom source's name.
         name: &'static str,
-        /// What it said.
+        /// The underlying error.
         cause: Box<dyn StdError + Send + Sync>,
     },
-    /// A key too weak to protect anything. For whoever made the key.
+    /// A key that is too weak, for whoever made it to replace.
     WeakKey {
-        /// The field or file that holds it.
+        /// The field or file that holds the key.
         place: String,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and what would be accepted.
         why: &'static str,
     },
 }

@@ -1,10 +1,10 @@
-//! The feature `fips`: all cryptography of this crate is done by aws-lc's FIPS module, by approved
-//! algorithms, and whoever asks for another one is refused while setting up.
+//! The feature `fips`: aws-lc's FIPS module does all of this crate's cryptography, and set-up
+//! refuses algorithms that are not approved.
 
 use crate::aead::Sealing;
 use crate::error::Error;
 
-/// Refuses what must not be used in this build.
+/// Refuses an algorithm that this build must not use.
 pub(crate) fn check(sealing: Sealing) -> Result<(), Error> {
     allow(sealing, cfg!(feature = "fips"))?;
     #[cfg(feature = "fips")]
@@ -12,7 +12,7 @@ pub(crate) fn check(sealing: Sealing) -> Result<(), Error> {
     Ok(())
 }
 
-/// Apart from [`check`], so that it can be tested where the module cannot be built.
+/// Separate from [`check`], so that it can be tested where the FIPS module cannot be built.
 fn allow(sealing: Sealing, fips: bool) -> Result<(), Error> {
     if fips && !sealing.is_approved() {
         let why = format!(

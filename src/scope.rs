@@ -11,14 +11,13 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Names a policy: who the server is and how it authenticates clients.
 ///
 /// A session resumes only in the scope that made it. Resumption skips the checks of the full
-/// handshake, so two configurations that would decide differently about a client (another client
-/// CA, client certificates asked for in one and not in the other, another server identity) must
-/// have different scopes; a certificate reload under the same policy keeps its scope. See
-/// CVE-2025-23419 and "STEK Sharing is Not Caring" (USENIX Security 2025) for what happens
-/// otherwise.
+/// handshake, so two configurations that would decide differently about a client (different client
+/// CAs, client certificates requested by only one of them, different server identities) must have
+/// different scopes. A certificate reload under the same policy keeps its scope. See CVE-2025-23419
+/// and "STEK Sharing is Not Caring" (USENIX Security 2025) for what happens otherwise.
 ///
-/// Any string names a scope, so most callers write `"api.example.com"` where a scope is asked for.
-/// Two scopes are the same only if names and client CAs are all the same.
+/// Any string converts into a scope, so most callers just pass `"api.example.com"`. Two scopes are
+/// equal only if both their names and their client CAs are.
 ///
 /// ```
 /// use rustls_resumption::Scope;
@@ -38,7 +37,7 @@ pub struct Scope {
 impl Scope {
     pub(crate) const DIGEST_LEN: usize = 32;
 
-    /// The scope of this name, in which no client certificates are asked for.
+    /// The scope of this name, for a server that requests no client certificates.
     pub fn new(name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
         Self {
@@ -48,7 +47,7 @@ impl Scope {
     }
 
     /// Binds the client CAs (certificates in DER, in any order), so that a changed set is another
-    /// scope. Replaces what was bound before.
+    /// scope. Replaces any CAs bound before.
     #[must_use]
     pub fn client_cas(self, cas: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut cas: Vec<[u8; 32]> = cas.into_iter().map(|ca| sha256(ca.as_ref())).collect();
@@ -60,19 +59,19 @@ impl Scope {
         }
     }
 
-    /// The name it was made with.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is compared: a collision-resistant hash of all that the scope binds.
+    /// What is compared: a collision-resistant hash of the name and the client CAs.
     pub(crate) fn digest(&self) -> &[u8; Self::DIGEST_LEN] {
         &self.digest
     }
 }
 
 impl Default for Scope {
-    /// The scope of a cache or ring that is used without naming one: the empty name.
+    /// The scope of a cache or ring used without naming one: the empty name.
     fn default() -> Self {
         Self::new("")
     }
@@ -108,7 +107,7 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// Every part is preceded by its length, so no two inputs run together.
+/// Every part is preceded by its length, so no two inputs hash the same bytes.
 fn digest_of(name: &str, cas: &[[u8; 32]]) -> [u8; Scope::DIGEST_LEN] {
     let mut context = Context::new(&SHA256);
     context.update(b"rustls-resumption scope 1");
@@ -131,14 +130,14 @@ fn fixed(digest: &[u8]) -> [u8; 32] {
     fixed
 }
 
-/// What one cache or ring knows of a scope. Handles of the same scope share it.
+/// What a cache or ring knows about a scope; shared by all handles of that scope.
 #[derive(Debug)]
 pub(crate) struct ScopeState {
     pub(crate) scope: Scope,
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
     /// everything stored before is out of reach at once.
     number: AtomicU32,
-    /// Tickets issued up to this time (milliseconds) were forgotten.
+    /// Tickets issued up to this time (in milliseconds) are refused.
     forgotten: AtomicU64,
 }
 
@@ -151,8 +150,8 @@ impl ScopeState {
         Time(self.forgotten.load(Ordering::Acquire))
     }
 
-    /// Later than before in any case: tickets are issued after what was forgotten last, even if
-    /// the clock stood still.
+    /// Always moves forward, even if the clock stood still, because tickets are issued after the
+    /// time last forgotten.
     fn forget(&self, now: Time) {
         let later = |forgotten: u64| Some(now.0.max(forgotten.saturating_add(1)));
         let _ = self
@@ -161,7 +160,7 @@ impl ScopeState {
     }
 }
 
-/// The scopes that one cache or ring, or a pair of them, has met.
+/// The scopes known to a cache, to a ring, or to a pair of them.
 #[derive(Debug, Default)]
 pub(crate) struct Scopes {
     states: Mutex<HashMap<Scope, Arc<ScopeState>>>,
@@ -181,7 +180,7 @@ impl Scopes {
         Arc::clone(state)
     }
 
-    /// Puts all that the scope made up to `now` out of reach. Returns the number it had.
+    /// Puts everything the scope made up to `now` out of reach. Returns its previous number.
     pub(crate) fn forget(&self, scope: &Scope, now: Time) -> Option<u32> {
         let states = self.states.lock();
         let state = states.get(scope)?;
@@ -189,7 +188,7 @@ impl Scopes {
         Some(state.number.swap(self.fresh_number(), Ordering::AcqRel))
     }
 
-    /// The same for every scope there is.
+    /// The same for every known scope.
     pub(crate) fn forget_all(&self, now: Time) {
         for state in self.states.lock().values() {
             state.forget(now);

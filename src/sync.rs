@@ -1,8 +1,8 @@
-//! What threads meet at, in the protocols that are this crate's own.
+//! The synchronisation primitives of this crate's own concurrent protocols.
 //!
-//! The unit tests named `shuttle_…` run those protocols on `shuttle`, which tries one schedule of
-//! the threads after another, thousands of them, and can repeat the one that failed. It knows no
-//! weaker ordering of atomics than the strongest.
+//! The unit tests named `shuttle_…` run those protocols under `shuttle`, which explores thousands
+//! of thread schedules and can replay one that failed. It treats every atomic operation as
+//! sequentially consistent, so it does not check weaker orderings.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg rustls_resumption_shuttle" cargo test --features redis,tokio --lib shuttle
