@@ -244,8 +244,8 @@ impl FakeClock {
     /// Moves both clocks forward: time passes.
     pub fn advance(&self, by: Duration) {
         let by = signed_millis(by);
-        // Monotonic time first: otherwise a concurrent reader sees the wall clock stepped ahead, and
-        // counts the time twice.
+        // Monotonic time first: otherwise a concurrent reader sees the wall clock stepped ahead,
+        // and counts the time twice.
         shift(&self.0.monotonic, by);
         shift(&self.0.wall, by);
     }

@@ -32,7 +32,8 @@ pub enum Error {
     Random,
     /// A STEK source failed to answer, or its answer was refused.
     Source {
-        /// Which source: `random`, `derived`, `file`, `directory`, `redis`, or a custom source's name.
+        /// Which source: `random`, `derived`, `file`, `directory`, `redis`, or the name of a custom
+        /// one.
         name: &'static str,
         /// The underlying error.
         cause: Box<dyn StdError + Send + Sync>,
