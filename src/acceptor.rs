@@ -23,7 +23,6 @@ use tracing::{trace, warn};
 
 use crate::lineage::BirthRecord;
 use crate::ring::StekRing;
-use crate::rustls::speaks_tls13;
 use crate::storage::{Count, Installed};
 use crate::store::{Claimed, Miss, Sharing};
 
@@ -33,6 +32,7 @@ mod blocking;
 mod client_hello;
 #[cfg(feature = "tokio")]
 mod resumption_acceptor;
+mod versions;
 
 #[cfg(feature = "axum-server")]
 pub use axum_server::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
@@ -42,6 +42,7 @@ use client_hello::Offer;
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
 #[cfg(feature = "tokio")]
 pub use resumption_acceptor::ResumptionAcceptor;
+use versions::speaks_tls13;
 
 /// A connection whose ClientHello rustls has processed, as an acceptor shows it to the application:
 /// a [`ServerConnection`] with resumption data of its own.

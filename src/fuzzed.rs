@@ -1,7 +1,6 @@
 //! What a fuzzer runs of what is private. Each takes any bytes, and panics if a promise is broken.
 //! There under `cfg(fuzzing)` for the targets in `fuzz/`, and in the tests below.
 
-#[cfg(feature = "acceptor")]
 pub use crate::acceptor::fuzzed_client_hello as client_hello;
 pub use crate::lineage::fuzzed as birth_record;
 pub use crate::source::fuzzed_key_file as key_file;
@@ -42,7 +41,6 @@ mod inputs;
 mod tests {
     use super::*;
 
-    #[cfg(feature = "acceptor")]
     #[test]
     fn whatever_a_client_hello_holds_the_offer_is_what_a_plain_reading_finds() {
         inputs::try_all("client_hello", 2_000, client_hello);

@@ -15,14 +15,10 @@
         clippy::unwrap_used,
     )
 )]
-// Much of what shares sessions is there for acceptors alone.
-#![cfg_attr(not(feature = "acceptor"), allow(dead_code))]
 
-#[cfg(feature = "acceptor")]
 mod acceptor;
 #[cfg(feature = "tokio")]
 pub use acceptor::ResumptionAcceptor;
-#[cfg(feature = "acceptor")]
 pub use acceptor::{AcceptedConnection, BlockingAcceptor};
 #[cfg(feature = "axum-server")]
 pub use acceptor::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
@@ -46,6 +42,7 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics/off.rs"]
 mod metrics;
+mod reader;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -62,6 +59,7 @@ pub use rotation::{
 mod rustls;
 mod scope;
 pub use scope::Scope;
+mod session;
 mod source;
 #[cfg(unix)]
 pub use source::KeyDirectory;

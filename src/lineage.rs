@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use foldhash::quality::RandomState;
 
 use crate::clock::Time;
-use crate::rustls::{Session, Version};
+use crate::session::{Session, Version};
 use crate::sync::thread_local;
 
 /// What a session that was just handed to rustls leaves for the next `encrypt` on this thread.
@@ -135,7 +135,7 @@ pub use fuzzed::run as fuzzed;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rustls::tests::encoded;
+    use crate::session::tests::encoded;
 
     fn leave(session: &[u8], birth: Time) {
         read();

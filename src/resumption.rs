@@ -10,7 +10,6 @@ use crate::cache::SessionCache;
 use crate::error::Error;
 use crate::metrics::Publisher;
 use crate::ring::StekRing;
-use crate::rustls::NoTickets;
 use crate::scope::Scope;
 use crate::stats::Stats;
 use crate::stek::KeyName;
@@ -252,6 +251,10 @@ impl Resumption {
         ended
     }
 }
+
+/// Makes no tickets. (The type that rustls has for this is private.)
+#[derive(Debug)]
+pub(crate) struct NoTickets;
 
 /// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
 const MAX_STEP: Duration = Duration::from_secs(1);

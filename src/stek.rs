@@ -5,7 +5,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{AeadKey, KEY_LEN, Sealing};
 use crate::error::Error;
-use crate::rustls::CODEC_LINE;
+use crate::session::CODEC_LINE;
 
 /// A session ticket encryption key (STEK).
 ///

@@ -8,14 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::cache::SessionCache;
 use crate::ring::StekRing;
-use crate::rustls::{Session, Version};
+use crate::session::{Session, Version};
 use crate::store::{Sharing, Taken, take};
 
 mod counts;
 
-pub(crate) use counts::AcceptorCounts;
-#[cfg(feature = "acceptor")]
-pub(crate) use counts::Count;
+pub(crate) use counts::{AcceptorCounts, Count};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
 /// configuration: the cache, or cache and shared store.

@@ -14,14 +14,10 @@ mod redis;
 mod sharing;
 mod value;
 
-#[cfg(feature = "acceptor")]
-pub(crate) use claimed::Claimed;
-pub(crate) use claimed::{Taken, take};
+pub(crate) use claimed::{Claimed, Taken, take};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
-#[cfg(feature = "acceptor")]
-pub(crate) use sharing::Miss;
-pub(crate) use sharing::{Sharing, SharingSettings};
+pub(crate) use sharing::{Miss, Sharing, SharingSettings};
 #[cfg(any(test, fuzzing))]
 pub use value::fuzzed::run as fuzzed_value;
 

@@ -1,9 +1,6 @@
 //! What a client offers to resume.
 
-use tls_codec::{
-    DeserializeBytes as _, TlsByteVecU8, TlsByteVecU16, TlsByteVecU24, TlsDeserializeBytes,
-    TlsSize, TlsVecU8, TlsVecU16,
-};
+use crate::reader::Reader;
 
 /// How many sessions are looked up for one ClientHello, at most. rustls itself offers one.
 const MAX_IDENTITIES: usize = 4;
@@ -32,35 +29,41 @@ impl Offer {
         Self::parse(&message).unwrap_or_default()
     }
 
+    /// Reads a ClientHello's body ([RFC 8446 §4.1.2]).
+    ///
+    /// [RFC 8446 §4.1.2]: https://www.rfc-editor.org/rfc/rfc8446#section-4.1.2
     fn parse(client_hello: &[u8]) -> Option<Self> {
-        let (hello, extensions) = ClientHello::tls_deserialize_bytes(client_hello).ok()?;
-        let session_id = hello.session_id.as_slice();
+        let mut hello = Reader::new(client_hello);
+        let _legacy_version = hello.u16()?;
+        let _random = hello.take(32)?;
+        let session_id = hello.vector::<1>()?;
+        let _cipher_suites = hello.vector::<2>()?;
+        let _compression_methods = hello.vector::<1>()?;
         let mut offer = Self {
             session_id: session_id.try_into().ok(),
             has_session_id: !session_id.is_empty(),
             ..Self::default()
         };
-        let mut resumes_with_dhe = false;
-        // TLS 1.2 may go without.
-        let extensions = match extensions.is_empty() {
-            true => Vec::new(),
-            false => Extensions::tls_deserialize_exact_bytes(extensions)
-                .ok()?
-                .0
-                .into(),
+        // TLS 1.2 may go without extensions.
+        let extensions = match hello.is_empty() {
+            true => &[],
+            false => whole(&mut hello, Reader::vector::<2>)?,
         };
-        for Extension { kind, body } in extensions {
-            let body = body.as_slice();
+        let mut extensions = Reader::new(extensions);
+        let mut resumes_with_dhe = false;
+        while !extensions.is_empty() {
+            let kind = extensions.u16()?;
+            let mut body = Reader::new(extensions.vector::<2>()?);
             match kind {
                 SESSION_TICKET => offer.has_ticket = !body.is_empty(),
                 PRE_SHARED_KEY => offer.read_identities(body)?,
                 SUPPORTED_VERSIONS => {
-                    let versions = SupportedVersions::tls_deserialize_exact_bytes(body).ok()?;
-                    offer.tls13 = versions.0.as_slice().contains(&TLS13);
+                    let (versions, odd) = whole(&mut body, Reader::vector::<1>)?.as_chunks();
+                    offer.tls13 = odd.is_empty().then(|| versions.contains(&TLS13))?;
                 }
                 PSK_KEY_EXCHANGE_MODES => {
-                    let modes = TlsByteVecU8::tls_deserialize_exact_bytes(body).ok()?;
-                    resumes_with_dhe = modes.as_slice().contains(&PSK_DHE_KE);
+                    let modes = whole(&mut body, Reader::vector::<1>)?;
+                    resumes_with_dhe = modes.contains(&PSK_DHE_KE);
                 }
                 _ => {}
             }
@@ -71,64 +74,29 @@ impl Offer {
         Some(offer)
     }
 
-    fn read_identities(&mut self, pre_shared_key: &[u8]) -> Option<()> {
-        let (offered, _binders) = PskIdentities::tls_deserialize_bytes(pre_shared_key).ok()?;
-        let identities = offered.0.as_slice();
-        let ids = identities.iter().map(|id| id.identity.as_slice());
-        self.has_identities = !identities.is_empty();
-        self.identities = ids
-            .filter_map(|id| id.try_into().ok())
-            .take(MAX_IDENTITIES)
-            .collect();
+    /// Reads what comes first in the extension `pre_shared_key`, §4.2.11.
+    fn read_identities(&mut self, mut pre_shared_key: Reader<'_>) -> Option<()> {
+        let mut identities = Reader::new(pre_shared_key.vector::<2>()?);
+        while !identities.is_empty() {
+            let identity = identities.vector::<2>()?;
+            let _obfuscated_ticket_age = identities.array::<4>()?;
+            self.has_identities = true;
+            if let Ok(id) = identity.try_into()
+                && self.identities.len() < MAX_IDENTITIES
+            {
+                self.identities.push(id);
+            }
+        }
         Some(())
     }
 }
 
-/// A record, [RFC 8446 §5.1](https://www.rfc-editor.org/rfc/rfc8446#section-5.1).
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct Record {
-    content_type: u8,
-    legacy_version: u16,
-    fragment: TlsByteVecU16,
-}
-
-/// A handshake message, §4.
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct Message {
-    kind: u8,
-    body: TlsByteVecU24,
-}
-
-/// A ClientHello up to its extensions, §4.1.2.
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct ClientHello {
-    legacy_version: u16,
-    random: [u8; 32],
-    session_id: TlsByteVecU8,
-    cipher_suites: TlsByteVecU16,
-    compression_methods: TlsByteVecU8,
-}
-
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct Extensions(TlsVecU16<Extension>);
-
-#[derive(Debug, TlsDeserializeBytes, TlsSize)]
-struct Extension {
-    kind: u16,
-    body: TlsByteVecU16,
-}
-
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct SupportedVersions(TlsVecU8<u16>);
-
-/// What comes first in the extension `pre_shared_key`, §4.2.11.
-#[derive(TlsDeserializeBytes, TlsSize)]
-struct PskIdentities(TlsVecU16<PskIdentity>);
-
-#[derive(Debug, TlsDeserializeBytes, TlsSize)]
-struct PskIdentity {
-    identity: TlsByteVecU16,
-    obfuscated_ticket_age: u32,
+/// What is read, if nothing is left then.
+fn whole<'a>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Option<&'a [u8]>,
+) -> Option<&'a [u8]> {
+    read(reader).filter(|_| reader.is_empty())
 }
 
 const HANDSHAKE: u8 = 22;
@@ -137,22 +105,25 @@ const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 const SUPPORTED_VERSIONS: u16 = 43;
 const PSK_KEY_EXCHANGE_MODES: u16 = 45;
-const TLS13: u16 = 0x0304;
+const TLS13: [u8; 2] = [3, 4];
 const PSK_DHE_KE: u8 = 1;
 
-/// The body of a ClientHello, put together from the records that it is spread over.
-fn first_handshake_message(mut records: &[u8]) -> Option<Vec<u8>> {
+/// The body of a ClientHello, put together from the records (§5.1) that it is spread over.
+fn first_handshake_message(records: &[u8]) -> Option<Vec<u8>> {
+    let mut records = Reader::new(records);
     let mut message = Vec::new();
     loop {
-        let (record, rest) = Record::tls_deserialize_bytes(records).ok()?;
-        if record.content_type != HANDSHAKE {
+        let content_type = records.u8()?;
+        let _legacy_version = records.u16()?;
+        let fragment = records.vector::<2>()?;
+        if content_type != HANDSHAKE {
             return None;
         }
-        records = rest;
-        message.extend_from_slice(record.fragment.as_slice());
+        message.extend_from_slice(fragment);
         if is_complete(&message) {
-            let (message, _) = Message::tls_deserialize_bytes(&message).ok()?;
-            return (message.kind == CLIENT_HELLO).then(|| message.body.into());
+            let mut message = Reader::new(&message);
+            let (kind, body) = (message.u8()?, message.vector::<3>()?);
+            return (kind == CLIENT_HELLO).then(|| body.to_vec());
         }
     }
 }

@@ -4,7 +4,7 @@
 use shuttle::thread;
 
 use super::*;
-use crate::rustls::tests::encoded;
+use crate::session::tests::encoded;
 use crate::sync::try_schedules;
 
 const TRIES: usize = 1_000;

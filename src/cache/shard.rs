@@ -9,7 +9,7 @@ use super::index::Index;
 use super::key::{Key, Seed};
 use super::slab::{Link, NONE, Slab};
 use crate::clock::Time;
-use crate::rustls::Version;
+use crate::session::Version;
 use crate::stats::CacheStats;
 
 /// A part of the cache: a segmented LRU, for one thread at a time.

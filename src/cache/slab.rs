@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 use super::key::Key;
 use super::shard::{Entry, Value};
 use crate::clock::Time;
-use crate::rustls::Version;
+use crate::session::Version;
 
 /// Slots for sessions, by number, in chunks that never move: growing copies nothing (and so leaves
 /// no session ID behind) and takes constant time.

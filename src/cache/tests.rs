@@ -2,7 +2,7 @@ use std::thread;
 
 use super::*;
 use crate::clock::FakeClock;
-use crate::rustls::tests::encoded;
+use crate::session::tests::encoded;
 
 fn id(number: u64) -> Vec<u8> {
     let mut id = vec![0x5a; 24];

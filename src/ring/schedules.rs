@@ -5,8 +5,8 @@ use shuttle::thread;
 use super::*;
 use crate::clock::FakeClock;
 use crate::rotation::DEFAULT_PUBLISH_AHEAD;
-use crate::rustls::Version;
-use crate::rustls::tests::encoded;
+use crate::session::Version;
+use crate::session::tests::encoded;
 use crate::source::{SourceError, source_fn};
 use crate::sync::try_schedules;
 

@@ -161,7 +161,7 @@ fn a_session_that_is_too_old_for_a_ticket_is_counted() {
         birth,
         is_renewal: false,
     };
-    let session = crate::rustls::tests::encoded(Version::Tls13, &[9; 48], &record.join(b""));
+    let session = crate::session::tests::encoded(Version::Tls13, &[9; 48], &record.join(b""));
     time.advance(DEFAULT_MAX_SESSION_AGE - Duration::from_millis(1));
     ring.step();
     assert!(ring.encrypt(&session).is_some());

@@ -11,8 +11,8 @@ use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::lineage::BirthRecord;
 use crate::ring::{SharingKey, StekRing};
-use crate::rustls::{Session, Version};
 use crate::scope::ScopeState;
+use crate::session::{Session, Version};
 use crate::stats::StoreStats;
 
 /// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring

@@ -16,8 +16,8 @@ use zeroize::{Zeroize, Zeroizing};
 use super::StoreKey;
 use crate::aead::{NONCE_LEN, TAG_LEN};
 use crate::clock::Time;
-use crate::rustls::Version;
 use crate::scope::Scope;
+use crate::session::Version;
 use crate::stek::{KeyName, Stek};
 
 /// The largest value that is written or opened. A client's certificate chain is all that can be

@@ -1,0 +1,124 @@
+//! How rustls encodes a session. Another line of rustls may encode it in another way.
+
+use crate::reader::Reader;
+
+/// The line of rustls whose session encoding goes into tickets. Part of every
+/// [`KeyName`](crate::KeyName), so that another line's tickets are simply unknown.
+pub(crate) const CODEC_LINE: &str = "rustls 0.23";
+
+/// The parts that this crate reads of an encoded session (`ServerSessionValue` in rustls's
+/// `msgs/persist.rs`):
+///
+/// ```text
+///  has SNI (1) [length (1), SNI]
+///  version (2)
+///  cipher suite (2)
+///  length (1), master secret or PSK
+///  extended master secret (1)
+///  has client certificates (1) [length (3), each: length (3), DER]
+///  has ALPN (1) [length (1), ALPN]
+///  length (2), application data
+///  creation time (8)
+///  age obfuscation offset (4)
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Session<'a> {
+    pub(crate) version: Version,
+    pub(crate) secret: &'a [u8],
+    pub(crate) application_data: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Version {
+    Tls12,
+    Tls13,
+}
+
+impl Version {
+    /// As TLS writes it.
+    pub(crate) fn wire(self) -> [u8; 2] {
+        match self {
+            Self::Tls12 => [3, 3],
+            Self::Tls13 => [3, 4],
+        }
+    }
+}
+
+impl<'a> Session<'a> {
+    /// `None` if these bytes are not a session of the rustls line that we know.
+    pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
+        let mut input = Reader::new(encoded);
+        if input.flag()? {
+            input.vector::<1>()?;
+        }
+        let version = match input.array()? {
+            [3, 3] => Version::Tls12,
+            [3, 4] => Version::Tls13,
+            _ => return None,
+        };
+        let _cipher_suite = input.array::<2>()?;
+        let secret = input.vector::<1>()?;
+        let _extended_master_secret = input.flag()?;
+        if input.flag()? {
+            input.vector::<3>()?;
+        }
+        if input.flag()? {
+            input.vector::<1>()?;
+        }
+        let application_data = input.vector::<2>()?;
+        let _creation_time = input.array::<8>()?;
+        let _age_obfuscation_offset = input.array::<4>()?;
+        input.is_empty().then_some(Self {
+            version,
+            secret,
+            application_data,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A session as rustls encodes it, with the parts that this crate reads.
+    pub(crate) fn encoded(version: Version, secret: &[u8], application_data: &[u8]) -> Vec<u8> {
+        let mut out = vec![1, 9];
+        out.extend_from_slice(b"localhost");
+        out.extend_from_slice(match version {
+            Version::Tls12 => &[3, 3, 0xc0, 0x2b],
+            Version::Tls13 => &[3, 4, 0x13, 1],
+        });
+        out.push(secret.len() as u8);
+        out.extend_from_slice(secret);
+        out.extend_from_slice(&[1, 1, 0, 0, 6, 0, 0, 3, b'd', b'e', b'r', 1, 2, b'h', b'2']);
+        out.extend_from_slice(&(application_data.len() as u16).to_be_bytes());
+        out.extend_from_slice(application_data);
+        out.extend_from_slice(&[0; 12]);
+        out
+    }
+
+    #[test]
+    fn reads_the_parts_of_either_version() {
+        for version in [Version::Tls12, Version::Tls13] {
+            let bytes = encoded(version, &[7; 48], b"app");
+            let expected = Session {
+                version,
+                secret: &[7; 48],
+                application_data: b"app",
+            };
+            assert_eq!(Session::parse(&bytes), Some(expected));
+        }
+    }
+
+    #[test]
+    fn anything_cut_short_or_too_long_is_not_a_session() {
+        let bytes = encoded(Version::Tls12, &[7; 48], b"app");
+        for len in 0..bytes.len() {
+            assert_eq!(Session::parse(&bytes[..len]), None, "{len}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(Session::parse(&longer), None);
+        assert_eq!(Session::parse(&[0; 200]), None);
+        assert_eq!(Session::parse(&[0xff; 200]), None);
+    }
+}
