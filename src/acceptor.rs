@@ -1,15 +1,14 @@
-//! Accepting connections with knowledge of resumption.
-//!
-//! The steps are the same with and without tokio, so they stand here, without input and output:
-//!
-//! ```text
-//!  Greeting   bytes come in until the ClientHello is complete; the configuration is chosen
-//!  Handshake  sessions are looked up; rustls processes the ClientHello, and the second one after a
-//!             HelloRetryRequest; the birth is carried forward; what came of it is counted
-//! ```
-//!
-//! Where there is nothing to choose and nothing to look up, a handshake begins without a greeting,
-//! which costs less.
+//! Acceptors for servers of one thread per connection and for axum-server;
+//! [`ResumptionAcceptor`](crate::ResumptionAcceptor), for tokio, is at the root.
+
+// The steps are the same for all of them, so they stand here, without input and output:
+//
+//  Greeting   bytes come in until the ClientHello is complete; the configuration is chosen
+//  Handshake  sessions are looked up; rustls processes the ClientHello, and the second one after a
+//             HelloRetryRequest; the birth is carried forward; what came of it is counted
+//
+// Where there is nothing to choose and nothing to look up, a handshake begins without a greeting,
+// which costs less.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -31,17 +30,15 @@ mod axum_server;
 mod blocking;
 mod client_hello;
 #[cfg(feature = "tokio")]
-mod resumption_acceptor;
+pub(crate) mod resumption_acceptor;
 mod versions;
 
 #[cfg(feature = "axum-server")]
-pub use axum_server::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
+pub use axum_server::AxumAcceptor;
 pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
 #[cfg(any(test, fuzzing))]
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
-#[cfg(feature = "tokio")]
-pub use resumption_acceptor::ResumptionAcceptor;
 use versions::speaks_tls13;
 
 /// A connection whose ClientHello rustls has processed, as an acceptor shows it to the application:

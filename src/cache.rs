@@ -9,12 +9,12 @@ use zeroize::Zeroize;
 use crate::clock::{Basis, Clock, Now, Time};
 use crate::counters::{Counters, cores};
 use crate::lineage::{self, BirthRecord};
-use crate::ring::DEFAULT_MAX_SESSION_AGE;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
 use crate::stats::{CacheStats, Evictions, Misses, NotStored};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::timer::Timer;
 
 #[cfg(test)]
@@ -30,13 +30,6 @@ mod tests;
 
 use key::Seed;
 use shard::{Entry, Leaving, Shard, value_of};
-
-/// How many sessions the cache holds in ticket mode, where it serves TLS 1.2 clients without ticket
-/// support: 20,000.
-pub const DEFAULT_CACHE_ENTRIES: usize = 20_000;
-
-/// How long a session is kept: 24 hours.
-pub const DEFAULT_SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Stateful resumption: the server remembers sessions.
 ///
@@ -71,6 +64,12 @@ pub struct SessionCache {
 }
 
 impl SessionCache {
+    /// How many sessions the cache of a [`Resumption`](crate::Resumption) holds, by default: 20,000.
+    pub const DEFAULT_ENTRIES: usize = 20_000;
+
+    /// How long a session is kept, by default: 24 hours.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// A cache of so many sessions, all else at its default, in the default scope. With 0 it stores
     /// nothing, and rustls tells clients so.
     pub fn new(entries: usize) -> Self {
@@ -216,9 +215,9 @@ pub(crate) struct CacheSettings {
 impl Default for CacheSettings {
     fn default() -> Self {
         Self {
-            entries: DEFAULT_CACHE_ENTRIES,
+            entries: SessionCache::DEFAULT_ENTRIES,
             bytes: None,
-            ttl: DEFAULT_SESSION_TTL,
+            ttl: SessionCache::DEFAULT_TTL,
             max_session_age: DEFAULT_MAX_SESSION_AGE,
             shards: None,
             clock: Clock::system(),

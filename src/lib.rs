@@ -2,7 +2,7 @@
 #![cfg_attr(rustls_resumption_docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
-// What may panic is written otherwise, or says why it cannot.
+// Panicking operations are denied; each exception states why it cannot panic.
 #![cfg_attr(
     not(test),
     warn(
@@ -16,22 +16,18 @@
     )
 )]
 
-mod acceptor;
-#[cfg(feature = "tokio")]
-pub use acceptor::ResumptionAcceptor;
-pub use acceptor::{AcceptedConnection, BlockingAcceptor};
-#[cfg(feature = "axum-server")]
-pub use acceptor::{AxumAcceptor, DEFAULT_HANDSHAKE_TIMEOUT};
-mod aead;
-pub use aead::Sealing;
-mod cache;
-pub use cache::{DEFAULT_CACHE_ENTRIES, DEFAULT_SESSION_TTL, SessionCache};
-mod clock;
-pub use clock::{Clock, FakeClock};
-mod counters;
+// Rarer names are in these modules; the root has those of the paved path.
+pub mod acceptor;
 pub mod docs;
+pub mod source;
+pub mod stats;
+pub mod store;
+
+mod aead;
+mod cache;
+mod clock;
+mod counters;
 mod error;
-pub use error::Error;
 mod fips;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -45,43 +41,28 @@ mod metrics;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "redis")]
-pub use redis::RedisClient;
 mod resumption;
-pub use resumption::{Resumption, ResumptionBuilder};
 mod ring;
-pub use ring::{DEFAULT_MAX_SESSION_AGE, DEFAULT_SOURCE_DEADLINE, StekRing};
 mod rotation;
-pub use rotation::{
-    DEFAULT_PUBLISH_AHEAD, DEFAULT_ROTATION_INTERVAL, DEFAULT_TICKET_LIFETIME, MAX_TICKET_LIFETIME,
-    Rotation,
-};
 mod rustls;
 mod scope;
-pub use scope::Scope;
 mod session;
-mod source;
-#[cfg(unix)]
-pub use source::KeyDirectory;
-pub use source::{
-    DEFAULT_EPOCH_ORIGIN, DEFAULT_POLL_INTERVAL, DerivedSource, KeyFiles, SourceError, SourceKey,
-    SourceQuery, StekSource, source_fn,
-};
-#[cfg(feature = "redis")]
-pub use source::{DEFAULT_REDIS_PREFIX, RedisSource};
-mod stats;
-pub use stats::{
-    AcceptorStats, CacheStats, Evictions, Misses, NotResumed, NotSealed, NotShared, NotStored,
-    Refused, Stats, StekStats, StoreHealth, StoreMisses, StoreStats, TicketStats,
-};
 mod stek;
-pub use stek::{KeyName, Stek};
 mod storage;
-mod store;
-#[cfg(feature = "redis")]
-pub use store::RedisStore;
-pub use store::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
 mod sync;
+mod terms;
 mod ticket;
-pub use ticket::DEFAULT_MAX_TICKET_LEN;
 mod timer;
+
+#[cfg(feature = "tokio")]
+pub use acceptor::resumption_acceptor::ResumptionAcceptor;
+pub use aead::Sealing;
+pub use cache::SessionCache;
+pub use clock::{Clock, FakeClock};
+pub use error::Error;
+pub use resumption::{Resumption, ResumptionBuilder};
+pub use ring::StekRing;
+pub use rotation::Rotation;
+pub use scope::Scope;
+pub use stats::Stats;
+pub use stek::{KeyName, Stek};

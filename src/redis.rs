@@ -11,6 +11,9 @@ use rustls::crypto::CryptoProvider;
 
 use crate::error::Error;
 
+/// What the keys in Redis begin with, by default.
+pub(crate) const DEFAULT_PREFIX: &str = "rustls-resumption";
+
 /// How Redis is reached: one server, the master that Sentinels name, or a cluster. Needs the feature
 /// `redis`.
 ///

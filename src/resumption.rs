@@ -57,9 +57,9 @@ pub struct Resumption {
 }
 
 impl Resumption {
-    /// Stateless tickets for TLS 1.3 and 1.2, and a cache of
-    /// [`DEFAULT_CACHE_ENTRIES`](crate::DEFAULT_CACHE_ENTRIES) for TLS 1.2 clients without ticket
-    /// support; every default. 0-RTT is given up: rustls allows it only for single-use sessions.
+    /// Stateless tickets for TLS 1.3 and 1.2, and a cache of [`SessionCache::DEFAULT_ENTRIES`] for
+    /// TLS 1.2 clients without ticket support; every default. 0-RTT is given up: rustls allows it
+    /// only for single-use sessions.
     ///
     /// # Errors
     ///
@@ -225,8 +225,8 @@ impl Resumption {
         self.ring.as_ref().is_none_or(StekRing::ready)
     }
 
-    /// Does what the timer thread does: rotates, wipes, sweeps, publishes metrics. Returns how long nothing will be
-    /// due, at most. For builders with
+    /// Does what the timer thread does: rotates, wipes, sweeps, publishes metrics. Returns how long
+    /// nothing will be due, at most. For builders with
     /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
         self.cache.sweeper().step();

@@ -15,10 +15,11 @@ use crate::metrics::Publisher;
 use crate::rotation::Rotation;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
-use crate::source::{DEFAULT_POLL_INTERVAL, RandomSource, SourceKey, SourceQuery, StekSource};
+use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
 use crate::stek::{KeyName, Stek};
 use crate::sync::{ArcSwap, Mutex};
+use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
 use crate::timer::Timer;
 
@@ -32,11 +33,8 @@ mod tests;
 use keeper::Keeper;
 use snapshot::{Found, Snapshot};
 
-/// The longest that any session may resume after its full handshake, by default: 24 hours.
-pub const DEFAULT_MAX_SESSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
-pub const DEFAULT_SOURCE_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_SOURCE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long set-up waits before it asks such a source again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -330,7 +328,9 @@ pub(crate) struct Stepper(Arc<Core>);
 impl Stepper {
     pub(crate) fn step(&self) -> Duration {
         // What went wrong was logged and counted there.
-        self.0.step(Ask::IfDue).unwrap_or(DEFAULT_POLL_INTERVAL)
+        self.0
+            .step(Ask::IfDue)
+            .unwrap_or(SourceQuery::DEFAULT_INTERVAL)
     }
 }
 
@@ -496,7 +496,7 @@ impl Core {
     fn ask(&self, ask: Ask) -> Result<Duration, Error> {
         let asking = &mut *self.source.lock();
         let Some(source) = &mut asking.source else {
-            return Ok(DEFAULT_POLL_INTERVAL);
+            return Ok(SourceQuery::DEFAULT_INTERVAL);
         };
         let now = self.now();
         let monotonic = self.settings.clock.monotonic();

@@ -3,19 +3,6 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::error::Error;
 
-/// How long each STEK seals: 1 hour.
-pub const DEFAULT_ROTATION_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
-/// How long a ticket opens, at least, after it was sealed: 12 hours, rustls's own hint to clients.
-pub const DEFAULT_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
-
-/// How far ahead of its activation the next STEK is published: 5 minutes.
-pub const DEFAULT_PUBLISH_AHEAD: Duration = Duration::from_secs(5 * 60);
-
-/// The longest that TLS 1.3 lets a ticket live
-/// ([RFC 8446 §4.6.1](https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1)): 7 days.
-pub const MAX_TICKET_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
 /// The shortest interval between rotations, and the resolution of every window: 1 millisecond.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -54,18 +41,32 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// How long each STEK seals, by default: 1 hour.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+    /// How long a ticket opens at least after it was sealed, by default: 12 hours, rustls's own hint
+    /// to clients.
+    pub const DEFAULT_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+    /// How far ahead of its activation the next STEK is published, by default: 5 minutes.
+    pub const DEFAULT_PUBLISH_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+    /// The longest that TLS 1.3 lets a ticket live
+    /// ([RFC 8446 §4.6.1](https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1)): 7 days.
+    pub const MAX_TICKET_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
     /// The default schedule.
     pub const fn new() -> Self {
         Self {
-            interval: DEFAULT_ROTATION_INTERVAL,
-            ticket_lifetime: DEFAULT_TICKET_LIFETIME,
+            interval: Self::DEFAULT_INTERVAL,
+            ticket_lifetime: Self::DEFAULT_TICKET_LIFETIME,
             publish_ahead: None,
         }
     }
 
     /// How long each STEK seals. From 1 millisecond to 100 years.
     ///
-    /// Defaults to [`DEFAULT_ROTATION_INTERVAL`].
+    /// Defaults to [`Rotation::DEFAULT_INTERVAL`].
     #[must_use]
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
@@ -73,9 +74,9 @@ impl Rotation {
     }
 
     /// How long after retiring a STEK still opens, so how long every ticket opens at least. It is
-    /// also the hint that clients get. From 1 second to [`MAX_TICKET_LIFETIME`].
+    /// also the hint that clients get. From 1 second to [`Rotation::MAX_TICKET_LIFETIME`].
     ///
-    /// Defaults to [`DEFAULT_TICKET_LIFETIME`].
+    /// Defaults to [`Rotation::DEFAULT_TICKET_LIFETIME`].
     #[must_use]
     pub const fn ticket_lifetime(mut self, lifetime: Duration) -> Self {
         self.ticket_lifetime = lifetime;
@@ -85,7 +86,7 @@ impl Rotation {
     /// How long before it seals a STEK opens: at least what the clocks of a fleet may differ plus
     /// what a new key takes to reach every node. At most the interval.
     ///
-    /// Defaults to [`DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
+    /// Defaults to [`Rotation::DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
     #[must_use]
     pub const fn publish_ahead(mut self, ahead: Duration) -> Self {
         self.publish_ahead = Some(ahead);
@@ -115,7 +116,7 @@ impl Rotation {
             let why = "TLS counts ticket lifetimes in seconds: at least 1 s";
             return refuse("ticket_lifetime", ticket_lifetime, why);
         }
-        if ticket_lifetime > MAX_TICKET_LIFETIME {
+        if ticket_lifetime > Self::MAX_TICKET_LIFETIME {
             let why = "TLS 1.3 lets tickets live 7 days at most (RFC 8446 section 4.6.1)";
             return refuse("ticket_lifetime", ticket_lifetime, why);
         }
@@ -145,7 +146,7 @@ impl Rotation {
     #[expect(clippy::arithmetic_side_effects, reason = "divided by two")]
     pub(crate) fn ahead(&self) -> Duration {
         self.publish_ahead
-            .unwrap_or_else(|| DEFAULT_PUBLISH_AHEAD.min(self.interval / 2))
+            .unwrap_or_else(|| Self::DEFAULT_PUBLISH_AHEAD.min(self.interval / 2))
     }
 
     /// The window of a STEK that activates at `activates`, published at `published`.
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(rotation.interval, HOUR);
         assert_eq!(rotation.lifetime(), 12 * HOUR);
         assert_eq!(rotation.ahead(), HOUR / 12);
-        assert_eq!(MAX_TICKET_LIFETIME, 7 * 24 * HOUR);
+        assert_eq!(Rotation::MAX_TICKET_LIFETIME, 7 * 24 * HOUR);
         rotation.validate().unwrap();
     }
 

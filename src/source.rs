@@ -1,3 +1,5 @@
+//! Where STEKs come from: [`StekSource`], and those that this crate has beside random ones.
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -18,17 +20,17 @@ mod plan;
 mod random;
 mod shared;
 
-pub use derived::{DEFAULT_EPOCH_ORIGIN, DerivedSource};
+pub use derived::DerivedSource;
 pub use files::KeyFiles;
 #[cfg(any(test, fuzzing))]
 pub use files::fuzzed as fuzzed_key_file;
 pub(crate) use random::RandomSource;
 #[cfg(unix)]
 pub use shared::KeyDirectory;
+#[cfg(feature = "redis")]
+pub use shared::RedisSource;
 #[cfg(all(feature = "redis", any(test, fuzzing)))]
 pub use shared::fuzzed_redis_record;
-#[cfg(feature = "redis")]
-pub use shared::{DEFAULT_REDIS_PREFIX, RedisSource};
 
 /// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
 ///
@@ -53,9 +55,9 @@ pub trait StekSource: Send {
 
     /// How often to ask it even if no window opens or closes.
     ///
-    /// Defaults to [`DEFAULT_POLL_INTERVAL`].
+    /// Defaults to [`SourceQuery::DEFAULT_INTERVAL`].
     fn poll_interval(&self) -> Duration {
-        DEFAULT_POLL_INTERVAL
+        SourceQuery::DEFAULT_INTERVAL
     }
 
     /// Whether other processes have the same STEKs: then only wall time means the same to all, and
@@ -74,9 +76,6 @@ pub trait StekSource: Send {
         None
     }
 }
-
-/// How often a source is asked, by default: every 2 seconds.
-pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a source could not answer.
 pub type SourceError = Box<dyn StdError + Send + Sync>;
@@ -110,7 +109,8 @@ impl StekSource for Box<dyn StekSource> {
 /// Makes a [`StekSource`] of a closure, shared with whoever asks the same key management.
 ///
 /// ```
-/// use rustls_resumption::{Resumption, SourceKey, source_fn};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::{SourceKey, source_fn};
 /// # fn fetch_from_vault() -> Result<(Vec<u8>, Vec<u8>), std::io::Error> {
 /// #     Ok(((0..32).collect(), (1..33).collect()))
 /// # }
@@ -170,6 +170,9 @@ pub struct SourceQuery<'a> {
 }
 
 impl SourceQuery<'_> {
+    /// How often a source is asked, by default: every 2 seconds.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
+
     /// The time: wall time for a shared source, else elapsed time that never goes back.
     pub fn now(&self) -> SystemTime {
         self.now.into()

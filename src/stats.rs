@@ -1,3 +1,5 @@
+//! What [`Stats`] consists of.
+
 mod table;
 
 use std::time::Duration;
@@ -177,7 +179,7 @@ pub struct StekStats {
     pub fleet_agrees: Option<bool>,
 }
 
-/// Counters of a [`SharedStore`](crate::SharedStore) and of what goes through it.
+/// Counters of a [`SharedStore`](crate::store::SharedStore) and of what goes through it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StoreStats {
@@ -247,7 +249,7 @@ pub struct StoreMisses {
     pub forgotten: u64,
 }
 
-/// How a [`SharedStore`](crate::SharedStore) fares, as far as it tells.
+/// How a [`SharedStore`](crate::store::SharedStore) fares, as far as it tells.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {

@@ -1,3 +1,5 @@
+//! Where sessions live when there is more than one node: [`SharedStore`], and Redis.
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
@@ -18,11 +20,14 @@ pub(crate) use claimed::{Claimed, Taken, take};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub(crate) use sharing::{Miss, Sharing, SharingSettings};
+
+#[cfg(feature = "redis")]
+pub use crate::redis::RedisClient;
 #[cfg(any(test, fuzzing))]
 pub use value::fuzzed::run as fuzzed_value;
 
 /// How long a handshake waits for a shared store, at most and in all, by default: 50 milliseconds.
-pub const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
+pub(crate) const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
 
 /// Where sessions live when there is more than one node, so that a client resumes on a node that it
 /// has not met before.
@@ -35,7 +40,7 @@ pub const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
 ///
 /// It is asked by an acceptor before rustls needs the session, never from within rustls. **Without
 /// an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3 handshakes**;
-/// [`Misses::not_claimed`](crate::Misses::not_claimed) counts them.
+/// [`Misses::not_claimed`](crate::stats::Misses::not_claimed) counts them.
 ///
 /// Trouble is a miss: whatever a store returns that does not open is counted and ignored, and one
 /// that does not answer costs a client no more than the deadline. See the page

@@ -20,7 +20,7 @@ use crate::stek::{KeyName, Stek};
 
 /// The longest ticket that is made or opened, by default: 16 KiB, which holds a client's
 /// certificate chain of the usual size.
-pub const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
+pub(crate) const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
 
 /// What each ticket says beside the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

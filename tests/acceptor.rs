@@ -27,9 +27,9 @@ use handshake::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
-use rustls_resumption::{
-    AcceptedConnection, AcceptorStats, FakeClock, Resumption, ResumptionAcceptor,
-};
+use rustls_resumption::acceptor::AcceptedConnection;
+use rustls_resumption::stats::AcceptorStats;
+use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex,
 };
@@ -727,7 +727,7 @@ async fn an_alert_is_sent_in_pieces_and_given_up_where_nothing_is_taken() {
 async fn axum_server_keeps_sessions_across_a_reload_and_hangs_up_on_the_slow() {
     use axum_server::accept::Accept;
     use axum_server::tls_rustls::RustlsConfig;
-    use rustls_resumption::AxumAcceptor;
+    use rustls_resumption::acceptor::AxumAcceptor;
 
     for (_, resumption) in ways() {
         let config = || {

@@ -20,9 +20,9 @@ use handshake::{FULL, RESUMED, VERSIONS, client, client_config, server_config};
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, StreamOwned};
-use rustls_resumption::{
-    AcceptedConnection, AcceptorStats, BlockingAcceptor, FakeClock, Resumption,
-};
+use rustls_resumption::acceptor::{AcceptedConnection, BlockingAcceptor};
+use rustls_resumption::stats::AcceptorStats;
+use rustls_resumption::{FakeClock, Resumption};
 
 fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -16,9 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::server::ProducesTickets;
-use rustls_resumption::{
-    DerivedSource, FakeClock, KeyDirectory, KeyFiles, Resumption, ResumptionBuilder, Rotation,
-};
+use rustls_resumption::source::{DerivedSource, KeyDirectory, KeyFiles};
+use rustls_resumption::{FakeClock, Resumption, ResumptionBuilder, Rotation};
 use session::tls13;
 use tempfile::TempDir;
 
@@ -82,7 +81,8 @@ fn origins() -> Vec<Origin> {
             let kek: Vec<u8> = (100..132).collect();
             let number = Cell::new(0);
             Box::new(move |builder| {
-                let source = rustls_resumption::RedisSource::new(&redis.url(), &kek).unwrap();
+                let source =
+                    rustls_resumption::source::RedisSource::new(&redis.url(), &kek).unwrap();
                 number.set(number.get() + 1);
                 builder.stek_source(source.prefix(&format!("fleet-{}", number.get())))
             })

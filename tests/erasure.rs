@@ -10,7 +10,8 @@ mod session;
 use std::time::{Duration, SystemTime};
 
 use memory::Needle;
-use rustls_resumption::{FakeClock, KeyName, Resumption, SourceKey, Stek, source_fn};
+use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::{FakeClock, KeyName, Resumption, Stek};
 use session::{id, tls13};
 use zeroize::Zeroizing;
 
@@ -79,7 +80,7 @@ fn a_live_stek_keeps_its_keys_but_not_its_secret() {
 }
 
 /// Gives the STEK until it is revoked.
-fn willing() -> impl rustls_resumption::StekSource {
+fn willing() -> impl rustls_resumption::source::StekSource {
     source_fn("willing", |query| {
         let is_ours = |name: &KeyName| name.to_string() == KEY_NAME;
         match query.revoked().iter().any(is_ours) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
-use rustls_resumption::{DerivedSource, FakeClock, Resumption, ResumptionBuilder, SessionCache};
+use rustls_resumption::source::DerivedSource;
+use rustls_resumption::{FakeClock, Resumption, ResumptionBuilder, SessionCache};
 use session::{id, tls12, tls13};
 
 fn resumption() -> Resumption {

@@ -21,10 +21,9 @@ use redis::Commands;
 use redis_server::RedisServer;
 use rustls::ClientConfig;
 use rustls::version::TLS13;
-use rustls_resumption::{
-    RedisStore, Resumption, ResumptionAcceptor, SharedStore, StoreHealth, StoreKey, StoreLookup,
-    StoreStats,
-};
+use rustls_resumption::stats::{StoreHealth, StoreStats};
+use rustls_resumption::store::{RedisStore, SharedStore, StoreKey, StoreLookup};
+use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncWriteExt, duplex};
 
 /// A store that remembers what it was asked for: an attacker may work that out.

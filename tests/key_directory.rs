@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::ProducesTickets;
-use rustls_resumption::{
-    DEFAULT_POLL_INTERVAL, DEFAULT_PUBLISH_AHEAD, FakeClock, KeyDirectory, Resumption,
-};
+use rustls_resumption::source::{KeyDirectory, SourceQuery};
+use rustls_resumption::{FakeClock, Resumption, Rotation};
 use tempfile::TempDir;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,7 +48,7 @@ impl Server {
 
     /// Long enough to look at the directory again.
     fn look(&self) {
-        self.advance(DEFAULT_POLL_INTERVAL);
+        self.advance(SourceQuery::DEFAULT_INTERVAL);
     }
 
     fn seal(&self) -> Vec<u8> {
@@ -306,8 +305,12 @@ fn what_one_process_revokes_is_gone_for_all() {
 fn three_servers_whose_clocks_differ_resume_each_others_sessions_across_five_rotations() {
     let (_parent, directory) = fresh();
     let servers = [(); 3].map(|()| Server::new(&directory));
-    servers[0].time.step_forward(DEFAULT_PUBLISH_AHEAD / 2);
-    servers[2].time.step_back(DEFAULT_PUBLISH_AHEAD / 2);
+    servers[0]
+        .time
+        .step_forward(Rotation::DEFAULT_PUBLISH_AHEAD / 2);
+    servers[2]
+        .time
+        .step_back(Rotation::DEFAULT_PUBLISH_AHEAD / 2);
     let mut active = Vec::new();
     let mut tickets = Vec::new();
     for _ in 0..5 * 60 {
@@ -338,7 +341,7 @@ fn a_ticket_lives_as_long_as_its_window_and_no_restart_makes_it_longer() {
     let ticket = Server::new(&directory).seal();
     let late = Server::new(&directory);
     // It was activated so long ago that it seals also where a clock is behind.
-    late.advance(13 * HOUR - DEFAULT_PUBLISH_AHEAD - Duration::from_millis(1));
+    late.advance(13 * HOUR - Rotation::DEFAULT_PUBLISH_AHEAD - Duration::from_millis(1));
     assert!(late.opens(&ticket));
     late.advance(Duration::from_millis(1));
     assert!(!late.opens(&ticket));

@@ -11,7 +11,8 @@ use metrics::{
 };
 use parking_lot::{Condvar, Mutex};
 use rustls::version::TLS12;
-use rustls_resumption::{FakeClock, Resumption, SourceKey, source_fn};
+use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::{FakeClock, Resumption};
 
 use support::{RESUMED, client, handshake, kind, server_config};
 

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use process::{held, resident, until_held};
 use redis_server::RedisServer;
-use rustls_resumption::{RedisSource, RedisStore, Resumption, SharedStore};
+use rustls_resumption::Resumption;
+use rustls_resumption::source::RedisSource;
+use rustls_resumption::store::{RedisStore, SharedStore};
 use session::{id, tls12, tls13};
 
 fn make_use_and_drop(redis: &RedisServer, number: u64) {

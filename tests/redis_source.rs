@@ -17,10 +17,9 @@ use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{Commands, ConnectionAddr, TlsCertificates};
 use redis_server::RedisServer;
 use rustls::server::ProducesTickets;
-use rustls_resumption::{
-    DEFAULT_POLL_INTERVAL, DEFAULT_PUBLISH_AHEAD, FakeClock, RedisSource, Resumption, Rotation,
-    StekSource, StekStats,
-};
+use rustls_resumption::source::{RedisSource, SourceQuery, StekSource};
+use rustls_resumption::stats::StekStats;
+use rustls_resumption::{FakeClock, Resumption, Rotation};
 use support::Certificates;
 
 const KEY: &str = "rustls-resumption:steks:1";
@@ -65,7 +64,7 @@ impl Node {
 
     /// Lets so much time pass that Redis is asked again.
     fn look(&self) {
-        self.time.advance(DEFAULT_POLL_INTERVAL);
+        self.time.advance(SourceQuery::DEFAULT_INTERVAL);
         self.resumption.step();
     }
 
@@ -132,10 +131,10 @@ fn nodes_whose_clocks_differ_by_the_publish_ahead_resume_each_others_sessions() 
     let nodes = [(); 3].map(|()| Node::new(&redis));
     nodes[1]
         .time
-        .step_back(DEFAULT_PUBLISH_AHEAD - Duration::from_secs(30));
+        .step_back(Rotation::DEFAULT_PUBLISH_AHEAD - Duration::from_secs(30));
     nodes[2]
         .time
-        .step_forward(DEFAULT_PUBLISH_AHEAD - Duration::from_secs(30));
+        .step_forward(Rotation::DEFAULT_PUBLISH_AHEAD - Duration::from_secs(30));
     for rotating in &nodes {
         rotating.resumption.rotate_now().unwrap();
         for node in &nodes {

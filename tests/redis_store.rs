@@ -23,9 +23,9 @@ use redis::{Commands, ConnectionAddr};
 use redis_server::RedisServer;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig};
-use rustls_resumption::{
-    Error, RedisStore, Resumption, ResumptionAcceptor, SharedStore, StoreHealth, StoreStats,
-};
+use rustls_resumption::stats::{StoreHealth, StoreStats};
+use rustls_resumption::store::{RedisStore, SharedStore};
+use rustls_resumption::{Error, Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
@@ -209,7 +209,7 @@ async fn offered_to_all(
     nodes: &[Node; 3],
     flight: &[u8],
     mut retrying: Option<ClientConnection>,
-    looked_for: fn(&mut rustls_resumption::AcceptedConnection<'_>) -> bool,
+    looked_for: fn(&mut rustls_resumption::acceptor::AcceptedConnection<'_>) -> bool,
 ) -> u64 {
     let barrier = Arc::new(Barrier::new(3));
     let count = Arc::new(AtomicU64::new(0));

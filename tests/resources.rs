@@ -10,7 +10,8 @@ mod session;
 use std::time::Duration;
 
 use process::{held, resident, until_held};
-use rustls_resumption::{DerivedSource, Resumption, StekRing};
+use rustls_resumption::source::DerivedSource;
+use rustls_resumption::{Resumption, StekRing};
 use session::{id, tls13};
 
 fn make_use_and_drop(number: u64) {

@@ -14,10 +14,8 @@ use std::time::Duration;
 use model::{Op, fake};
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
-use rustls_resumption::{
-    FakeClock, Resumption, Rotation, Sealing, SourceError, SourceKey, SourceQuery, Stek, StekRing,
-    StekSource, source_fn,
-};
+use rustls_resumption::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
+use rustls_resumption::{FakeClock, Resumption, Rotation, Sealing, Stek, StekRing};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);

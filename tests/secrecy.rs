@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use handshake::{VERSIONS, client, client_without_tickets, handshake, server_config};
 use log::Log;
+use rustls_resumption::source::{SourceKey, source_fn};
 use rustls_resumption::{
-    Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, SessionCache, SourceKey, Stek,
-    source_fn,
+    Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, SessionCache, Stek,
 };
 use session::{id, tls12, tls13};
 

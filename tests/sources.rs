@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use handshake::{RESUMED, kind, server_config};
 use rustls::{ClientConfig, ServerConfig};
-use rustls_resumption::{FakeClock, Resumption, Rotation, StekSource};
+use rustls_resumption::source::StekSource;
+use rustls_resumption::{FakeClock, Resumption, Rotation};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);

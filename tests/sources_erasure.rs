@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use memory::Needle;
-use rustls_resumption::{DerivedSource, FakeClock, KeyDirectory, KeyFiles, Resumption};
+use rustls_resumption::source::{DerivedSource, KeyDirectory, KeyFiles};
+use rustls_resumption::{FakeClock, Resumption};
 use zeroize::Zeroizing;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);

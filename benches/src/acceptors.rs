@@ -14,9 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, HandshakeKind, ServerConfig};
-use rustls_resumption::{
-    RedisStore, Resumption, ResumptionAcceptor, SharedStore, SourceKey, source_fn,
-};
+use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::store::{RedisStore, SharedStore};
+use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Builder;
 use tokio_rustls::TlsAcceptor;

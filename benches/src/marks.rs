@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
-use rustls_resumption::{DEFAULT_CACHE_ENTRIES, Resumption};
+use rustls_resumption::{Resumption, SessionCache};
 
 use crate::handshakes::{self, By, Client, Crowd, ServerKey, Site, Way, session};
 use crate::memory::Footprint;
@@ -411,7 +411,7 @@ fn share_resumed(effort: Effort) -> Vec<Mark> {
     let note = format!("rustls {rustls:.1} %");
     let tickets = Resumption::tickets().expect("the system's randomness failed");
     let stateful =
-        Resumption::stateful(DEFAULT_CACHE_ENTRIES).expect("a cache that cannot be made");
+        Resumption::stateful(SessionCache::DEFAULT_ENTRIES).expect("a cache that cannot be made");
     [("tickets", tickets), ("stateful", stateful)]
         .map(|(mode, resumption)| Mark {
             name: "M9",

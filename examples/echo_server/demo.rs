@@ -11,10 +11,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use rustls::crypto::aws_lc_rs;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_resumption::{
-    DEFAULT_ROTATION_INTERVAL, DEFAULT_SESSION_TTL, DEFAULT_TICKET_LIFETIME, FakeClock, KeyName,
-    Resumption,
-};
+use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, SessionCache};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -259,8 +256,8 @@ impl Stage {
             Event::OtherScope => format!("to another scope ({OTHER} instead of {HOME})"),
             Event::Expiry => {
                 let life = match tickets {
-                    true => DEFAULT_ROTATION_INTERVAL + DEFAULT_TICKET_LIFETIME,
-                    false => DEFAULT_SESSION_TTL,
+                    true => Rotation::DEFAULT_INTERVAL + Rotation::DEFAULT_TICKET_LIFETIME,
+                    false => SessionCache::DEFAULT_TTL,
                 };
                 self.time.advance(life);
                 if tickets {

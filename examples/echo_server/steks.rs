@@ -4,11 +4,12 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustls_resumption::Error;
 #[cfg(unix)]
-use rustls_resumption::KeyDirectory;
+use rustls_resumption::source::KeyDirectory;
 #[cfg(feature = "redis")]
-use rustls_resumption::RedisSource;
-use rustls_resumption::{DerivedSource, Error, KeyFiles, StekSource};
+use rustls_resumption::source::RedisSource;
+use rustls_resumption::source::{DerivedSource, KeyFiles, StekSource};
 use zeroize::Zeroizing;
 
 /// The value of `--stek`. Has no `Debug`, as a URL may hold a password.

@@ -132,7 +132,7 @@ fn resumption(flags: &Flags) -> Result<Resumption, String> {
 
 #[cfg(all(feature = "redis", feature = "tokio"))]
 fn shared(builder: ResumptionBuilder, url: &str) -> Result<ResumptionBuilder, String> {
-    let store = rustls_resumption::RedisStore::new(url).map_err(|error| match error {
+    let store = rustls_resumption::store::RedisStore::new(url).map_err(|error| match error {
         Error::Config { why, .. } => format!("--store redis: {why}"),
         error => format!("--store redis: {error}"),
     })?;

@@ -14,15 +14,13 @@ use tokio_rustls::server::TlsStream;
 
 use super::resumption_acceptor::ResumptionAcceptor;
 
-/// How long a client may take for its handshake with an axum-server, by default: 10 seconds.
-pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A [`ResumptionAcceptor`] for axum-server, where its `RustlsAcceptor` stood.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use axum_server::tls_rustls::RustlsConfig;
-/// use rustls_resumption::{AxumAcceptor, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::acceptor::AxumAcceptor;
 ///
 /// # fn g(address: std::net::SocketAddr, resumption: Resumption, mut config: rustls::ServerConfig) {
 /// resumption.install(&mut config, "api.example.com");
@@ -33,7 +31,7 @@ pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
-/// A client that takes longer than [`DEFAULT_HANDSHAKE_TIMEOUT`], or
+/// A client that takes longer than [`AxumAcceptor::DEFAULT_HANDSHAKE_TIMEOUT`], or
 /// [another](AxumAcceptor::handshake_timeout), is hung up on.
 #[derive(Clone)]
 pub struct AxumAcceptor {
@@ -44,17 +42,22 @@ pub struct AxumAcceptor {
 }
 
 impl AxumAcceptor {
+    /// How long a client may take for its handshake, by default: 10 seconds.
+    pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// An acceptor for this configuration, and whatever it is reloaded with.
     pub fn new(tls: RustlsConfig) -> Self {
         let acceptor = ResumptionAcceptor::new(tls.get_inner());
         Self {
             tls,
-            timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+            timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             acceptor: Arc::new(Mutex::new(acceptor)),
         }
     }
 
-    /// How long a client may take for its handshake. Defaults to [`DEFAULT_HANDSHAKE_TIMEOUT`].
+    /// How long a client may take for its handshake.
+    ///
+    /// Defaults to [`AxumAcceptor::DEFAULT_HANDSHAKE_TIMEOUT`].
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -21,7 +21,8 @@ use crate::clock::instant_in;
 /// use std::net::TcpListener;
 /// use std::sync::Arc;
 /// use std::thread;
-/// use rustls_resumption::{BlockingAcceptor, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::acceptor::BlockingAcceptor;
 /// # fn f(mut config: rustls::ServerConfig, listener: TcpListener) -> Result<(), Box<dyn std::error::Error>> {
 ///
 /// let resumption = Resumption::stateful(100_000)?;

@@ -18,13 +18,13 @@ use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
 /// It does what a plain acceptor cannot, because rustls asks for sessions within a call that must
 /// not wait, and does not say how old they are:
 ///
-/// * With a [`SharedStore`](crate::SharedStore) it fetches or claims the client's session before
-///   rustls asks for it, and waits for the store no longer than
+/// * With a [`SharedStore`](crate::store::SharedStore) it fetches or claims the client's session
+///   before rustls asks for it, and waits for the store no longer than
 ///   [`store_deadline`](crate::ResumptionBuilder::store_deadline), in all. At most 4 sessions are
 ///   claimed for a ClientHello, in the client's order, up to the first that there is.
 /// * It carries the time of the full handshake from session to session, through a HelloRetryRequest
 ///   too, so that [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3.
-/// * It counts what rustls did: [`AcceptorStats`](crate::AcceptorStats).
+/// * It counts what rustls did: [`AcceptorStats`](crate::stats::AcceptorStats).
 ///
 /// Everything it needs it finds in the configuration, in which a
 /// [`Resumption`](crate::Resumption) must be installed.
@@ -58,7 +58,7 @@ use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
 ///
 /// Dropping the future drops the connection. A session that was claimed for it is wiped and lost,
 /// which costs its client a full handshake; it is counted
-/// ([`StoreStats::unused`](crate::StoreStats::unused)).
+/// ([`StoreStats::unused`](crate::stats::StoreStats::unused)).
 ///
 /// # Cost
 ///

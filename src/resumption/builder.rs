@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use super::{Parts, Resumption};
 use crate::aead::Sealing;
-use crate::cache::{CacheSettings, DEFAULT_SESSION_TTL, SessionCache};
+use crate::cache::{CacheSettings, SessionCache};
 use crate::clock::{Basis, Clock};
 use crate::error::Error;
 use crate::fips;
 use crate::metrics::Publisher;
-use crate::ring::{RingSettings, StekRing};
-use crate::rotation::{MAX_TICKET_LIFETIME, Rotation};
+use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings, StekRing};
+use crate::rotation::Rotation;
 use crate::scope::Scopes;
 use crate::source::{RandomSource, StekSource};
 use crate::store::{DEFAULT_STORE_DEADLINE, SharedStore, SharingSettings};
+use crate::terms::DEFAULT_MAX_SESSION_AGE;
+use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
 /// Sets up a [`Resumption`]. Setters never fail; [`build`](ResumptionBuilder::build) checks.
 ///
@@ -41,6 +43,19 @@ pub struct ResumptionBuilder {
 }
 
 impl ResumptionBuilder {
+    /// The longest that a session resumes after its full handshake, by default: 24 hours.
+    pub const DEFAULT_MAX_SESSION_AGE: Duration = DEFAULT_MAX_SESSION_AGE;
+
+    /// The longest ticket that is made or opened, in bytes, by default: 16 KiB.
+    pub const DEFAULT_MAX_TICKET_LEN: usize = DEFAULT_MAX_TICKET_LEN;
+
+    /// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
+    pub const DEFAULT_SOURCE_DEADLINE: Duration = DEFAULT_SOURCE_DEADLINE;
+
+    /// How long a handshake waits for a shared store, at most and in all, by default: 50
+    /// milliseconds.
+    pub const DEFAULT_STORE_DEADLINE: Duration = DEFAULT_STORE_DEADLINE;
+
     pub(crate) fn new() -> Self {
         Self {
             stateful: false,
@@ -63,7 +78,7 @@ impl ResumptionBuilder {
 
     /// How many sessions the cache holds; 0 turns it off.
     ///
-    /// Defaults to [`DEFAULT_CACHE_ENTRIES`](crate::DEFAULT_CACHE_ENTRIES).
+    /// Defaults to [`SessionCache::DEFAULT_ENTRIES`].
     pub fn cache_entries(mut self, entries: usize) -> Self {
         self.cache.entries = entries;
         self
@@ -90,7 +105,7 @@ impl ResumptionBuilder {
 
     /// How long a session stays in the cache. From 1 millisecond to 7 days.
     ///
-    /// Defaults to [`DEFAULT_SESSION_TTL`](crate::DEFAULT_SESSION_TTL).
+    /// Defaults to [`SessionCache::DEFAULT_TTL`].
     pub fn session_ttl(mut self, ttl: Duration) -> Self {
         self.cache.ttl = ttl;
         self
@@ -102,16 +117,18 @@ impl ResumptionBuilder {
     /// renewal, and [`Stats`](crate::Stats) counts those as `age_unknown`.
     ///
     /// From 1 second to 7 days. Defaults to
-    /// [`DEFAULT_MAX_SESSION_AGE`](crate::DEFAULT_MAX_SESSION_AGE).
+    /// [`ResumptionBuilder::DEFAULT_MAX_SESSION_AGE`].
     pub fn max_session_age(mut self, age: Duration) -> Self {
         self.cache.max_session_age = age;
         self.ring.max_session_age = age;
         self
     }
 
-    /// The schedule of STEKs. Defaults to [`Rotation::new`]; in stateful mode with a ticket lifetime
-    /// of [`DEFAULT_SESSION_TTL`], because no session in a shared store outlives the STEK that sealed
-    /// it.
+    /// The schedule of STEKs.
+    ///
+    /// Defaults to [`Rotation::new`]; in stateful mode with a ticket lifetime of
+    /// [`SessionCache::DEFAULT_TTL`], because no session in a shared store outlives the STEK that
+    /// sealed it.
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = Some(rotation);
         self
@@ -141,7 +158,7 @@ impl ResumptionBuilder {
     /// How long a handshake waits for the shared store, at most and in all. From 1 millisecond to 10
     /// seconds.
     ///
-    /// Defaults to [`DEFAULT_STORE_DEADLINE`].
+    /// Defaults to [`ResumptionBuilder::DEFAULT_STORE_DEADLINE`].
     pub fn store_deadline(mut self, deadline: Duration) -> Self {
         self.store_deadline = deadline;
         self
@@ -150,7 +167,7 @@ impl ResumptionBuilder {
     /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
     /// before it begins on local random STEKs.
     ///
-    /// Defaults to [`DEFAULT_SOURCE_DEADLINE`](crate::DEFAULT_SOURCE_DEADLINE).
+    /// Defaults to [`ResumptionBuilder::DEFAULT_SOURCE_DEADLINE`].
     pub fn source_deadline(mut self, deadline: Duration) -> Self {
         self.ring.source_deadline = deadline;
         self
@@ -167,7 +184,7 @@ impl ResumptionBuilder {
     /// The longest ticket that is made or opened, in bytes. From 1 KiB to 65,535, which is what TLS
     /// can carry. The nodes of a fleet should agree.
     ///
-    /// Defaults to [`DEFAULT_MAX_TICKET_LEN`](crate::DEFAULT_MAX_TICKET_LEN).
+    /// Defaults to [`ResumptionBuilder::DEFAULT_MAX_TICKET_LEN`].
     pub fn max_ticket_len(mut self, len: usize) -> Self {
         self.ring.max_ticket_len = len;
         self
@@ -209,7 +226,7 @@ impl ResumptionBuilder {
     /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
     pub fn build(mut self) -> Result<Resumption, Error> {
         self.ring.rotation = self.rotation.unwrap_or_else(|| match self.stateful {
-            true => Rotation::new().ticket_lifetime(DEFAULT_SESSION_TTL),
+            true => Rotation::new().ticket_lifetime(SessionCache::DEFAULT_TTL),
             false => Rotation::new(),
         });
         self.validate()?;
@@ -291,7 +308,7 @@ fn between(field: &'static str, value: Duration, least: Duration) -> Result<(), 
         let why = format!("too short to resume anything: at least {least:?}");
         return Err(Error::duration(field, value, why));
     }
-    if value > MAX_TICKET_LIFETIME {
+    if value > Rotation::MAX_TICKET_LIFETIME {
         let why = "too long: at most 7 days, as TLS 1.3 asks for (RFC 8446 section 4.6.1)";
         return Err(Error::duration(field, value, why));
     }
@@ -311,12 +328,9 @@ impl fmt::Debug for ResumptionBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FakeClock;
     use crate::source::{SourceKey, source_fn};
     use crate::store::{StoreKey, StoreLookup};
-    use crate::{
-        DEFAULT_CACHE_ENTRIES, DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_TICKET_LEN,
-        DEFAULT_SOURCE_DEADLINE, FakeClock,
-    };
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -336,8 +350,11 @@ mod tests {
         assert!(!stateful && !manual && source.is_none() && store.is_none());
         assert_eq!(store_deadline, DEFAULT_STORE_DEADLINE);
         assert_eq!(DEFAULT_STORE_DEADLINE, Duration::from_millis(50));
-        assert_eq!((cache.entries, DEFAULT_CACHE_ENTRIES), (20_000, 20_000));
-        assert_eq!((cache.ttl, DEFAULT_SESSION_TTL), (DAY, DAY));
+        assert_eq!(
+            (cache.entries, SessionCache::DEFAULT_ENTRIES),
+            (20_000, 20_000)
+        );
+        assert_eq!((cache.ttl, SessionCache::DEFAULT_TTL), (DAY, DAY));
         assert_eq!((cache.max_session_age, DEFAULT_MAX_SESSION_AGE), (DAY, DAY));
         assert_eq!(ring.max_session_age, DAY);
         assert_eq!(
@@ -395,7 +412,7 @@ mod tests {
             let ring = resumption.ring.as_ref();
             ring.map(StekRing::ticket_lifetime)
         };
-        assert_eq!(lifetime(&shared), Some(DEFAULT_SESSION_TTL));
+        assert_eq!(lifetime(&shared), Some(SessionCache::DEFAULT_TTL));
         assert_eq!(lifetime(&new().build().unwrap()), Some(DAY / 2));
         assert_eq!(lifetime(&new().stateful().build().unwrap()), None);
         assert!(!shared.ticketer("a").enabled(), "nor does it make tickets");

@@ -4,7 +4,6 @@ use shuttle::thread;
 
 use super::*;
 use crate::clock::FakeClock;
-use crate::rotation::DEFAULT_PUBLISH_AHEAD;
 use crate::session::Version;
 use crate::session::tests::encoded;
 use crate::source::{SourceError, source_fn};
@@ -57,9 +56,9 @@ fn shuttle_what_is_sealed_opens_while_keys_rotate_and_time_passes() {
             thread::spawn(move || ring.rotate_now().unwrap())
         };
         // Its successor is published, and seals on time whoever steps the ring.
-        time.advance(HOUR - DEFAULT_PUBLISH_AHEAD);
+        time.advance(HOUR - Rotation::DEFAULT_PUBLISH_AHEAD);
         ring.step();
-        time.advance(DEFAULT_PUBLISH_AHEAD);
+        time.advance(Rotation::DEFAULT_PUBLISH_AHEAD);
         ring.step();
         rotator.join().unwrap();
         for tickets in sealers.map(|sealer| sealer.join().unwrap()) {
@@ -92,7 +91,7 @@ fn shuttle_a_revoked_key_is_out_of_use_whoever_asks_its_source_meanwhile() {
         let stepper = {
             let ring = ring.clone();
             thread::spawn(move || {
-                time.advance(DEFAULT_POLL_INTERVAL);
+                time.advance(SourceQuery::DEFAULT_INTERVAL);
                 ring.step();
             })
         };
@@ -157,7 +156,7 @@ fn shuttle_a_closed_ring_keeps_no_key_and_no_source() {
         let stepper = {
             let ring = ring.clone();
             thread::spawn(move || {
-                time.advance(DEFAULT_POLL_INTERVAL);
+                time.advance(SourceQuery::DEFAULT_INTERVAL);
                 ring.step();
                 let _ = ring.rotate_now();
             })

@@ -64,11 +64,11 @@ fn a_step_tells_how_long_nothing_will_be_due() {
 
     let (_, source) = counted();
     let polled = with_source(&time, source);
-    assert_eq!(polled.step(), DEFAULT_POLL_INTERVAL);
+    assert_eq!(polled.step(), SourceQuery::DEFAULT_INTERVAL);
     let failing = with_source(&time, source_fn("dead", |_| Err("gone".into())));
-    assert_eq!(failing.step(), DEFAULT_POLL_INTERVAL);
+    assert_eq!(failing.step(), SourceQuery::DEFAULT_INTERVAL);
     polled.close();
-    assert_eq!(polled.step(), DEFAULT_POLL_INTERVAL);
+    assert_eq!(polled.step(), SourceQuery::DEFAULT_INTERVAL);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_source_is_asked_when_it_is_due_and_when_there_is_need() {
     let ring = with_source(&time, source);
     let asked = || asked.swap(0, Ordering::Relaxed);
     assert_eq!(asked(), 1, "at the beginning");
-    time.advance(DEFAULT_POLL_INTERVAL - Duration::from_millis(1));
+    time.advance(SourceQuery::DEFAULT_INTERVAL - Duration::from_millis(1));
     ring.step();
     assert_eq!(asked(), 0, "not before its time");
     time.advance(Duration::from_millis(1));

@@ -15,9 +15,6 @@ mod settled;
 use epochs::{Epochs, Moment, Seed};
 use settled::Settled;
 
-/// When epoch 0 begins, by default: this long after the Unix epoch, on 2020-01-01 at 00:00 UTC.
-pub const DEFAULT_EPOCH_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
-
 /// STEKs that every process derives for itself from one shared secret: for a fleet that has a
 /// secret and a clock in common, and nothing else.
 ///
@@ -29,7 +26,8 @@ pub const DEFAULT_EPOCH_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
 /// after it: nodes whose clocks are up to `publish_ahead` apart open each other's tickets.
 ///
 /// ```
-/// use rustls_resumption::{DerivedSource, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::DerivedSource;
 /// # let secret = std::array::from_fn::<u8, 32, _>(|i| i as u8);
 ///
 /// let source = DerivedSource::new(&secret)?; // the same 32 random bytes on every node
@@ -85,6 +83,9 @@ pub struct DerivedSource {
 }
 
 impl DerivedSource {
+    /// When epoch 0 begins, by default: this long after the Unix epoch, on 2020-01-01 at 00:00 UTC.
+    pub const DEFAULT_ORIGIN: Duration = Duration::from_secs(1_577_836_800);
+
     /// Derives from this secret: at least 32 bytes from a random generator, the same on each node.
     /// A password will not do: who has a ticket can try passwords on it.
     ///
@@ -98,7 +99,7 @@ impl DerivedSource {
         if let Some(why) = weakness(secret, Stek::MIN_SECRET_LEN) {
             return Err(Error::weak_key("secret", why));
         }
-        let seed = Seed::new(secret, Time(0).plus(DEFAULT_EPOCH_ORIGIN))?;
+        let seed = Seed::new(secret, Time(0).plus(Self::DEFAULT_ORIGIN))?;
         Ok(Self {
             seeds: vec![(seed, None)],
             epochs: Vec::new(),
@@ -110,7 +111,7 @@ impl DerivedSource {
     /// When epoch 0 begins. Every node must have the same. It shifts the moments of rotation (a day
     /// begins at its origin's time of day), and a clock that stands before it is known to be wrong.
     ///
-    /// Defaults to [`DEFAULT_EPOCH_ORIGIN`], 2020-01-01 at 00:00 UTC.
+    /// Defaults to [`DerivedSource::DEFAULT_ORIGIN`], 2020-01-01 at 00:00 UTC.
     #[must_use]
     pub fn origin(mut self, origin: SystemTime) -> Self {
         if let Some((own, _)) = self.seeds.first_mut() {
@@ -145,7 +146,8 @@ impl DerivedSource {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use rustls_resumption::{DerivedSource, Resumption, Rotation};
+    /// # use rustls_resumption::{Resumption, Rotation};
+    /// # use rustls_resumption::source::DerivedSource;
     /// # let old = std::array::from_fn::<u8, 32, _>(|i| i as u8);
     /// # let new = std::array::from_fn::<u8, 32, _>(|i| !i as u8);
     /// // Step 1 of a change of both the secret and the interval.

@@ -24,7 +24,8 @@ pub use listing::fuzzed::run as fuzzed;
 /// nginx, Apache or HAProxy on every node already, or mount a Kubernetes secret.
 ///
 /// ```no_run
-/// use rustls_resumption::{KeyFiles, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::KeyFiles;
 ///
 /// let files = KeyFiles::new(["/etc/tickets/current.key", "/etc/tickets/previous.key"])?;
 /// files.check()?; // better no server than one on random keys
@@ -61,13 +62,13 @@ pub use listing::fuzzed::run as fuzzed;
 ///
 /// A key that has sealed for longer than the schedule's [interval](crate::Rotation::interval)
 /// (since it took over, or at start since its file was changed) is kept, warned about once and
-/// shown as [`over_age`](crate::StekStats::over_age): whoever ships the keys has ceased to.
+/// shown as [`over_age`](crate::stats::StekStats::over_age): whoever ships the keys has ceased to.
 ///
 /// # When something is wrong
 ///
 /// The ring stays as it was, the trouble is logged once per change, each failed reading is counted
-/// in [`source_failures`](crate::StekStats::source_failures), and all is well again when the files
-/// are. So it is with a file that
+/// in [`source_failures`](crate::stats::StekStats::source_failures), and all is well again when
+/// the files are. So it is with a file that
 ///
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);

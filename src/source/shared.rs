@@ -21,7 +21,7 @@ pub use directory::KeyDirectory;
 pub use kek::fuzzed::run as fuzzed_redis_record;
 use record::{Record, Schedule};
 #[cfg(feature = "redis")]
-pub use redis::{DEFAULT_REDIS_PREFIX, RedisSource};
+pub use redis::RedisSource;
 
 /// Decides what to make of the record that is found, and remembers the newest one: so that a lost
 /// record is written again, and an older one neither believed nor left standing.

@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DEFAULT_STORE_DEADLINE, SharedStore, StoreError, StoreKey, StoreLookup};
 use crate::clock::instant_in;
 use crate::error::Error;
-use crate::redis::RedisClient;
-use crate::source::DEFAULT_REDIS_PREFIX;
+use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::stats::StoreHealth;
 
 mod backlog;
@@ -25,7 +24,9 @@ use breaker::Breaker;
 /// Sessions that a fleet shares through Redis. Needs the feature `redis`.
 ///
 /// ```no_run
-/// use rustls_resumption::{RedisSource, RedisStore, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::RedisSource;
+/// use rustls_resumption::store::RedisStore;
 /// # let kek = [0; 32];
 ///
 /// let url = "rediss://user:password@redis.internal";
@@ -77,6 +78,9 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// What the keys in Redis begin with, by default.
+    pub const DEFAULT_PREFIX: &str = DEFAULT_PREFIX;
+
     /// How many bytes of values may wait to be written: 16 MiB, some 50,000 sessions.
     pub const MAX_QUEUED: usize = 16 * 1024 * 1024;
 
@@ -122,7 +126,7 @@ impl RedisStore {
             .spawn(move || runtime.block_on(worker::run(theirs, client, asked, written)))
             .map_err(Error::Thread)?;
         Ok(Self {
-            prefix: prefix_of(DEFAULT_REDIS_PREFIX),
+            prefix: prefix_of(DEFAULT_PREFIX),
             shared,
             lookups,
             writes,
@@ -132,7 +136,7 @@ impl RedisStore {
     /// What the keys in Redis begin with, before `:session:`. Fleets that share a Redis server but
     /// no STEKs should differ in it.
     ///
-    /// Defaults to [`DEFAULT_REDIS_PREFIX`].
+    /// Defaults to [`RedisStore::DEFAULT_PREFIX`].
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.prefix = prefix_of(prefix);
@@ -322,7 +326,7 @@ mod tests {
     fn idle() -> (RedisStore, mpsc::UnboundedReceiver<Write>) {
         let (writes, written) = mpsc::unbounded_channel();
         let store = RedisStore {
-            prefix: prefix_of(DEFAULT_REDIS_PREFIX),
+            prefix: prefix_of(DEFAULT_PREFIX),
             shared: Arc::default(),
             lookups: mpsc::unbounded_channel().0,
             writes,

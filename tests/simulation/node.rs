@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::server::ProducesTickets;
-use rustls_resumption::{DerivedSource, FakeClock, Resumption, Rotation, StekSource, source_fn};
+use rustls_resumption::source::{DerivedSource, StekSource, source_fn};
+use rustls_resumption::{FakeClock, Resumption, Rotation};
 
 use crate::store::Store;
 use crate::{AHEAD, INTERVAL, LIFETIME, SKEW, wall};

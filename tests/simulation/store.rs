@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustls_resumption::{KeyName, SourceError, SourceKey, SourceQuery, Stek};
+use rustls_resumption::source::{SourceError, SourceKey, SourceQuery};
+use rustls_resumption::{KeyName, Stek};
 
 use crate::chance::Chance;
 use crate::{AHEAD, INTERVAL, LIFETIME, wall};

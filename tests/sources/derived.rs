@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustls_resumption::{DerivedSource, FakeClock, Resumption, Rotation};
+use rustls_resumption::source::DerivedSource;
+use rustls_resumption::{FakeClock, Resumption, Rotation};
 
 use crate::handshake::{FULL, RESUMED, VERSIONS, client, kind};
 use crate::{HOUR, MINUTE, Node, assert_resumes_everywhere, clock_ahead};

@@ -5,7 +5,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls_resumption::{FakeClock, KeyFiles, KeyName, Resumption, Rotation, Stek};
+use rustls_resumption::source::KeyFiles;
+use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, Stek};
 use tempfile::TempDir;
 
 use crate::handshake::{FULL, RESUMED, VERSIONS, client, kind};

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig};
-use rustls_resumption::{AcceptedConnection, Resumption, ResumptionAcceptor};
+use rustls_resumption::acceptor::AcceptedConnection;
+use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio_rustls::server::TlsStream;
 

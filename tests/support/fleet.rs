@@ -14,10 +14,9 @@ use rustls::client::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup, ServerConfig};
-use rustls_resumption::{
-    FakeClock, Resumption, ResumptionBuilder, SharedStore, SourceKey, StekSource, StoreKey,
-    StoreLookup, source_fn,
-};
+use rustls_resumption::source::{SourceKey, StekSource, source_fn};
+use rustls_resumption::store::{SharedStore, StoreKey, StoreLookup};
+use rustls_resumption::{FakeClock, Resumption, ResumptionBuilder};
 
 use crate::handshake::server_config_with;
 

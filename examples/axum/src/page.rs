@@ -9,7 +9,8 @@ use axum::middleware::map_response;
 use axum::response::{Html, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use rustls_resumption::{CacheStats, Refused, Stats, TicketStats};
+use rustls_resumption::Stats;
+use rustls_resumption::stats::{CacheStats, Refused, TicketStats};
 use serde_json::{Value, json};
 
 use crate::demo::Demo;

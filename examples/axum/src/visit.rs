@@ -12,7 +12,7 @@ use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
-use rustls_resumption::AxumAcceptor;
+use rustls_resumption::acceptor::AxumAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tower_layer::Layer as _;

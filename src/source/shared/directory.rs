@@ -19,7 +19,8 @@ use files::Locked;
 /// that is warned of.
 ///
 /// ```no_run
-/// use rustls_resumption::{KeyDirectory, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::KeyDirectory;
 ///
 /// let resumption = Resumption::builder()
 ///     .stek_source(KeyDirectory::new("/run/my-server/steks")?)
@@ -30,8 +31,8 @@ use files::Locked;
 /// # What is in it
 ///
 /// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
-/// process looks at it every [`DEFAULT_POLL_INTERVAL`](crate::DEFAULT_POLL_INTERVAL), and whichever
-/// comes first when a rotation is due makes it, under a lock that the kernel releases when its
+/// process looks at it every [`SourceQuery::DEFAULT_INTERVAL`], and whichever comes
+/// first when a rotation is due makes it, under a lock that the kernel releases when its
 /// holder dies. The file is replaced as a whole, so that a process killed at any moment leaves
 /// either the old or the new one; what it left beside it, the next one wipes. What is replaced is
 /// overwritten before it is unlinked: the best that can be done, and enough on a tmpfs that is not

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::rotation::{MAX_TICKET_LIFETIME, Rotation, Window};
+use crate::rotation::{Rotation, Window};
 use crate::source::plan::{Planned, Step};
 use crate::source::{SourceKey, SourceQuery};
 use crate::stek::{KeyName, Stek};
@@ -322,7 +322,7 @@ impl<'a> Input<'a> {
         if !(published <= activates && activates <= retires && retires <= expires) {
             return Err("its window is out of order".into());
         }
-        if expires.since(retires) > MAX_TICKET_LIFETIME {
+        if expires.since(retires) > Rotation::MAX_TICKET_LIFETIME {
             return Err("it expires more than 7 days after it retires".into());
         }
         Ok(window)

@@ -8,21 +8,19 @@ use super::kek::{self, Keks};
 use super::record::{FORMAT, MAX_LEN, Record};
 use crate::clock::{Time, instant_in};
 use crate::error::Error;
-use crate::redis::RedisClient;
+use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
 mod exchange;
 
 use exchange::Exchange;
 
-/// What the keys in Redis begin with, by default.
-pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
-
 /// STEKs that a fleet shares through Redis, sealed under a key-encryption key (KEK) that Redis never
 /// sees. Needs the feature `redis`.
 ///
 /// ```no_run
-/// use rustls_resumption::{RedisSource, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::RedisSource;
 /// # let kek = [0; 32];
 ///
 /// // The same 32 random bytes on every node, from where its other secrets come from.
@@ -36,8 +34,7 @@ pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
 /// One value, `rustls-resumption:steks:1` unless the [prefix](RedisSource::prefix) says otherwise:
 /// the secrets, their windows, the schedule and a version, sealed with AES-256-GCM-SIV and bound to
 /// the key's name. Each node reads it every
-/// [`DEFAULT_POLL_INTERVAL`](crate::DEFAULT_POLL_INTERVAL), one command each time. Whichever comes
-/// first when a rotation is due makes it: a script compares and sets, so that one wins and the
+/// [`SourceQuery::DEFAULT_INTERVAL`], one command each time. Whichever comes first when a rotation is due makes it: a script compares and sets, so that one wins and the
 /// others take what it made. The value expires with the last of its keys.
 ///
 /// Whoever has a KEK and any copy of the value, be it in a dump, a backup or on the wire, has the
@@ -62,7 +59,7 @@ pub const DEFAULT_REDIS_PREFIX: &str = "rustls-resumption";
 /// | the value is gone | a node that still holds keys writes them again; of several, the one with the newest version wins in the end, also over a newcomer's |
 /// | an old dump was restored | its version is lower than what was seen: it is refused, and written over with the newest. A node that starts before that takes it for a moment, but what has expired is not used. If *no* node remembers anything newer, a key revoked since the dump is back: revoke it again |
 /// | the value does not open | it is an error, and nobody writes over it: either a node has the wrong KEK, or, if all say so, it is damaged and to be deleted |
-/// | nodes have different schedules | each key keeps its window, whoever made it; who did not write last reports [`fleet_agrees`](crate::StekStats::fleet_agrees) `= Some(false)` |
+/// | nodes have different schedules | each key keeps its window, whoever made it; who did not write last reports [`fleet_agrees`](crate::stats::StekStats::fleet_agrees) `= Some(false)` |
 ///
 /// # Revocation and rotation by hand
 ///
@@ -91,6 +88,9 @@ const BUDGET: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 5;
 
 impl RedisSource {
+    /// What the key in Redis begins with, by default.
+    pub const DEFAULT_PREFIX: &str = DEFAULT_PREFIX;
+
     /// One Redis server, by a URL as the `redis` crate reads it
     /// (`redis://[user][:password@]host[:port][/database]`; `rediss` for TLS, which trusts the
     /// system's certificates and uses the process's default crypto provider), and the KEK: at least
@@ -110,7 +110,7 @@ impl RedisSource {
     /// # let kek = [0; 32];
     /// let nodes = ["rediss://10.0.0.1", "rediss://10.0.0.2", "rediss://10.0.0.3"];
     /// let client = redis::cluster::ClusterClient::new(nodes)?;
-    /// let source = rustls_resumption::RedisSource::with_client(client, &kek)?;
+    /// let source = rustls_resumption::source::RedisSource::with_client(client, &kek)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -127,7 +127,7 @@ impl RedisSource {
             share: Share::new(String::new()),
             clock_differs: false,
         };
-        Ok(source.prefix(DEFAULT_REDIS_PREFIX))
+        Ok(source.prefix(Self::DEFAULT_PREFIX))
     }
 
     /// Another KEK, which opens what it sealed, while the first goes on sealing. To replace a KEK,
@@ -145,7 +145,7 @@ impl RedisSource {
 
     /// What the key in Redis begins with: one for each fleet that shares a Redis.
     ///
-    /// Defaults to [`DEFAULT_REDIS_PREFIX`].
+    /// Defaults to [`RedisSource::DEFAULT_PREFIX`].
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         // Another format is another key: nodes of two releases do not get in each other's way.
