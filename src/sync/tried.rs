@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use shuttle::sync::MutexGuard;
 
-/// Tries so many schedules at random, and as many in which the few worst switches are chosen with
-/// care.
+/// Tries `count` random schedules, then as many that probabilistic concurrency testing chooses with
+/// a depth of 3.
 pub(crate) fn try_schedules(count: usize, test: fn()) {
     shuttle::check_random(test, count);
     shuttle::check_pct(test, count, 3);
 }
 
-/// As `parking_lot`'s.
+/// With the interface of `parking_lot`'s.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
@@ -27,7 +27,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// As `arc_swap`'s: each load sees one value as a whole, and holds no lock after.
+/// With the interface of `arc_swap`'s: a load sees one whole value, and holds no lock afterwards.
 pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);
 
 impl<T> ArcSwap<T> {
@@ -40,7 +40,7 @@ impl<T> ArcSwap<T> {
     }
 
     pub(crate) fn store(&self, value: Arc<T>) {
-        // Dropped, and with it perhaps keys, once it is unlocked.
+        // The previous value may hold keys: it is dropped after unlocking.
         let _before = std::mem::replace(&mut *self.0.lock(), value);
     }
 }
