@@ -16,17 +16,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
+use example_support::{cli, client};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::SupportedProtocolVersion;
 use rustls::pki_types::ServerName;
 
 use client::{Client, ClientError, ClientOptions, EarlyData, Outcome};
-
-#[path = "support/cli.rs"]
-mod cli;
-#[path = "support/client.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod client;
 
 /// Connects to an echo server again and again and counts the handshakes that resumed a session.
 #[derive(Parser)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use example_support::client;
 use rustls::ProtocolVersion;
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
@@ -14,9 +15,6 @@ use client::{Client, ClientError, ClientOptions, EarlyData};
 use support::echo::{EARLY_DATA_LIMIT, EchoServer, server_config, with_provider};
 use support::{Certificates, example, free_address};
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use example_support::client;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use tokio::runtime::Runtime;
@@ -15,9 +16,6 @@ use tokio::task::JoinSet;
 use client::{Client, ClientOptions};
 use support::echo_server::{EchoProcess, until};
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 

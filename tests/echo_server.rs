@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use example_support::client;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tempfile::TempDir;
@@ -17,9 +18,6 @@ use support::echo_server::{EchoProcess, value};
 use support::{example, free_address};
 use visitor::Visitor;
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 #[path = "support/visitor.rs"]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::thread;
 
+use example_support::client;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use tokio::runtime::Runtime;
@@ -13,9 +14,6 @@ use client::{Client, ClientOptions};
 use support::clients::{Target, Told};
 use support::echo_server::{Conn, EchoProcess};
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 

@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use example_support::client;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
@@ -13,9 +14,6 @@ use support::Certificates;
 use support::echo_server::EchoProcess;
 use visitor::Visitor;
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[cfg(feature = "redis")]
 #[path = "support/redis.rs"]
 mod redis_server;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use example_support::client;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
@@ -13,9 +14,6 @@ use support::Certificates;
 use support::echo_server::EchoProcess;
 use visitor::Visitor;
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 #[path = "support/visitor.rs"]

@@ -6,12 +6,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use client::{Client, ClientOptions, read_roots};
+use example_support::client;
 use rustls::version::{TLS12, TLS13};
 use support::{example, free_address};
 
-#[path = "../examples/support/client.rs"]
-#[allow(dead_code, reason = "the examples use more of it")]
-mod client;
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use example_support::{cli, client};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -35,12 +36,6 @@ use setup::Setup;
 use signals::{Request, Signals};
 
 mod certificate;
-#[path = "../support/cli.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod cli;
-#[path = "../support/client.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod client;
 mod demo;
 mod flags;
 mod hints;

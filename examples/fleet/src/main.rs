@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use example_support::{cli, client};
 use indicatif::{ProgressBar, ProgressStyle};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -28,12 +29,6 @@ use nodes::{Launch, Nodes};
 use redis::Redis;
 
 mod balancer;
-#[path = "../../support/cli.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod cli;
-#[path = "../../support/client.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod client;
 mod clients;
 mod node;
 mod nodes;

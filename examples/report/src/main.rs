@@ -11,6 +11,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use example_support::client;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -21,9 +22,6 @@ use server::{Kind, Server};
 use site::{Key, Site};
 
 mod bars;
-#[allow(dead_code, reason = "the client serves other examples, too")]
-#[path = "../../support/client.rs"]
-mod client;
 mod crowd;
 mod outcome;
 mod server;

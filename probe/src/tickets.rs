@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::ClientError;
+use crate::connect::{self, ConnectError};
 use crate::session::Shelf;
 use crate::visit::{Issued, Place, QUIET};
 use crate::wire::{self, Message, Record, TicketFacts};
@@ -32,11 +32,9 @@ pub(crate) async fn collect(
     place: &Place,
     shelf: &Shelf,
     copies: usize,
-) -> Result<Issued, ClientError> {
+) -> Result<Issued, ConnectError> {
     let address = place.address;
-    let mut tcp = TcpStream::connect(address)
-        .await
-        .map_err(|source| ClientError::Connect { address, source })?;
+    let mut tcp = connect::tcp(address).await?;
     let read = async {
         let (mut received, mut opener) = handshake(config, place, &mut tcp).await?;
         let mut issued = Issued::default();
@@ -63,7 +61,7 @@ pub(crate) async fn collect(
         }
     };
     read.await
-        .map_err(|trouble: Trouble| ClientError::Handshake {
+        .map_err(|trouble: Trouble| ConnectError::Handshake {
             address,
             source: io::Error::other(trouble),
         })

@@ -3,8 +3,8 @@
 //! data, and whether sessions last across nodes, a wait and server names.
 //!
 //! ```text
-//! cargo run --release --example probe -- example.org:443
-//! cargo run --release --example probe -- 127.0.0.1:8443 --ca ca.pem --servername localhost
+//! tls-resumption-probe example.org:443
+//! tls-resumption-probe 127.0.0.1:8443 --ca ca.pem --servername localhost
 //! ```
 //!
 //! It makes a dozen connections or so, one after the other. In some it sends a `HEAD` request, as
@@ -28,12 +28,8 @@ use tokio::net::lookup_host;
 use survey::Plan;
 use visit::{Place, Visitor};
 
-#[path = "../support/cli.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
 mod cli;
-#[path = "../support/client.rs"]
-#[allow(dead_code, reason = "other examples use more of it")]
-mod client;
+mod connect;
 mod report;
 mod session;
 mod survey;
@@ -45,7 +41,7 @@ mod wire;
 
 /// Reports how a TLS server lets its clients resume sessions.
 #[derive(Parser)]
-#[command(name = "probe")]
+#[command(name = "tls-resumption-probe", version)]
 struct Flags {
     /// The server to look at; port 443 unless given
     #[arg(value_name = "HOST:PORT")]

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// The exit status for what the caller has to mend: a bad flag, an unreadable file.
-pub(crate) const USAGE: u8 = 2;
+pub const USAGE: u8 = 2;
 
 /// Parses the command line. On a bad flag, one line on standard error says what is wrong.
 ///
 /// # Errors
 ///
 /// The status to exit with: [`USAGE`], or success after `--help` and `--version`.
-pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
+pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     T::try_parse().map_err(|error| {
         if error.use_stderr() {
             let words: Vec<_> = error
@@ -35,18 +35,18 @@ pub(crate) fn parse<T: Parser>() -> Result<T, ExitCode> {
 }
 
 /// Says on one line of standard error what the caller has to mend, and returns [`USAGE`].
-pub(crate) fn refuse(what: impl Display) -> ExitCode {
+pub fn refuse(what: impl Display) -> ExitCode {
     eprintln!("error: {what}");
     ExitCode::from(USAGE)
 }
 
 /// Writes a line to standard output. A reader that went away, such as `head`, is no error.
-pub(crate) fn show(line: impl Display) {
+pub fn show(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Reads an address, `HOST:PORT`.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.to_socket_addrs()
         .map_err(|error| format!("{error}; an address is HOST:PORT, such as 127.0.0.1:8443"))?
         .next()
@@ -54,7 +54,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads a whole number that is not zero.
-pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("must be a whole number of at least 1".to_owned()),

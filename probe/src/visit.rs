@@ -12,7 +12,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::client::{self, ClientError, EarlyData, Handshake};
+use crate::connect::{ConnectError, Handshake, connect, connect_and_record};
 use crate::session::{Mechanism, Session, Shelf};
 use crate::tickets;
 use crate::wire::{ClearFlight, TicketFacts};
@@ -39,9 +39,9 @@ pub(crate) struct Issued {
 pub(crate) enum Offered {
     Answered(Handshake),
     /// The session was offered, and no handshake came about.
-    Broken(ClientError),
+    Broken(ConnectError),
     /// There was none to offer, or no connection to be given one.
-    NoSession(Option<ClientError>),
+    NoSession(Option<ConnectError>),
 }
 
 impl Offered {
@@ -50,8 +50,7 @@ impl Offered {
     }
 
     pub(crate) fn early_data_accepted(&self) -> bool {
-        matches!(self, Self::Answered(handshake)
-            if matches!(handshake.early_data, EarlyData::Accepted { .. }))
+        matches!(self, Self::Answered(handshake) if handshake.early_data_accepted)
     }
 }
 
@@ -68,15 +67,14 @@ impl Visitor {
         provider: Arc<CryptoProvider>,
         verifier: Arc<dyn ServerCertVerifier>,
         limit: Duration,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, rustls::Error> {
         // Each version keeps its one verifier: rustls resumes only where it is the same.
         let config = |version: &'static SupportedProtocolVersion| {
-            Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[version])
-                .map_err(ClientError::Setup)?
+            let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::clone(&verifier))
-                .with_no_client_auth())
+                .with_custom_certificate_verifier(Arc::clone(&verifier));
+            Ok::<_, rustls::Error>(builder.with_no_client_auth())
         };
         Ok(Self {
             tls12: config(&rustls::version::TLS12)?,
@@ -91,7 +89,7 @@ impl Visitor {
         mechanism: Mechanism,
         place: &Place,
         copies: usize,
-    ) -> Result<Issued, ClientError> {
+    ) -> Result<Issued, ConnectError> {
         let shelf = Arc::new(Shelf::offering(None));
         let config = self.config(mechanism, &shelf, false);
         let issued = async {
@@ -117,7 +115,7 @@ impl Visitor {
         let config = self.config(mechanism, &shelf, early_data);
         let handshake = async {
             let (mut stream, handshake) =
-                client::connect(&config, place.address, &place.server_name, &[], 0).await?;
+                connect(config, place.address, &place.server_name).await?;
             close(&mut stream).await;
             Ok(handshake)
         };
@@ -148,11 +146,11 @@ impl Visitor {
     async fn bounded<T>(
         &self,
         place: &Place,
-        work: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
+        work: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
         timeout(self.limit, work)
             .await
-            .unwrap_or(Err(ClientError::Timeout {
+            .unwrap_or(Err(ConnectError::Timeout {
                 address: place.address,
                 limit: self.limit,
             }))
@@ -165,16 +163,10 @@ async fn collect_tls12(
     place: &Place,
     shelf: &Shelf,
     copies: usize,
-) -> Result<Issued, ClientError> {
-    let (mut stream, _) = client::connect(
-        &config,
-        place.address,
-        &place.server_name,
-        &[],
-        MAX_CLEAR_FLIGHT,
-    )
-    .await?;
-    let flight = ClearFlight::read(stream.get_ref().0.kept());
+) -> Result<Issued, ConnectError> {
+    let (mut stream, received) =
+        connect_and_record(config, place.address, &place.server_name, MAX_CLEAR_FLIGHT).await?;
+    let flight = ClearFlight::read(&received);
     close(&mut stream).await;
 
     let tickets: Vec<_> = flight.ticket.into_iter().collect();

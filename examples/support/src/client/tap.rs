@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Keeps a copy of the first bytes that arrive through `IO`.
-pub(crate) struct Tap<IO> {
+pub struct Tap<IO> {
     io: IO,
     kept: Vec<u8>,
     limit: usize,
 }
 
 impl<IO> Tap<IO> {
-    pub(crate) fn new(io: IO, limit: usize) -> Self {
+    pub fn new(io: IO, limit: usize) -> Self {
         Self {
             io,
             kept: Vec::new(),
@@ -23,7 +23,7 @@ impl<IO> Tap<IO> {
     }
 
     /// What arrived so far, up to the limit.
-    pub(crate) fn kept(&self) -> &[u8] {
+    pub fn kept(&self) -> &[u8] {
         &self.kept
     }
 }

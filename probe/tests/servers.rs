@@ -15,10 +15,13 @@ use tempfile::TempDir;
 use support::echo::{EchoServer, server_config};
 use support::peer::program;
 use support::servers::{Server, nginx, openssl};
-use support::{Certificates, example, free_address};
+use support::{Certificates, free_address};
 
+#[path = "../../tests/support/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod support;
+
+const PROBE: &str = env!("CARGO_BIN_EXE_tls-resumption-probe");
 
 /// A table of servers. Behind each: what the probe says of TLS 1.2 session IDs, TLS 1.2 tickets and
 /// TLS 1.3 tickets. A ticket's size, which differs from version to version, is told as `handle` or
@@ -282,7 +285,7 @@ fn a_server_that_cannot_be_talked_to_costs_one_line_and_exit_status_1() {
 fn any_certificate_will_do_for_an_insecure_probe() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
-    let output = Command::new(example("probe"))
+    let output = Command::new(PROBE)
         .args([
             &server.address.to_string(),
             "--insecure",
@@ -322,10 +325,7 @@ fn a_bad_flag_or_file_costs_one_line_and_exit_status_2() {
             "a:b is not HOST:PORT",
         ),
     ] {
-        let output = Command::new(example("probe"))
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new(PROBE).args(arguments).output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{arguments:?}: {errors}");
@@ -397,7 +397,7 @@ fn without_resumption(config: &mut ServerConfig) {
 }
 
 fn probe(certificates: &Certificates, address: SocketAddr, flags: &[&str]) -> Output {
-    Command::new(example("probe"))
+    Command::new(PROBE)
         .args([&address.to_string(), "--servername", "localhost", "--ca"])
         .arg(certificates.ca())
         .args(flags)

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::ClientError;
+use crate::connect::ConnectError;
 use crate::report::{Aspect, Finding, Grade};
 use crate::session::Mechanism;
 use crate::visit::{Issued, Offered};
 use crate::wire::TicketFacts;
 
-pub(crate) fn no_handshake(mechanism: Mechanism, error: &ClientError) -> Finding {
+pub(crate) fn no_handshake(mechanism: Mechanism, error: &ConnectError) -> Finding {
     Finding {
         mechanism,
         aspect: Aspect::Handshake,
@@ -304,7 +304,7 @@ fn was_resumed(offered: &Offered) -> Value {
 fn trouble(offered: &Offered) -> Option<(String, &'static str)> {
     match offered {
         Offered::Answered(_) => None,
-        Offered::Broken(error @ ClientError::Connect { .. }) => {
+        Offered::Broken(error @ ConnectError::Tcp { .. }) => {
             Some((error.to_string(), "nobody answers"))
         }
         Offered::Broken(error) => {

@@ -31,40 +31,40 @@ use tokio_rustls::client::TlsStream;
 
 use self::tap::Tap;
 
-pub(crate) mod tap;
+pub mod tap;
 
 /// What to connect to, and how.
 ///
 /// Start from [`ClientOptions::new()`] and name what differs.
-pub(crate) struct ClientOptions {
+pub struct ClientOptions {
     /// Visited in turn, each worker beginning at another one. Sessions are kept by server name, so
     /// a session of one address is offered to the next.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
     /// Sent as SNI and looked for in the certificate. `localhost` unless set.
-    pub(crate) server_name: ServerName<'static>,
+    pub server_name: ServerName<'static>,
     /// The certificate authorities to trust, see [`read_roots()`].
-    pub(crate) roots: RootCertStore,
+    pub roots: RootCertStore,
     /// The client's certificate chain and key, for servers that ask for one. None unless set.
-    pub(crate) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     /// The one version that is offered. TLS 1.3 unless set.
-    pub(crate) version: &'static SupportedProtocolVersion,
+    pub version: &'static SupportedProtocolVersion,
     /// Whether sessions are kept and offered. True unless set.
-    pub(crate) resume: bool,
+    pub resume: bool,
     /// How many bytes to send as early data where a TLS 1.3 session allows it; what it does not
     /// allow is sent after the handshake. 0 unless set.
-    pub(crate) early_data: usize,
+    pub early_data: usize,
     /// Sent after the handshake, behind the early data. A line of text unless set.
     ///
     /// The TLS 1.3 tickets of a connection arrive before the echo of its payload, so an empty
     /// payload makes the client look for them until the server closes.
-    pub(crate) payload: Vec<u8>,
+    pub payload: Vec<u8>,
     /// How long one connection may take from TCP's first packet to the end. 10 s unless set.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 impl ClientOptions {
     /// TLS 1.3 with resumption, to servers that show a certificate for `localhost`.
-    pub(crate) fn new(addresses: Vec<SocketAddr>, roots: RootCertStore) -> Self {
+    pub fn new(addresses: Vec<SocketAddr>, roots: RootCertStore) -> Self {
         Self {
             addresses,
             server_name: ServerName::try_from("localhost").expect("a valid DNS name"),
@@ -80,7 +80,7 @@ impl ClientOptions {
 }
 
 /// Makes connections as its options say.
-pub(crate) struct Client {
+pub struct Client {
     shared: Arc<Shared>,
     workers: AtomicUsize,
 }
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// [`ClientError::NoAddress`], and [`ClientError::Setup`] for a client certificate that does
     /// not fit its key.
-    pub(crate) fn new(options: ClientOptions) -> Result<Self, ClientError> {
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         if options.addresses.is_empty() {
             return Err(ClientError::NoAddress);
         }
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Returns a worker without any session yet.
-    pub(crate) fn worker(&self) -> Worker {
+    pub fn worker(&self) -> Worker {
         let mut config = self.shared.config.clone();
         if self.shared.resume {
             // Rounded up to one server name, which is all a worker meets.
@@ -140,7 +140,7 @@ impl Client {
     /// run at the same time, and returns what came of each in the order in which they ended.
     ///
     /// `ended` is called as each one ends, for a progress bar, say.
-    pub(crate) async fn run(
+    pub async fn run(
         &self,
         count: usize,
         concurrency: usize,
@@ -172,7 +172,7 @@ impl Client {
 }
 
 /// A client with sessions of its own, one connection at a time.
-pub(crate) struct Worker {
+pub struct Worker {
     shared: Arc<Shared>,
     config: Arc<ClientConfig>,
     next_address: usize,
@@ -180,7 +180,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Connects to the next address, sends the message, checks its echo and closes.
-    pub(crate) async fn echo(&mut self) -> Result<Outcome, ClientError> {
+    pub async fn echo(&mut self) -> Result<Outcome, ClientError> {
         let addresses = &self.shared.addresses;
         let address = addresses[self.next_address % addresses.len()];
         self.next_address = self.next_address.wrapping_add(1);
@@ -188,7 +188,7 @@ impl Worker {
     }
 
     /// As [`Worker::echo()`], at an address of the caller's choice.
-    pub(crate) async fn echo_at(&self, address: SocketAddr) -> Result<Outcome, ClientError> {
+    pub async fn echo_at(&self, address: SocketAddr) -> Result<Outcome, ClientError> {
         let limit = self.shared.timeout;
         tokio::time::timeout(limit, self.exchange(address))
             .await
@@ -241,29 +241,29 @@ impl Worker {
 
 /// A connection that went well.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) address: SocketAddr,
-    pub(crate) handshake: Handshake,
+pub struct Outcome {
+    pub address: SocketAddr,
+    pub handshake: Handshake,
     /// How many bytes were sent and came back, early data included.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
 }
 
 /// How a handshake went.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Handshake {
-    pub(crate) version: ProtocolVersion,
-    pub(crate) resumed: bool,
+pub struct Handshake {
+    pub version: ProtocolVersion,
+    pub resumed: bool,
     /// Whether the server asked for another ClientHello first.
-    pub(crate) hello_retry: bool,
-    pub(crate) early_data: EarlyData,
+    pub hello_retry: bool,
+    pub early_data: EarlyData,
     /// From the first byte of the ClientHello until both sides may send. TCP's own handshake is
     /// not in it.
-    pub(crate) latency: Duration,
+    pub latency: Duration,
 }
 
 /// What became of the early data of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum EarlyData {
+pub enum EarlyData {
     Accepted {
         bytes: usize,
     },
@@ -277,7 +277,7 @@ pub(crate) enum EarlyData {
 /// Offers `early_data` if `config` enables it and its session allows it. The stream keeps a copy of
 /// the first `keep` bytes that the server sent. Sets no time limit: wrap it in
 /// [`tokio::time::timeout()`].
-pub(crate) async fn connect(
+pub async fn connect(
     config: &Arc<ClientConfig>,
     address: SocketAddr,
     server_name: &ServerName<'static>,
@@ -324,7 +324,7 @@ pub(crate) async fn connect(
 /// # Errors
 ///
 /// [`ClientError::Roots`] and [`ClientError::NoRoots`], which name the file.
-pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, ClientError> {
+pub fn read_roots(path: &Path) -> Result<RootCertStore, ClientError> {
     let wrong = |source| ClientError::Roots {
         path: path.to_owned(),
         source,
@@ -348,7 +348,7 @@ pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, ClientError> {
 
 /// Why a client or one of its connections failed.
 #[derive(Debug)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     BadRoot {
         path: PathBuf,
         source: rustls::Error,
@@ -390,7 +390,7 @@ pub(crate) enum ClientError {
 
 impl ClientError {
     /// Whether the handshake failed because the client did not like the server's certificate.
-    pub(crate) fn is_about_certificate(&self) -> bool {
+    pub fn is_about_certificate(&self) -> bool {
         let Self::Handshake { source, .. } = self else {
             return false;
         };

@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::client::read_roots;
+use crate::connect::read_roots;
 
 /// The verifier for `--ca` and `--insecure`.
 ///
@@ -25,7 +25,7 @@ pub(crate) fn verifier(
         return Ok(Arc::new(TrustAnybody(Arc::clone(provider))));
     }
     let roots = match ca {
-        Some(path) => read_roots(path).map_err(|error| error.to_string())?,
+        Some(path) => read_roots(path)?,
         None => system_roots()?,
     };
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))

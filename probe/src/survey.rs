@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use rustls::pki_types::ServerName;
 
-use crate::client::ClientError;
+use crate::connect::ConnectError;
 use crate::report::Finding;
 use crate::session::{Mechanism, Session};
 use crate::verdict;
@@ -31,7 +31,7 @@ pub(crate) async fn survey(
     visitor: &Visitor,
     plan: &Plan,
     progress: &ProgressBar,
-) -> Result<Vec<Finding>, ClientError> {
+) -> Result<Vec<Finding>, ConnectError> {
     let mut findings = Vec::new();
     let mut resumable = Vec::new();
     let mut errors = Vec::new();
@@ -141,7 +141,7 @@ async fn offer_issued(
     visitor: &Visitor,
     mechanism: Mechanism,
     place: &Place,
-    issued: Result<Issued, ClientError>,
+    issued: Result<Issued, ConnectError>,
 ) -> Offered {
     match issued.map(|mut issued| issued.copies.pop()) {
         Ok(Some(session)) => visitor.offer(mechanism, place, session, false).await,

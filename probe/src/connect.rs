@@ -1,0 +1,159 @@
+//! A TCP connection and a TLS handshake on it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::io::InspectReader;
+
+/// How a handshake went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) resumed: bool,
+    /// Early data was offered, and the server accepted it.
+    pub(crate) early_data_accepted: bool,
+}
+
+/// Connects, and completes the TLS handshake that `config` describes.
+///
+/// Offers early data (but none of its bytes) if `config` enables it and its session allows it. Sets
+/// no time limit.
+pub(crate) async fn connect(
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    server_name: &ServerName<'static>,
+) -> Result<(TlsStream<TcpStream>, Handshake), ConnectError> {
+    let tcp = tcp(address).await?;
+    tls(config, address, server_name, tcp).await
+}
+
+/// As [`connect()`]. Returns the first bytes that the server sent as well, at most `limit`.
+pub(crate) async fn connect_and_record(
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    server_name: &ServerName<'static>,
+    limit: usize,
+) -> Result<(TlsStream<impl AsyncRead + AsyncWrite + Unpin>, Vec<u8>), ConnectError> {
+    let recorded = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&recorded);
+    let tcp = InspectReader::new(tcp(address).await?, move |bytes: &[u8]| {
+        let mut recorded = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = limit - recorded.len();
+        recorded.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    });
+    let (stream, _) = tls(config, address, server_name, tcp).await?;
+    let recorded = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((stream, recorded))
+}
+
+pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    TcpStream::connect(address)
+        .await
+        .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
+        .map_err(|source| ConnectError::Tcp { address, source })
+}
+
+async fn tls<IO: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+    server_name: &ServerName<'static>,
+    io: IO,
+) -> Result<(TlsStream<IO>, Handshake), ConnectError> {
+    let stream = TlsConnector::from(config)
+        .connect(server_name.clone(), io)
+        .await
+        .map_err(|source| ConnectError::Handshake { address, source })?;
+    let connection = stream.get_ref().1;
+    let handshake = Handshake {
+        resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        early_data_accepted: connection.is_early_data_accepted(),
+    };
+    Ok((stream, handshake))
+}
+
+/// Reads the certificate authorities of a PEM file.
+///
+/// # Errors
+///
+/// A sentence that names the file.
+pub(crate) fn read_roots(path: &Path) -> Result<RootCertStore, String> {
+    let unreadable =
+        |error: pem::Error| format!("cannot read certificates from {}: {error}", path.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        roots
+            .add(certificate.map_err(unreadable)?)
+            .map_err(|error| {
+                format!(
+                    "{} holds a certificate that cannot be trusted as an authority: {error}",
+                    path.display()
+                )
+            })?;
+    }
+    match roots.is_empty() {
+        true => Err(format!(
+            "{} holds no certificate; it must be a PEM file with a BEGIN CERTIFICATE line",
+            path.display()
+        )),
+        false => Ok(roots),
+    }
+}
+
+/// Why a connection failed.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    Handshake {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    Tcp {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    Timeout {
+        address: SocketAddr,
+        limit: Duration,
+    },
+}
+
+impl ConnectError {
+    /// Whether the handshake failed because the server's certificate was rejected.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        let Self::Handshake { source, .. } = self else {
+            return false;
+        };
+        let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake { address, source } => {
+                write!(f, "{address}: handshake failed: {source}")
+            }
+            Self::Tcp { address, source } => write!(f, "{address}: cannot connect: {source}"),
+            Self::Timeout { address, limit } => write!(f, "{address}: not done within {limit:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Handshake { source, .. } | Self::Tcp { source, .. } => Some(source),
+            Self::Timeout { .. } => None,
+        }
+    }
+}
