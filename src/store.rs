@@ -13,6 +13,8 @@ mod claimed;
 mod counts;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod remote;
 mod sharing;
 mod value;
 

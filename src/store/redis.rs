@@ -14,12 +14,9 @@ use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::stats::StoreHealth;
 
-mod backlog;
-mod breaker;
-mod worker;
-
-use backlog::Backlog;
-use breaker::Breaker;
+use super::remote::breaker::Breaker;
+use super::remote::node as worker;
+use super::remote::queue::Backlog;
 
 /// Sessions that a fleet shares through Redis. Needs the feature `redis`.
 ///
@@ -234,17 +231,17 @@ impl fmt::Debug for RedisStore {
 }
 
 /// What the handles and the thread have in common.
-struct Shared {
-    breaker: Breaker,
+pub(super) struct Shared {
+    pub(super) breaker: Breaker,
     /// The deadline of the last look-up, in milliseconds: Redis is up if it answers by then.
-    deadline: AtomicU64,
-    lookups: AtomicUsize,
-    backlog: Backlog,
-    written: AtomicU64,
-    dropped: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    connections: AtomicU64,
+    pub(super) deadline: AtomicU64,
+    pub(super) lookups: AtomicUsize,
+    pub(super) backlog: Backlog,
+    pub(super) written: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    pub(super) connections: AtomicU64,
 }
 
 impl Default for Shared {
@@ -268,34 +265,34 @@ impl Shared {
         self.deadline.store(millis(deadline), Ordering::Relaxed);
     }
 
-    fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline.load(Ordering::Relaxed))
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A look-up on its way to the thread.
-struct Lookup {
-    key: String,
-    claim: bool,
-    until: Instant,
-    reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
+pub(super) struct Lookup {
+    pub(super) key: String,
+    pub(super) claim: bool,
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
     _pending: Pending,
 }
 
 /// A value on its way to the thread.
-struct Write {
-    key: String,
-    value: Vec<u8>,
-    ttl: Duration,
+pub(super) struct Write {
+    pub(super) key: String,
+    pub(super) value: Vec<u8>,
+    pub(super) ttl: Duration,
 }
 
 impl Write {
     /// What it takes of the queue.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let len = self.key.len().saturating_add(self.value.len());
         len.saturating_add(size_of::<Self>())
     }

@@ -1,13 +1,13 @@
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many bytes wait to be written, within a bound.
-pub(super) struct Backlog {
+pub(in crate::store) struct Backlog {
     bytes: AtomicUsize,
     max: usize,
 }
 
 impl Backlog {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::store) fn new(max: usize) -> Self {
         Self {
             bytes: AtomicUsize::new(0),
             max,
@@ -16,7 +16,7 @@ impl Backlog {
 
     /// Adds so many bytes if there is room for them. What does not fit takes no room from others
     /// meanwhile.
-    pub(super) fn add(&self, size: usize) -> bool {
+    pub(in crate::store) fn add(&self, size: usize) -> bool {
         let sum = |bytes: usize| bytes.checked_add(size).filter(|sum| *sum <= self.max);
         let added = self
             .bytes
@@ -25,7 +25,7 @@ impl Backlog {
     }
 
     /// So many that were added wait no longer.
-    pub(super) fn remove(&self, size: usize) {
+    pub(in crate::store) fn remove(&self, size: usize) {
         self.bytes.fetch_sub(size, Ordering::AcqRel);
     }
 }

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Spares clients a Redis that does not answer. It is down until a connection has proven itself, and
 /// again after so many failures running, or once the connection is lost.
-pub(super) struct Breaker {
+pub(in crate::store) struct Breaker {
     is_down: AtomicBool,
     failures: AtomicU32,
     outages: AtomicU64,
@@ -22,33 +22,33 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    pub(super) fn is_down(&self) -> bool {
+    pub(in crate::store) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Acquire)
     }
 
-    pub(super) fn outages(&self) -> u64 {
+    pub(in crate::store) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
 
     /// A new connection answers.
-    pub(super) fn recovered(&self) {
+    pub(in crate::store) fn recovered(&self) {
         self.failures.store(0, Ordering::Release);
         self.is_down.store(false, Ordering::Release);
     }
 
     /// Something was answered.
-    pub(super) fn succeeded(&self) {
+    pub(in crate::store) fn succeeded(&self) {
         self.failures.store(0, Ordering::Release);
     }
 
     /// Something was not. True if this was once too often.
-    pub(super) fn failed(&self) -> bool {
+    pub(in crate::store) fn failed(&self) -> bool {
         let before = self.failures.fetch_add(1, Ordering::AcqRel);
         before >= MAX_FAILURES - 1 && self.trip()
     }
 
     /// The connection is lost. True if it was not known before.
-    pub(super) fn trip(&self) -> bool {
+    pub(in crate::store) fn trip(&self) -> bool {
         let tripped = !self.is_down.swap(true, Ordering::AcqRel);
         self.outages
             .fetch_add(u64::from(tripped), Ordering::Relaxed);

@@ -12,9 +12,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::{Lookup, Shared, Write, millis};
 use crate::redis::RedisClient;
 use crate::store::StoreError;
+use crate::store::redis::{Lookup, Shared, Write, millis};
 
 /// How often Redis is asked for a sign of life when nothing else is asked of it.
 const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ const BATCH: usize = 256;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ends when there are no more handles, and what they left is written.
-pub(super) async fn run(
+pub(in crate::store) async fn run(
     shared: Arc<Shared>,
     client: RedisClient,
     lookups: UnboundedReceiver<Lookup>,

@@ -1,0 +1,3 @@
+pub(super) mod breaker;
+pub(super) mod node;
+pub(super) mod queue;
