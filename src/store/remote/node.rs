@@ -1,242 +1,220 @@
-//! The thread that speaks with Redis.
-
+use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisResult};
-use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{sleep, timeout, timeout_at};
-use tracing::{info, warn};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::redis::RedisClient;
-use crate::store::StoreError;
-use crate::store::redis::{Lookup, Shared, Write, millis};
+use super::breaker::Breaker;
+use super::driver::Driver;
+use super::queue::Queue;
+use super::{Backend, Write};
+use crate::clock::instant_in;
+use crate::stats::StoreHealth;
+use crate::store::{DEFAULT_STORE_DEADLINE, StoreError, StoreLookup};
 
-/// How often Redis is asked for a sign of life when nothing else is asked of it.
-const HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long to wait before the next attempt: doubled each time, within these bounds.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_millis(500);
-
-/// How many values are written at once, at most.
-const BATCH: usize = 256;
-
-/// How long a batch may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Ends when there are no more handles, and what they left is written.
-pub(in crate::store) async fn run(
-    shared: Arc<Shared>,
-    client: RedisClient,
-    lookups: UnboundedReceiver<Lookup>,
-    writes: UnboundedReceiver<Write>,
-) {
-    let link = Arc::new(Link {
-        shared,
-        connection: Mutex::new(None),
-        is_lost: Notify::new(),
-        has_answered: AtomicBool::new(false),
-    });
-    let keeper = tokio::spawn(keep(Arc::clone(&link), client));
-    let writer = tokio::spawn(write_all(Arc::clone(&link), writes));
-    look_up_all(link, lookups).await;
-    let _ = writer.await;
-    keeper.abort();
+/// A handle on one server, cheap to clone.
+#[derive(Clone)]
+pub(in crate::store) struct Node {
+    state: Arc<State>,
+    /// A permit is a look-up in flight.
+    in_flight: Arc<Semaphore>,
+    lookups: UnboundedSender<Lookup>,
+    writes: Queue,
 }
 
-/// The connection, and what is known of it.
-struct Link {
-    shared: Arc<Shared>,
-    connection: Mutex<Option<MultiplexedConnection>>,
-    is_lost: Notify,
-    /// Whether Redis answered since the last heartbeat.
-    has_answered: AtomicBool,
+/// What its handles and its driver share.
+pub(super) struct State {
+    pub(super) breaker: Breaker,
+    /// The deadline of the last look-up, in milliseconds: the server is up if it answers by then.
+    deadline: AtomicU64,
+    pub(super) written: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    pub(super) connections: AtomicU64,
 }
 
-impl Link {
-    fn connection(&self) -> Option<MultiplexedConnection> {
-        self.connection.lock().clone()
+/// A look-up on its way to the driver.
+pub(super) struct Lookup {
+    pub(super) key: String,
+    pub(super) claim: bool,
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
+    _in_flight: OwnedSemaphorePermit,
+}
+
+/// What the handles ask of the driver.
+pub(super) struct Requests {
+    pub(super) lookups: UnboundedReceiver<Lookup>,
+    pub(super) writes: UnboundedReceiver<Write>,
+}
+
+impl Node {
+    /// How many bytes of values may wait to be written.
+    pub(in crate::store) const MAX_QUEUED: usize = 16 * 1024 * 1024;
+
+    /// How many look-ups may be in flight.
+    pub(in crate::store) const MAX_LOOKUPS: usize = 1024;
+
+    /// With the future that drives it, to be run on a tokio runtime. It ends after the last handle
+    /// is dropped and the queue is written.
+    pub(super) fn new<B: Backend>(backend: B) -> (Self, impl Future<Output = ()> + Send) {
+        let (node, requests) = Self::idle();
+        let driver = Driver::new(Arc::clone(&node.state));
+        (node, driver.run(backend, requests))
     }
 
-    fn answered(&self) {
-        self.has_answered.store(true, Ordering::Relaxed);
-        self.shared.breaker.succeeded();
-    }
-
-    fn not_answered(&self) {
-        if self.shared.breaker.failed() {
-            self.is_lost.notify_one();
-        }
-    }
-
-    fn failed(&self, error: &RedisError) {
-        let lost = match error.is_unrecoverable_error() {
-            true => self.shared.breaker.trip(),
-            false => self.shared.breaker.failed(),
+    /// With what its driver would serve.
+    pub(super) fn idle() -> (Self, Requests) {
+        let (lookups, asked) = mpsc::unbounded_channel();
+        let (writes, queued) = Queue::new(Self::MAX_QUEUED);
+        let node = Self {
+            state: Arc::default(),
+            in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
+            lookups,
+            writes,
         };
-        if lost {
-            self.is_lost.notify_one();
+        let requests = Requests {
+            lookups: asked,
+            writes: queued,
+        };
+        (node, requests)
+    }
+
+    pub(super) fn look_up(&self, key: String, deadline: Duration, claim: bool) -> StoreLookup {
+        self.state.note_deadline(deadline);
+        if self.state.breaker.is_open() {
+            return Box::pin(ready(Err(StoreError::Unavailable)));
+        }
+        let Some(in_flight) = self.admit() else {
+            return Box::pin(ready(Err(StoreError::Busy)));
+        };
+        let (reply, answer) = oneshot::channel();
+        let lookup = Lookup {
+            key,
+            claim,
+            // Slightly early, so that the breaker hears of it before the caller gives up.
+            until: instant_in(deadline.mul_f64(0.9)),
+            reply,
+            _in_flight: in_flight,
+        };
+        let lookups = self.lookups.clone();
+        Box::pin(async move {
+            // Not before it is polled: a claim that nobody waits for would lose the session.
+            lookups.send(lookup).map_err(|_| StoreError::Unavailable)?;
+            answer.await.unwrap_or(Err(StoreError::Unavailable))
+        })
+    }
+
+    fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    }
+
+    pub(super) fn write(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
+        !self.state.breaker.is_open() && self.writes.push(key, value, ttl)
+    }
+
+    pub(super) fn health(&self) -> StoreHealth {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let state = &*self.state;
+        StoreHealth {
+            written: count(&state.written),
+            dropped: count(&state.dropped),
+            refused: count(&state.refused),
+            unknown: count(&state.unknown),
+            connections: count(&state.connections),
+            outages: state.breaker.outages(),
+            is_down: state.breaker.is_open(),
         }
     }
 }
 
-/// Makes the connection, and makes it again when it is lost.
-async fn keep(link: Arc<Link>, mut client: RedisClient) {
-    let mut pause = MIN_PAUSE;
-    let mut trouble = None;
-    loop {
-        match connect(&link, &mut client).await {
-            Ok(connection) => {
-                info!(redis = %client, "shared store is up");
-                (pause, trouble) = (MIN_PAUSE, None);
-                link.shared.connections.fetch_add(1, Ordering::Relaxed);
-                *link.connection.lock() = Some(connection.clone());
-                link.shared.breaker.recovered();
-                watch(&link, connection).await;
-                *link.connection.lock() = None;
-                warn!(redis = %client, "shared store is down: full handshakes until it answers");
-            }
-            Err(error) => {
-                if trouble.as_ref() != Some(&error) {
-                    warn!(redis = %client, trouble = %error, "shared store cannot be reached");
-                    trouble = Some(error);
-                }
-                pause = pause.saturating_mul(2).min(MAX_PAUSE);
-            }
-        }
-        sleep(pause).await;
-    }
-}
-
-/// A connection that answers in time, or what is wrong.
-async fn connect(link: &Link, client: &mut RedisClient) -> Result<MultiplexedConnection, String> {
-    let connected = timeout(CONNECT_TIMEOUT, client.connect_async()).await;
-    let mut connection = match connected {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
-    };
-    let deadline = link.shared.deadline();
-    match timeout(deadline, ping(&mut connection)).await {
-        Ok(Ok(())) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {deadline:?}")),
-    }
-}
-
-/// Asks for signs of life until the connection is lost.
-async fn watch(link: &Link, mut connection: MultiplexedConnection) {
-    while !link.shared.breaker.is_down() {
-        if timeout(HEARTBEAT, link.is_lost.notified()).await.is_ok() {
-            continue; // or it was an earlier one that was lost
-        }
-        if link.has_answered.swap(false, Ordering::Relaxed) {
-            continue;
-        }
-        match timeout(link.shared.deadline(), ping(&mut connection)).await {
-            Ok(Ok(())) => link.answered(),
-            Ok(Err(error)) => link.failed(&error),
-            Err(_) => link.not_answered(),
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            breaker: Breaker::default(),
+            deadline: AtomicU64::new(millis(DEFAULT_STORE_DEADLINE)),
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         }
     }
 }
 
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    Cmd::ping().query_async(connection).await
-}
+impl State {
+    fn note_deadline(&self, deadline: Duration) {
+        self.deadline.store(millis(deadline), Ordering::Relaxed);
+    }
 
-async fn look_up_all(link: Arc<Link>, mut lookups: UnboundedReceiver<Lookup>) {
-    while let Some(lookup) = lookups.recv().await {
-        tokio::spawn(look_up(Arc::clone(&link), lookup));
+    pub(super) fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline.load(Ordering::Relaxed))
     }
 }
 
-async fn look_up(link: Arc<Link>, lookup: Lookup) {
-    if lookup.reply.is_closed() {
-        return; // whoever asked has left, and a claim would lose the session
-    }
-    let Some(mut connection) = link.connection() else {
-        let _ = lookup.reply.send(Err(StoreError::Unavailable));
-        return;
-    };
-    let command = match lookup.claim {
-        true => Cmd::get_del(&lookup.key),
-        false => Cmd::get(&lookup.key),
-    };
-    let answer = timeout_at(lookup.until.into(), command.query_async(&mut connection)).await;
-    let result = match answer {
-        Ok(Ok(found)) => {
-            link.answered();
-            Ok(found)
-        }
-        Ok(Err(error)) => {
-            link.failed(&error);
-            Err(StoreError::Failed(error.into()))
-        }
-        Err(_) => {
-            link.not_answered();
-            Err(StoreError::TimedOut)
-        }
-    };
-    let _ = lookup.reply.send(result);
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn write_all(link: Arc<Link>, mut writes: UnboundedReceiver<Write>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while writes.recv_many(&mut batch, BATCH).await > 0 {
-        let size = batch.iter().map(Write::size).sum();
-        write(&link, &batch).await;
-        batch.clear();
-        link.shared.backlog.remove(size);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Writes a batch, once.
-async fn write(link: &Link, batch: &[Write]) {
-    let add = |counter: &AtomicU64, count: usize| {
-        counter.fetch_add(count as u64, Ordering::Relaxed);
-    };
-    let shared = &link.shared;
-    let Some(mut connection) = link.connection() else {
-        return add(&shared.dropped, batch.len());
-    };
-    let mut pipeline = Pipeline::with_capacity(batch.len());
-    pipeline.ignore_errors(); // each has an outcome of its own
-    for Write { key, value, ttl } in batch {
-        let set = pipeline.cmd("SET").arg(key).arg(value.as_slice());
-        set.arg("PX").arg(millis(*ttl).max(1));
+    #[test]
+    fn what_waits_to_be_written_stays_within_its_bound() {
+        let (node, mut requests) = Node::idle();
+        let write = |len| node.write("key".into(), vec![7; len], DEFAULT_STORE_DEADLINE);
+        assert!(!write(1), "before there is a connection");
+        node.state.breaker.close();
+        let rest = "key".len() + size_of::<Write>();
+        let room = 16 * 1024 * 1024;
+        assert!(!write(room - rest + 1));
+        assert!(write(1_000));
+        assert!(
+            write(room - 1_000 - rest - rest),
+            "what was refused took none"
+        );
+        assert!(!write(0));
+        let first = requests.writes.try_recv().unwrap();
+        assert_eq!((first.key.as_str(), first.value.len()), ("key", 1_000));
+        drop(first);
+        assert!(write(1_000), "its room is free again");
+        assert!(!write(0), "and no more");
+        drop(requests);
+        assert!(!write(1), "after its driver has ended");
+        assert!(node.writes.room_for(room).is_some(), "it left no trace");
     }
-    let writing = pipeline.query_async::<Vec<RedisResult<()>>>(&mut connection);
-    match timeout(WRITE_TIMEOUT, writing).await {
-        Ok(Ok(outcomes)) => {
-            let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-            add(&shared.written, batch.len().saturating_sub(refused.len()));
-            add(&shared.refused, refused.len());
-            match refused.iter().find(|error| !is_full(error)) {
-                Some(error) => link.failed(error),
-                None => link.answered(),
-            }
-        }
-        Ok(Err(error)) => {
-            add(&shared.unknown, batch.len());
-            link.failed(&error);
-        }
-        Err(_) => {
-            add(&shared.unknown, batch.len());
-            link.not_answered();
-        }
-    }
-}
 
-/// Whether Redis has no room, which is no reason to give it up.
-fn is_full(error: &RedisError) -> bool {
-    error.code() == Some("OOM")
+    #[test]
+    fn so_many_look_ups_are_in_flight_and_no_more() {
+        let (node, _requests) = Node::idle();
+        let in_flight: Vec<_> = (0..Node::MAX_LOOKUPS)
+            .map(|_| node.admit().unwrap())
+            .collect();
+        assert!(node.admit().is_none());
+        drop(in_flight);
+        assert!(node.admit().is_some());
+        assert_eq!(Node::MAX_LOOKUPS, 1024);
+    }
+
+    #[test]
+    fn the_last_deadline_is_noted_to_the_millisecond() {
+        let (node, _requests) = Node::idle();
+        node.state.note_deadline(Duration::from_millis(70));
+        assert_eq!(node.state.deadline(), Duration::from_millis(70));
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_time_is_only_a_long_one() {
+        let (node, _requests) = Node::idle();
+        drop(node.look_up("key".into(), Duration::MAX, false));
+        assert_eq!(node.state.deadline(), Duration::from_millis(u64::MAX));
+        // And past the breaker.
+        node.state.breaker.close();
+        drop(node.look_up("key".into(), Duration::MAX, false));
+    }
 }

@@ -1,105 +1,109 @@
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// How many bytes wait to be written, within a bound.
-pub(in crate::store) struct Backlog {
-    bytes: AtomicUsize,
-    max: usize,
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Values that wait to be written, bounded by the bytes they take.
+#[derive(Clone)]
+pub(super) struct Queue {
+    /// A permit is a byte.
+    room: Arc<Semaphore>,
+    writes: UnboundedSender<Write>,
 }
 
-impl Backlog {
-    pub(in crate::store) fn new(max: usize) -> Self {
-        Self {
-            bytes: AtomicUsize::new(0),
-            max,
-        }
+/// A value that waits to be written. It takes its room in the queue until it is dropped.
+pub(in crate::store) struct Write {
+    pub(in crate::store) key: String,
+    pub(in crate::store) value: Vec<u8>,
+    pub(in crate::store) ttl: Duration,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Queue {
+    pub(super) fn new(max_bytes: usize) -> (Self, UnboundedReceiver<Write>) {
+        let (writes, queued) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(max_bytes));
+        (Self { room, writes }, queued)
     }
 
-    /// Adds so many bytes if there is room for them. What does not fit takes no room from others
-    /// meanwhile.
-    pub(in crate::store) fn add(&self, size: usize) -> bool {
-        let sum = |bytes: usize| bytes.checked_add(size).filter(|sum| *sum <= self.max);
-        let added = self
-            .bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, sum);
-        added.is_ok()
+    /// False if there is no room, or nobody left to write it.
+    pub(super) fn push(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
+        let size = key.len().saturating_add(value.len());
+        let Some(room) = self.room_for(size.saturating_add(size_of::<Write>())) else {
+            return false;
+        };
+        let write = Write {
+            key,
+            value,
+            ttl,
+            _room: room,
+        };
+        self.writes.send(write).is_ok()
     }
 
-    /// So many that were added wait no longer.
-    pub(in crate::store) fn remove(&self, size: usize) {
-        self.bytes.fetch_sub(size, Ordering::AcqRel);
+    /// What does not fit takes no room from others meanwhile.
+    pub(super) fn room_for(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        let size = u32::try_from(size).ok()?;
+        Arc::clone(&self.room).try_acquire_many_owned(size).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn what_fits_is_added_and_what_does_not_changes_nothing() {
-        let backlog = Backlog::new(100);
-        assert!(backlog.add(60));
-        assert!(!backlog.add(41));
-        assert!(!backlog.add(usize::MAX));
-        assert!(backlog.add(40));
-        assert!(!backlog.add(1));
-        backlog.remove(60);
-        assert!(backlog.add(60));
-        assert!(!backlog.add(1));
+        let queue = Queue::new(100).0;
+        let first = queue.room_for(60).unwrap();
+        assert!(queue.room_for(41).is_none());
+        assert!(queue.room_for(usize::MAX).is_none());
+        let _second = queue.room_for(40).unwrap();
+        assert!(queue.room_for(1).is_none());
+        drop(first);
+        let _third = queue.room_for(60).unwrap();
+        assert!(queue.room_for(1).is_none());
     }
 
-    #[cfg(rustls_resumption_shuttle)]
-    mod schedules {
-        use std::sync::Arc;
-
-        use shuttle::sync::mpsc::channel;
-        use shuttle::thread;
-
-        use super::*;
-        use crate::sync::try_schedules;
-
-        #[test]
-        fn shuttle_what_does_not_fit_keeps_nothing_else_out() {
-            try_schedules(5_000, || {
-                let backlog = Arc::new(Backlog::new(100));
-                let writers = [60, 60, 40].map(|size| {
-                    let backlog = Arc::clone(&backlog);
-                    thread::spawn(move || backlog.add(size))
-                });
-                let [one, other, small] = writers.map(|writer| writer.join().unwrap());
-                assert!(small && one != other);
-                assert_eq!(backlog.bytes.load(Ordering::Acquire), 100);
+    #[test]
+    fn what_does_not_fit_keeps_nothing_else_out() {
+        for _ in 0..500 {
+            let queue = Queue::new(100).0;
+            let takers = [60, 60, 40].map(|size| {
+                let queue = queue.clone();
+                thread::spawn(move || queue.room_for(size))
             });
+            let [one, other, small] = takers.map(|taker| taker.join().unwrap());
+            assert!(small.is_some() && one.is_some() != other.is_some());
+            assert_eq!(queue.room.available_permits(), 0);
         }
+    }
 
-        #[test]
-        fn shuttle_a_queue_keeps_its_bound_and_each_write_is_sent_or_dropped() {
-            try_schedules(5_000, || {
-                let backlog = Arc::new(Backlog::new(100));
-                let (queue, queued) = channel();
-                let writers = [30, 50].map(|size| {
-                    let (backlog, queue) = (Arc::clone(&backlog), queue.clone());
-                    thread::spawn(move || {
-                        let mut dropped = 0;
-                        for _ in 0..3 {
-                            match backlog.add(size) {
-                                true => queue.send(size).unwrap(),
-                                false => dropped += 1,
-                            }
-                            assert!(backlog.bytes.load(Ordering::Acquire) <= 100);
-                        }
-                        dropped
-                    })
-                });
-                drop(queue);
-                let mut sent = 0;
-                while let Ok(size) = queued.recv() {
-                    sent += 1;
-                    backlog.remove(size);
-                }
-                let dropped: i32 = writers.map(|writer| writer.join().unwrap()).iter().sum();
-                assert_eq!(sent + dropped, 6);
-                assert_eq!(backlog.bytes.load(Ordering::Acquire), 0);
+    #[test]
+    fn a_queue_keeps_its_bound_and_each_write_is_sent_or_dropped() {
+        const ROOM: usize = 2 * size_of::<Write>();
+        for _ in 0..500 {
+            let (queue, mut queued) = Queue::new(ROOM);
+            let writers = [3, 5].map(|len| {
+                let queue = queue.clone();
+                thread::spawn(move || {
+                    let write = |_: &i32| queue.push(String::new(), vec![7; len], Duration::ZERO);
+                    3 - (0..3).filter(write).count()
+                })
             });
+            let room = Arc::clone(&queue.room);
+            drop(queue);
+            let mut sent = 0;
+            while queued.blocking_recv().is_some() {
+                assert!(room.available_permits() <= ROOM);
+                sent += 1;
+            }
+            let dropped: usize = writers.map(|writer| writer.join().unwrap()).iter().sum();
+            assert_eq!(sent + dropped, 6);
+            assert_eq!(room.available_permits(), ROOM);
         }
     }
 }
