@@ -27,12 +27,6 @@ pub(crate) fn changed(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
     changed
 }
 
-/// The bytes of a golden file.
-pub(crate) fn unhex(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
-}
-
 #[cfg(test)]
 #[path = "../tests/fuzzed/inputs.rs"]
 mod inputs;

@@ -32,6 +32,8 @@ mod fips;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzed;
+mod hex;
+mod kdf;
 mod lineage;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -46,6 +48,7 @@ mod ring;
 mod rotation;
 mod rustls;
 mod scope;
+mod sealed;
 mod session;
 mod stek;
 mod storage;

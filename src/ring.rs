@@ -20,7 +20,7 @@ use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
 use crate::stek::{KeyName, Stek};
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
-use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Header};
+use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Trailer};
 use crate::timer::Timer;
 
 mod keeper;
@@ -404,14 +404,14 @@ impl Core {
         if self.is_too_old(birth, now) {
             return Err(Count::TooOldToSeal);
         }
-        let header = Header {
+        let trailer = Trailer {
             // What was forgotten at this very moment was issued before it; this is issued after.
             issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
             birth,
             scope: *scope.scope.digest(),
         };
         let stek = snapshot.sealing(now).ok_or(Count::NoKeyToSeal)?;
-        let ticket = ticket::seal(stek, &header, session).ok_or(Count::NoKeyToSeal)?;
+        let ticket = ticket::seal(stek, &trailer, session).ok_or(Count::NoKeyToSeal)?;
         let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
         let is_age_known = !is_tls13 || recorded.is_some();
         let count = match is_age_known {
@@ -428,24 +428,24 @@ impl Core {
         let name = ticket::key_name(ticket).ok_or(Count::Malformed)?;
         let snapshot = self.snapshot.load();
         let (key, now) = opening(&snapshot, &name, || self.now())?;
-        let (header, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
-        if let Err(why) = self.admit(&header, scope, now) {
+        let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
+        if let Err(why) = self.admit(&trailer, scope, now) {
             drop(zeroize::Zeroizing::new(session));
             return Err(why);
         }
-        lineage::leave(&session, header.birth);
+        lineage::leave(&session, trailer.birth);
         Ok(session)
     }
 
     /// Whether an opened ticket may be used here and now.
-    fn admit(&self, header: &Header, scope: &ScopeState, now: Time) -> Result<(), Count> {
-        if header.scope != *scope.scope.digest() {
+    fn admit(&self, trailer: &Trailer, scope: &ScopeState, now: Time) -> Result<(), Count> {
+        if trailer.scope != *scope.scope.digest() {
             return Err(Count::WrongScope);
         }
-        if header.issued <= scope.forgotten() {
+        if trailer.issued <= scope.forgotten() {
             return Err(Count::Revoked);
         }
-        if self.is_too_old(header.birth, now) {
+        if self.is_too_old(trailer.birth, now) {
             return Err(Count::TooOld);
         }
         Ok(())

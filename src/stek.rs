@@ -1,10 +1,11 @@
 use std::fmt;
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::aead::{AeadKey, KEY_LEN, Sealing};
 use crate::error::Error;
+use crate::hex::Hex;
+use crate::kdf::Kdf;
 use crate::session::CODEC_LINE;
 
 /// A session ticket encryption key (STEK).
@@ -63,16 +64,18 @@ impl Stek {
 
     /// The same for a secret whose strength its source has checked by rules of its own.
     pub(crate) fn derive(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
-        let prk = Salt::new(HKDF_SHA256, b"rustls-resumption").extract(secret);
-        let key = |label| {
+        let kdf = Kdf::new("rustls-resumption", secret);
+        let format = [0, FORMAT_VERSION, sealing.code()];
+        let label = |label: &'static str| [label.as_bytes(), &format, CODEC_LINE.as_bytes()];
+        let key = |name| {
             let mut bytes = Zeroizing::new([0; KEY_LEN]);
-            expand(&prk, label, sealing, &mut *bytes)?;
+            kdf.expand(&label(name), &mut *bytes)?;
             AeadKey::new(sealing, &bytes).ok_or(Error::Random)
         };
         let ticket_key = key("ticket key")?;
         let store_key = key("store key")?;
         let mut name = [0; KeyName::LEN];
-        expand(&prk, "key name", sealing, &mut name)?;
+        kdf.expand(&label("key name"), &mut name)?;
         Ok(Self {
             name: KeyName(name),
             sealing,
@@ -138,7 +141,7 @@ impl KeyName {
 
 impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -160,29 +163,6 @@ pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
         return Some("all bytes are equal: make the key with a random generator");
     }
     None
-}
-
-struct Len(usize);
-
-impl KeyType for Len {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-fn expand(prk: &Prk, label: &str, sealing: Sealing, out: &mut [u8]) -> Result<(), Error> {
-    let info: [&[u8]; 3] = [
-        label.as_bytes(),
-        &[0, FORMAT_VERSION, sealing.code()],
-        CODEC_LINE.as_bytes(),
-    ];
-    let filled = prk
-        .expand(&info, Len(out.len()))
-        .and_then(|okm| okm.fill(out));
-    filled.map_err(|_| {
-        out.zeroize();
-        Error::Random
-    })
 }
 
 #[cfg(test)]

@@ -6,16 +6,14 @@
 //!  |                  |<------------------- sealed ------------------->|     |
 //! ```
 //!
-//! The header comes last, so that opening in place leaves the session at the front. Times are
+//! The trailer comes last, so that opening leaves the session at the front of its buffer. Times are
 //! milliseconds since the Unix epoch, big-endian. The key name is the additional data; the scope is
 //! inside, and compared after opening, so that a ticket of another scope and a forged one are told
 //! apart.
 
-use zeroize::Zeroize;
-
-use crate::aead::{AeadKey, NONCE_LEN, TAG_LEN};
 use crate::clock::Time;
 use crate::scope::Scope;
+use crate::sealed::{self, Envelope};
 use crate::stek::{KeyName, Stek};
 
 /// The longest ticket that is made or opened, by default: 16 KiB, which holds a client's
@@ -24,17 +22,16 @@ pub(crate) const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
 
 /// What each ticket says beside the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Header {
+pub(crate) struct Trailer {
     pub(crate) issued: Time,
     pub(crate) birth: Time,
     pub(crate) scope: [u8; Scope::DIGEST_LEN],
 }
 
-const HEADER_LEN: usize = 8 + 8 + Scope::DIGEST_LEN;
-const SEALED_FROM: usize = KeyName::LEN + NONCE_LEN;
+const TRAILER_LEN: usize = 8 + 8 + Scope::DIGEST_LEN;
 
 /// By how much a ticket is longer than the session in it.
-pub(crate) const OVERHEAD: usize = SEALED_FROM + HEADER_LEN + TAG_LEN;
+pub(crate) const OVERHEAD: usize = KeyName::LEN + TRAILER_LEN + sealed::OVERHEAD;
 
 /// The key name that a ticket bears, if it is long enough to be one.
 pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
@@ -45,49 +42,30 @@ pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
 }
 
 /// Seals a session. One allocation, of the ticket's exact size.
-pub(crate) fn seal(stek: &Stek, header: &Header, session: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn seal(stek: &Stek, trailer: &Trailer, session: &[u8]) -> Option<Vec<u8>> {
     let name = stek.name().as_bytes();
-    let mut ticket = Vec::with_capacity(session.len().saturating_add(OVERHEAD));
-    ticket.extend_from_slice(name);
-    ticket.extend_from_slice(&[0; NONCE_LEN]);
-    ticket.extend_from_slice(session);
-    header.write(&mut ticket);
-    let sealed = seal_after_name(stek.ticket_key(), name, &mut ticket);
-    if sealed.is_none() {
-        ticket.zeroize(); // it still holds the session in clear
-    }
-    sealed.map(|()| ticket)
-}
-
-fn seal_after_name(key: &AeadKey, name: &[u8], ticket: &mut Vec<u8>) -> Option<()> {
-    let (nonce, in_out) = ticket
-        .get_mut(KeyName::LEN..)?
-        .split_at_mut_checked(NONCE_LEN)?;
-    let tag = key.seal(name, nonce, in_out)?;
-    ticket.extend_from_slice(tag.as_ref());
-    Some(())
+    let Trailer {
+        issued,
+        birth,
+        scope,
+    } = trailer;
+    let (issued, birth) = (issued.0.to_be_bytes(), birth.0.to_be_bytes());
+    let plaintext = [session, &issued, &birth, scope];
+    sealed::seal(stek.ticket_key(), name, name, &plaintext)
 }
 
 /// Opens a ticket whose key name was looked up. `None` if it is forged.
-pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Header, Vec<u8>)> {
-    let (name, rest) = ticket.split_at_checked(KeyName::LEN)?;
-    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
-    let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
-    let mut opened = stek.ticket_key().open(*nonce, name, sealed, tag)?;
-    let (session, header) = opened.split_last_chunk()?;
-    let (len, header) = (session.len(), Header::read(header)?);
+pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Trailer, Vec<u8>)> {
+    let envelope = Envelope::<{ KeyName::LEN }>::parse(ticket)?;
+    let mut opened = envelope.open(stek.ticket_key(), envelope.head)?;
+    let (session, trailer) = opened.split_last_chunk()?;
+    let (len, trailer) = (session.len(), Trailer::read(trailer)?);
     opened.truncate(len);
-    Some((header, opened))
+    Some((trailer, opened))
 }
 
-impl Header {
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.issued.0.to_be_bytes());
-        out.extend_from_slice(&self.birth.0.to_be_bytes());
-        out.extend_from_slice(&self.scope);
-    }
-
-    fn read(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
+impl Trailer {
+    fn read(bytes: &[u8; TRAILER_LEN]) -> Option<Self> {
         let (issued, bytes) = bytes.split_first_chunk()?;
         let (birth, bytes) = bytes.split_first_chunk()?;
         let scope = bytes.first_chunk()?;
@@ -103,14 +81,15 @@ impl Header {
 pub(crate) mod tests {
     use super::*;
     use crate::aead::Sealing;
+    use crate::hex;
 
     pub(crate) fn stek(sealing: Sealing) -> Stek {
         let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
         Stek::with_sealing(&secret, sealing).unwrap()
     }
 
-    fn header() -> Header {
-        Header {
+    fn trailer() -> Trailer {
+        Trailer {
             issued: Time(1_800_000_000_123),
             birth: Time(1_799_999_000_456),
             scope: *Scope::new("api").digest(),
@@ -122,11 +101,11 @@ pub(crate) mod tests {
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             for len in [0, 1, 130, 5_000] {
                 let session = vec![0x5a; len];
-                let ticket = seal(&stek(sealing), &header(), &session).unwrap();
+                let ticket = seal(&stek(sealing), &trailer(), &session).unwrap();
                 assert_eq!(ticket.len(), OVERHEAD + len);
                 assert_eq!(ticket.capacity(), ticket.len());
                 assert_eq!(key_name(&ticket), Some(*stek(sealing).name()));
-                assert_eq!(open(&stek(sealing), &ticket).unwrap(), (header(), session));
+                assert_eq!(open(&stek(sealing), &ticket).unwrap(), (trailer(), session));
             }
         }
     }
@@ -134,13 +113,13 @@ pub(crate) mod tests {
     #[test]
     fn the_same_session_never_gives_the_same_ticket() {
         let stek = stek(Sealing::default());
-        assert_ne!(seal(&stek, &header(), b"s"), seal(&stek, &header(), b"s"));
+        assert_ne!(seal(&stek, &trailer(), b"s"), seal(&stek, &trailer(), b"s"));
     }
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_refused() {
         let stek = stek(Sealing::default());
-        let ticket = seal(&stek, &header(), b"session").unwrap();
+        let ticket = seal(&stek, &trailer(), b"session").unwrap();
         for bit in 0..ticket.len() * 8 {
             let mut forged = ticket.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
@@ -165,16 +144,11 @@ pub(crate) mod tests {
 
     #[test]
     fn golden_ticket() {
-        let ticket = decode(include_str!("../tests/golden/ticket.hex"));
-        let (header, session) = open(&stek(Sealing::Aes256GcmSiv), &ticket).unwrap();
-        assert_eq!((header, &session[..]), (self::header(), &b"golden"[..]));
-        let ticket = decode(include_str!("../tests/golden/ticket-gcm.hex"));
-        let (header, session) = open(&stek(Sealing::Aes256Gcm), &ticket).unwrap();
-        assert_eq!((header, &session[..]), (self::header(), &b"golden"[..]));
-    }
-
-    pub(crate) fn decode(hex: &str) -> Vec<u8> {
-        let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-        digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
+        let ticket = hex::decode(include_str!("../tests/golden/ticket.hex"));
+        let (trailer, session) = open(&stek(Sealing::Aes256GcmSiv), &ticket).unwrap();
+        assert_eq!((trailer, &session[..]), (self::trailer(), &b"golden"[..]));
+        let ticket = hex::decode(include_str!("../tests/golden/ticket-gcm.hex"));
+        let (trailer, session) = open(&stek(Sealing::Aes256Gcm), &ticket).unwrap();
+        assert_eq!((trailer, &session[..]), (self::trailer(), &b"golden"[..]));
     }
 }

@@ -11,12 +11,12 @@
 //! opens for another scope, version or session ID, however a store may mix them up.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::StoreKey;
-use crate::aead::{NONCE_LEN, TAG_LEN};
 use crate::clock::Time;
 use crate::scope::Scope;
+use crate::sealed::{self, Envelope};
 use crate::session::Version;
 use crate::stek::{KeyName, Stek};
 
@@ -41,8 +41,7 @@ pub(super) struct Header {
 }
 
 const HEADER_LEN: usize = 8 + 8 + 8;
-const SEALED_FROM: usize = KeyName::LEN + NONCE_LEN;
-const OVERHEAD: usize = SEALED_FROM + HEADER_LEN + TAG_LEN;
+const OVERHEAD: usize = KeyName::LEN + HEADER_LEN + sealed::OVERHEAD;
 
 const AAD_LEN: usize = KeyName::LEN + Place::LEN;
 
@@ -78,26 +77,16 @@ pub(super) fn seal(
     header: &Header,
     session: &[u8],
 ) -> Option<Vec<u8>> {
-    let mut value = Vec::with_capacity(session.len().saturating_add(OVERHEAD));
-    value.extend_from_slice(stek.name().as_bytes());
-    value.extend_from_slice(&[0; NONCE_LEN]);
-    header.write(&mut value);
-    value.extend_from_slice(session);
-    let sealed = seal_in_place(stek, place, &mut value);
-    if sealed.is_none() {
-        value.zeroize(); // it still holds the session in clear
-    }
-    sealed.map(|()| value)
-}
-
-fn seal_in_place(stek: &Stek, place: &Place<'_>, value: &mut Vec<u8>) -> Option<()> {
-    let aad = place.aad(stek.name());
-    let (nonce, in_out) = value
-        .get_mut(KeyName::LEN..)?
-        .split_at_mut_checked(NONCE_LEN)?;
-    let tag = stek.store_key().seal(&aad, nonce, in_out)?;
-    value.extend_from_slice(tag.as_ref());
-    Some(())
+    let Header {
+        issued,
+        birth,
+        expires,
+    } = header;
+    let [issued, birth, expires] = [issued, birth, expires].map(|time| time.0.to_be_bytes());
+    let plaintext = [&issued[..], &birth, &expires, session];
+    let name = stek.name();
+    let aad = place.aad(name);
+    sealed::seal(stek.store_key(), name.as_bytes(), &aad, &plaintext)
 }
 
 /// The key name that a value bears, if it can be a value at all.
@@ -114,11 +103,8 @@ pub(super) fn open(
     place: &Place<'_>,
     value: &[u8],
 ) -> Option<(Header, Zeroizing<Vec<u8>>)> {
-    let (_, rest) = value.split_at_checked(KeyName::LEN)?;
-    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
-    let (sealed, tag) = rest.split_last_chunk::<TAG_LEN>()?;
-    let aad = place.aad(stek.name());
-    let opened = stek.store_key().open(*nonce, &aad, sealed, tag)?;
+    let envelope = Envelope::<{ KeyName::LEN }>::parse(value)?;
+    let opened = envelope.open(stek.store_key(), &place.aad(stek.name()))?;
     let mut opened = Zeroizing::new(opened);
     let header = Header::read(&opened)?;
     let session_len = opened.len().checked_sub(HEADER_LEN)?;
@@ -131,12 +117,6 @@ pub(super) fn open(
 pub(super) const MAX_SESSION_LEN: usize = MAX_LEN - OVERHEAD;
 
 impl Header {
-    fn write(&self, out: &mut Vec<u8>) {
-        for time in [self.issued, self.birth, self.expires] {
-            out.extend_from_slice(&time.0.to_be_bytes());
-        }
-    }
-
     fn read(bytes: &[u8]) -> Option<Self> {
         let (issued, bytes) = bytes.split_first_chunk()?;
         let (birth, bytes) = bytes.split_first_chunk()?;
@@ -157,7 +137,8 @@ pub(super) mod fuzzed;
 mod tests {
     use super::*;
     use crate::aead::Sealing;
-    use crate::ticket::tests::{decode, stek};
+    use crate::hex;
+    use crate::ticket::tests::stek;
 
     const ID: &[u8; 32] = b"an ID as rustls makes: 32 bytes!";
 
@@ -254,10 +235,10 @@ mod tests {
     fn golden_value_and_key() {
         let scope = scope();
         let place = place(&scope, Version::Tls13, ID);
-        let golden = decode(include_str!("../../tests/golden/store-value.hex"));
+        let golden = hex::decode(include_str!("../../tests/golden/store-value.hex"));
         let (opened, bytes) = open(&stek(Sealing::Aes256GcmSiv), &place, &golden).unwrap();
         assert_eq!((opened, bytes.as_slice()), (header(), &b"golden"[..]));
-        let golden = decode(include_str!("../../tests/golden/store-key.hex"));
+        let golden = hex::decode(include_str!("../../tests/golden/store-key.hex"));
         assert_eq!(place.key().as_bytes().as_slice(), golden);
     }
 }

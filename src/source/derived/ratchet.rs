@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroize;
 
 use crate::error::Error;
+use crate::kdf::Kdf;
 
 /// The secrets of a row of epochs, numbered from 0, any of which can be put out of reach for good.
 ///
@@ -152,10 +152,7 @@ impl Secret {
     /// What follows from a secret for this purpose, and does not lead back to it.
     pub(super) fn derive(secret: &[u8], purpose: &[&[u8]]) -> Result<Self, Error> {
         let mut derived = Self(Box::new([0; Self::LEN]));
-        let prk = Salt::new(HKDF_SHA256, b"rustls-resumption epochs").extract(secret);
-        prk.expand(purpose, Len)
-            .and_then(|okm| okm.fill(&mut *derived.0))
-            .map_err(|_| Error::Random)?;
+        Kdf::new("rustls-resumption epochs", secret).expand(purpose, &mut *derived.0)?;
         Ok(derived)
     }
 
@@ -170,14 +167,6 @@ impl Drop for Secret {
     }
 }
 
-struct Len;
-
-impl KeyType for Len {
-    fn len(&self) -> usize {
-        Secret::LEN
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -185,6 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hex::Hex;
 
     fn ratchet() -> Ratchet {
         Ratchet::new(Secret::derive(b"shared", &[b"test"]).unwrap())
@@ -267,10 +257,7 @@ mod tests {
     #[test]
     fn golden_epoch_secret() {
         let secret = secrets(&ratchet(), 123_456..123_457);
-        let hex: String = secret[&123_456]
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hex = Hex(&secret[&123_456]).to_string();
         let expected = "32154b9dd82e2303eacf9f43c37cd3346649cd0f597a2f7b4d6558f742803f24";
         assert_eq!(hex, expected);
     }

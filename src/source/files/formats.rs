@@ -11,6 +11,7 @@
 use std::fmt;
 use std::str;
 
+use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use crate::stek::weakness;
@@ -119,7 +120,7 @@ fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
             return Err(FormatError::TooManyLines);
         }
         let wrong = |wrong| FormatError::Line { number, wrong };
-        let bytes = decode(line.as_bytes()).ok_or_else(|| wrong(WrongLine::NotBase64))?;
+        let bytes = decode(line).ok_or_else(|| wrong(WrongLine::NotBase64))?;
         let len = bytes.len();
         let key = FileKey::new(bytes).ok_or_else(|| wrong(WrongLine::Length(len)))?;
         keys.push((number, key));
@@ -132,39 +133,13 @@ fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
 }
 
 /// Decodes base64 ([RFC 4648 §4](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with its
-/// padding and nothing else. Here, because what decodes base64 among the dependencies (rustls's
-/// reader of PEM files) leaves copies of it unwiped.
-#[expect(
-    clippy::arithmetic_side_effects,
-    reason = "the arms bound their symbols, and 13 bits at most are held"
-)]
-fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let symbols = text.strip_suffix(b"=").unwrap_or(text);
-    let symbols = symbols.strip_suffix(b"=").unwrap_or(symbols);
+/// padding and nothing else, in constant time.
+fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     // Never grows, so leaves no copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 4 * 3));
-    let (mut bits, mut count) = (0_u32, 0);
-    for symbol in symbols {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    (bits == 0).then_some(bytes)
+    let mut bytes = Zeroizing::new(vec![0; (text.len() / 4).saturating_mul(3)]);
+    let len = Base64::decode(text, &mut bytes).ok()?.len();
+    bytes.truncate(len);
+    Some(bytes)
 }
 
 impl fmt::Display for FormatError {
@@ -204,18 +179,8 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn base64(bytes: &[u8]) -> String {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for three in bytes.chunks(3) {
-            let at = |i| u32::from(*three.get(i).unwrap_or(&0));
-            let bits = (at(0) << 16) | (at(1) << 8) | at(2);
-            for i in 0..4 {
-                let symbol = ALPHABET[(bits >> (18 - 6 * i)) as usize & 63];
-                text.push(if i <= three.len() { symbol.into() } else { '=' });
-            }
-        }
-        text
+        let mut text = vec![0; Base64::encoded_len(bytes)];
+        Base64::encode(bytes, &mut text).unwrap().into()
     }
 
     fn error(content: &[u8]) -> String {
@@ -256,7 +221,7 @@ pub(super) mod tests {
 
     #[test]
     fn base64_of_openssl_is_read() {
-        let decoded = |text: &str| decode(text.as_bytes()).map(|bytes| bytes.to_vec());
+        let decoded = |text: &str| decode(text).map(|bytes| bytes.to_vec());
         assert_eq!(decoded("Zm9vYmFy").unwrap(), b"foobar");
         assert_eq!(decoded("Zm9vYmE=").unwrap(), b"fooba");
         assert_eq!(decoded("Zm9vYg==").unwrap(), b"foob");
@@ -271,7 +236,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_decoded_has_its_room_from_the_start_and_leaves_no_copies() {
-        let decoded = decode(base64(&[7; 80]).as_bytes()).unwrap();
+        let decoded = decode(&base64(&[7; 80])).unwrap();
         assert_eq!((decoded.len(), decoded.capacity()), (80, 81));
     }
 
@@ -381,7 +346,7 @@ pub(super) mod tests {
         fn base64_decodes_to_what_was_encoded(
             bytes in proptest::collection::vec(any::<u8>(), 0..100)
         ) {
-            let decoded = decode(base64(&bytes).as_bytes());
+            let decoded = decode(&base64(&bytes));
             prop_assert_eq!(decoded.map(|decoded| decoded.to_vec()), Some(bytes));
         }
     }

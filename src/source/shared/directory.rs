@@ -127,9 +127,10 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::super::record::tests::{golden, names, query, unhex};
+    use super::super::record::tests::{golden, names, query};
     use super::*;
     use crate::clock::Time;
+    use crate::hex;
     use crate::rotation::Rotation;
     use crate::stek::KeyName;
 
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn golden_key_directory() {
         let (_parent, mut source) = fresh();
-        let bytes = unhex(include_str!("../../../tests/golden/key-directory.hex"));
+        let bytes = hex::decode(include_str!("../../../tests/golden/key-directory.hex"));
         let file = files::record(&source.path);
         fs::write(&file, &bytes).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
@@ -243,7 +244,7 @@ mod tests {
             (Vec::new(), "it is cut short"),
             (vec![7; 100_000], "100000 bytes long"),
             (
-                unhex(include_str!("../../../tests/golden/ticket.hex")),
+                hex::decode(include_str!("../../../tests/golden/ticket.hex")),
                 "its checksum is wrong",
             ),
         ] {

@@ -12,17 +12,19 @@
 
 use std::fmt;
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroizing;
 
 use super::record::FORMAT;
-use crate::aead::{AeadKey, KEY_LEN, NONCE_LEN, Sealing, TAG_LEN};
+use crate::aead::{AeadKey, KEY_LEN, Sealing};
 use crate::error::Error;
+use crate::hex::Hex;
+use crate::kdf::Kdf;
+use crate::sealed::{self, Envelope};
 use crate::stek::{Stek, weakness};
 
 /// How long a record of this length is when it is sealed.
 pub(super) const fn sealed_len(record: usize) -> usize {
-    record.saturating_add(HEAD_LEN + NONCE_LEN + TAG_LEN)
+    record.saturating_add(HEAD_LEN + sealed::OVERHEAD)
 }
 
 const NAME_LEN: usize = 8;
@@ -69,18 +71,9 @@ impl Keks {
 
     pub(super) fn seal(&self, record: &[u8], redis_key: &str) -> Result<Vec<u8>, Error> {
         let Kek { name, key } = &self.first;
-        // In clear until it is sealed in place, and of its final size at once.
-        let mut sealed = Zeroizing::new(Vec::with_capacity(sealed_len(record.len())));
-        sealed.push(FORMAT);
-        sealed.extend_from_slice(&name.0);
-        let aad = [&sealed, redis_key.as_bytes()].concat();
-        sealed.extend_from_slice(&[0; NONCE_LEN]);
-        sealed.extend_from_slice(record);
-        let (_, rest) = sealed.split_at_mut(HEAD_LEN);
-        let (nonce, body) = rest.split_at_mut(NONCE_LEN);
-        let tag = key.seal(&aad, nonce, body).ok_or(Error::Random)?;
-        sealed.extend_from_slice(tag.as_ref());
-        Ok(std::mem::take(&mut *sealed))
+        let head = [&[FORMAT][..], &name.0].concat();
+        let aad = [&head, redis_key.as_bytes()].concat();
+        sealed::seal(key, &head, &aad, &[record]).ok_or(Error::Random)
     }
 
     /// An error says why it does not open.
@@ -89,16 +82,10 @@ impl Keks {
         sealed: &[u8],
         redis_key: &str,
     ) -> Result<Zeroizing<Vec<u8>>, String> {
-        let parsed = sealed
-            .split_first_chunk::<HEAD_LEN>()
-            .and_then(|(head, rest)| Some((head, rest.split_first_chunk::<NONCE_LEN>()?)))
-            .and_then(|(head, (nonce, rest))| {
-                Some((head, *nonce, rest.split_last_chunk::<TAG_LEN>()?))
-            });
-        let Some((head, nonce, (ciphertext, tag))) = parsed else {
+        let Some(envelope) = Envelope::<HEAD_LEN>::parse(sealed) else {
             return Err(format!("{} bytes are too few for STEKs", sealed.len()));
         };
-        let [format, name @ ..] = head;
+        let [format, name @ ..] = envelope.head;
         if *format != FORMAT {
             return Err(format!("its format is {format}, here {FORMAT} is known"));
         }
@@ -106,8 +93,8 @@ impl Keks {
             let (theirs, ours) = (Name(*name), self);
             return Err(format!("sealed under the KEK {theirs}, here is {ours:?}"));
         };
-        let aad = [head.as_slice(), redis_key.as_bytes()].concat();
-        let opened = kek.key.open(nonce, &aad, ciphertext, tag);
+        let aad = [envelope.head, redis_key.as_bytes()].concat();
+        let opened = envelope.open(&kek.key, &aad);
         opened
             .map(Zeroizing::new)
             .ok_or_else(|| "damaged, or of another key's name".into())
@@ -130,22 +117,15 @@ impl Kek {
     fn new(field: &str, secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
         weakness(secret, Stek::MIN_SECRET_LEN)
             .map_or(Ok(()), |why| Err(Error::weak_key(field, why)))?;
-        let prk = Salt::new(HKDF_SHA256, b"rustls-resumption").extract(secret);
+        let kdf = Kdf::new("rustls-resumption", secret);
         let version: &[u8] = match sealing {
             Sealing::Aes256Gcm => &[0, FORMAT, sealing.code()],
             Sealing::Aes256GcmSiv => &[0, FORMAT],
         };
-        let expand = |label: &str, out: &mut [u8]| {
-            let info: [&[u8]; 2] = [label.as_bytes(), version];
-            let filled = prk
-                .expand(&info, Len(out.len()))
-                .and_then(|okm| okm.fill(out));
-            filled.map_err(|_| Error::Random)
-        };
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        expand("key-encryption key", &mut *key)?;
+        kdf.expand(&[b"key-encryption key", version], &mut *key)?;
         let mut name = [0; NAME_LEN];
-        expand("key-encryption key's name", &mut name)?;
+        kdf.expand(&[b"key-encryption key's name", version], &mut name)?;
         Ok(Self {
             name: Name(name),
             key: AeadKey::new(sealing, &key).ok_or(Error::Random)?,
@@ -155,7 +135,7 @@ impl Kek {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -165,21 +145,14 @@ impl fmt::Debug for Name {
     }
 }
 
-struct Len(usize);
-
-impl KeyType for Len {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzed;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::shared::record::tests::{golden, unhex};
+    use crate::hex;
+    use crate::source::shared::record::tests::golden;
 
     fn secret(first: u8) -> Vec<u8> {
         (first..first + 32).collect()
@@ -187,7 +160,7 @@ mod tests {
 
     #[test]
     fn golden_redis_record() {
-        let sealed = unhex(include_str!("../../../tests/golden/redis-record.hex"));
+        let sealed = hex::decode(include_str!("../../../tests/golden/redis-record.hex"));
         let keks = Keks::with_sealing(&secret(200), Sealing::Aes256GcmSiv).unwrap();
         let record = keks.open(&sealed, "fleet:steks:1").unwrap();
         assert_eq!(record, golden().encode());

@@ -338,6 +338,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hex;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
     const NOW: Time = Time(1_800_000_000_000);
@@ -376,11 +377,6 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn unhex(hex: &str) -> Vec<u8> {
-        let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-        digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
-    }
-
     #[cfg(feature = "redis")]
     pub(crate) fn secrets(record: &Record) -> Vec<Vec<u8>> {
         let secrets = record.keys.iter().map(|key| key.key.secret.to_vec());
@@ -400,7 +396,7 @@ pub(crate) mod tests {
 
     #[test]
     fn golden_record() {
-        let bytes = unhex(include_str!("../../../tests/golden/record.hex"));
+        let bytes = hex::decode(include_str!("../../../tests/golden/record.hex"));
         assert_eq!(*golden().encode(), bytes);
         assert_eq!(golden().encode().capacity(), bytes.len(), "it never moved");
         let read = Record::decode(&bytes, SIV, None).unwrap();

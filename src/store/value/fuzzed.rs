@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::aead::Sealing;
-use crate::fuzzed::{changed, unhex};
+use crate::fuzzed::changed;
+use crate::hex;
 
 /// The value of the golden file, where it belongs and what opens it.
 struct Golden {
@@ -19,7 +20,7 @@ static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
     Golden {
         stek: Stek::with_sealing(&secret, Sealing::Aes256GcmSiv).unwrap(),
         scope: Scope::new("api"),
-        value: unhex(include_str!("../../../tests/golden/store-value.hex")),
+        value: hex::decode(include_str!("../../../tests/golden/store-value.hex")),
     }
 });
 

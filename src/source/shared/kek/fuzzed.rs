@@ -4,7 +4,8 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::fuzzed::{changed, unhex};
+use crate::fuzzed::changed;
+use crate::hex;
 use crate::source::shared::record::Record;
 
 /// The sealed record of the golden file, what is in it and what opens it.
@@ -20,8 +21,8 @@ static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
     let secret: Vec<u8> = (200..232).collect();
     Golden {
         keks: Keks::with_sealing(&secret, Sealing::Aes256GcmSiv).unwrap(),
-        sealed: unhex(include_str!("../../../../tests/golden/redis-record.hex")),
-        record: unhex(include_str!("../../../../tests/golden/record.hex")),
+        sealed: hex::decode(include_str!("../../../../tests/golden/redis-record.hex")),
+        record: hex::decode(include_str!("../../../../tests/golden/record.hex")),
     }
 });
 
