@@ -38,7 +38,7 @@ pub enum Error {
         /// The underlying error.
         cause: Box<dyn StdError + Send + Sync>,
     },
-    /// A key that is too weak, for whoever made it to replace.
+    /// A key that is too weak, for its maker to replace.
     WeakKey {
         /// The field or file that holds the key.
         place: String,
