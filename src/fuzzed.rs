@@ -28,11 +28,9 @@ pub(crate) fn changed(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "../tests/fuzzed/inputs.rs"]
-mod inputs;
-
-#[cfg(test)]
 mod tests {
+    use test_support::inputs;
+
     use super::*;
 
     #[test]

@@ -13,9 +13,6 @@ use crate::stek::{KeyName, Stek};
 
 mod derived;
 mod files;
-#[cfg(test)]
-#[path = "../tests/support/log.rs"]
-mod log;
 mod plan;
 mod random;
 mod shared;

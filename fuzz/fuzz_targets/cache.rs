@@ -2,7 +2,7 @@
 
 #[path = "../../tests/fuzzed/cache.rs"]
 mod cache;
-#[path = "../../tests/support/session.rs"]
+#[path = "../../test-support/src/session.rs"]
 mod session;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| cache::run(data));

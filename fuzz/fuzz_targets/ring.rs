@@ -2,7 +2,7 @@
 
 #[path = "../../tests/fuzzed/ring.rs"]
 mod ring;
-#[path = "../../tests/support/session.rs"]
+#[path = "../../test-support/src/session.rs"]
 mod session;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| ring::run(data));

@@ -12,14 +12,10 @@ use rustls_resumption::Resumption;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use support::echo::{EchoServer, server_config};
-use support::peer::program;
-use support::servers::{Server, nginx, openssl};
-use support::{Certificates, free_address};
-
-#[path = "../../tests/support/mod.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
-mod support;
+use test_support::echo::{EchoServer, server_config};
+use test_support::peer::program;
+use test_support::servers::{Server, nginx, openssl};
+use test_support::{Certificates, free_address};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_tls-resumption-probe");
 

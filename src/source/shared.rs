@@ -141,8 +141,8 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use test_support::log::Log;
 
-    use super::super::log::Log;
     use super::record::tests::{names, query};
     use super::*;
     use crate::rotation::Rotation;

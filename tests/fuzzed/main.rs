@@ -2,14 +2,12 @@
 //! runs for long. Those of what is private are in `src/fuzzed.rs`.
 
 mod cache;
-mod inputs;
 mod ring;
-#[path = "../support/session.rs"]
-mod session;
 mod sessions;
 mod ticket;
 
-use inputs::try_all;
+use test_support::inputs::try_all;
+use test_support::session;
 
 #[test]
 fn whatever_is_done_the_cache_does_what_its_model_does() {

@@ -244,21 +244,18 @@ impl fmt::Debug for RedisSource {
 }
 
 #[cfg(all(test, unix))]
-#[path = "../../../tests/support/redis.rs"]
-mod server;
-
-#[cfg(all(test, unix))]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
+    use test_support::log::Log;
+    use test_support::redis::RedisServer;
+
     use super::super::record::tests::{query, secrets};
-    use super::server::RedisServer;
     use super::*;
     use crate::rotation::Rotation;
-    use crate::source::log::Log;
 
     const NOW: Time = Time(1_800_000_000_000);
 
@@ -292,9 +289,9 @@ mod tests {
 
     #[test]
     fn nothing_secret_goes_to_redis_or_into_its_dump() {
-        let redis = RedisServer::with_flags(&["--rdbcompression", "no"]);
+        let server = RedisServer::with_flags(&["--rdbcompression", "no"]);
         let (tap, seen) = channel();
-        let port = tapped(redis.port(), tap);
+        let port = tapped(server.port(), tap);
         let url = format!("redis://127.0.0.1:{port}");
         let mut source = RedisSource::new(&url, &kek()).unwrap();
         let rotation = Rotation::new();
@@ -304,12 +301,16 @@ mod tests {
         }
 
         let mut get = redis::cmd("GET");
-        let value: Vec<u8> = get.arg(&source.key).query(&mut redis.connection()).unwrap();
+        let client = redis::Client::open(server.url()).unwrap();
+        let value: Vec<u8> = get
+            .arg(&source.key)
+            .query(&mut client.get_connection().unwrap())
+            .unwrap();
         let record = source.open(&value, &rotate).unwrap();
         let mut needles = secrets(&record);
         assert_eq!(needles.len(), 3);
         needles.push(kek());
-        let dump = redis.save();
+        let dump = server.save();
         drop(source); // so that its connection ends, and with it what is seen
         let wire: Vec<u8> = seen.try_iter().flatten().collect();
         let is_in = |needle: &[u8], hay: &[u8]| hay.windows(needle.len()).any(|w| w == needle);

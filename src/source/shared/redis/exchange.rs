@@ -174,14 +174,15 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_redis_answers_is_taken_for_its_answer_even_if_it_is_an_error() {
-        let redis = super::super::server::RedisServer::start();
-        let mut connection = redis.connection();
+        let server = test_support::redis::RedisServer::start();
+        let client = redis::Client::open(server.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
         cmd("LPUSH")
             .arg("list")
             .arg(1)
             .exec(&mut connection)
             .unwrap();
-        let mut exchange = Exchange::new(RedisClient::open(&redis.url()).unwrap());
+        let mut exchange = Exchange::new(RedisClient::open(&server.url()).unwrap());
         // On a connection that is reused, and on one that is new.
         for (asked, key) in (1..).zip(["none", "list", "list"]) {
             let deadline = Instant::now() + Duration::from_secs(10);

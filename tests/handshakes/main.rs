@@ -1,0 +1,6 @@
+//! Handshakes of real clients, in memory and over loopback.
+
+mod acceptor;
+mod ages;
+mod blocking;
+mod plain;

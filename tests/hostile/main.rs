@@ -1,0 +1,5 @@
+//! Those who mean harm: clients, writers in the store, readers of logs.
+
+mod clients;
+mod secrecy;
+mod store;

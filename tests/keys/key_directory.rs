@@ -1,0 +1,402 @@
+//! Processes that share a key directory: what one seals another opens, whoever dies in between.
+#![cfg(unix)]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Lines, Write, stdin};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::ProducesTickets;
+use rustls_resumption::source::{KeyDirectory, SourceQuery};
+use rustls_resumption::{FakeClock, Resumption, Rotation};
+use tempfile::TempDir;
+use test_support::hex;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A server, as far as its tickets go. Each has a clock of its own, and all start at one time.
+struct Server {
+    time: FakeClock,
+    resumption: Resumption,
+    ring: Arc<dyn ProducesTickets>,
+}
+
+impl Server {
+    fn new(directory: &Path) -> Self {
+        let time = FakeClock::new();
+        let resumption = Resumption::builder()
+            .stek_source(KeyDirectory::new(directory).unwrap())
+            .clock(time.clock())
+            .build()
+            .unwrap();
+        let ring = resumption.ticketer("a");
+        Self {
+            time,
+            resumption,
+            ring,
+        }
+    }
+
+    fn advance(&self, by: Duration) {
+        self.time.advance(by);
+        self.resumption.step();
+    }
+
+    /// Long enough to look at the directory again.
+    fn look(&self) {
+        self.advance(SourceQuery::DEFAULT_INTERVAL);
+    }
+
+    fn seal(&self) -> Vec<u8> {
+        self.ring.encrypt(b"session").unwrap()
+    }
+
+    fn opens(&self, ticket: &[u8]) -> bool {
+        self.ring.decrypt(ticket).is_some()
+    }
+
+    fn active(&self) -> String {
+        self.resumption.stats().steks.active.unwrap().to_string()
+    }
+
+    fn failures(&self) -> u64 {
+        self.resumption.stats().steks.source_failures
+    }
+}
+
+/// Another process with a server on the same directory: this program again, which in the middle of
+/// the same test finds that it is the other one.
+struct Process {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStderr>>,
+}
+
+const OTHER: &str = "KEY_DIRECTORY_OF_THE_OTHER_PROCESS";
+
+impl Process {
+    fn start(test: &str, directory: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([&format!("key_directory::{test}"), "--exact", "--nocapture"])
+            .env(OTHER, directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null()) // the test harness's own
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            orders: child.stdin.take().unwrap(),
+            answers: BufReader::new(child.stderr.take().unwrap()).lines(),
+            child,
+        }
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        self.answers.next().expect("an answer").unwrap()
+    }
+
+    fn ask(&mut self, order: &str) -> String {
+        self.order(order);
+        self.answer()
+    }
+
+    fn seal(&mut self) -> Vec<u8> {
+        hex::decode(&self.ask("seal"))
+    }
+
+    fn opens(&mut self, ticket: &[u8]) -> bool {
+        self.ask(&format!("open {}", hex::encode(ticket))) == "yes"
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// True in the other process, which has done then what it was told.
+fn am_the_other_process() -> bool {
+    let Some(directory) = std::env::var_os(OTHER) else {
+        return false;
+    };
+    let server = Server::new(Path::new(&directory));
+    for order in stdin().lines().map_while(Result::ok) {
+        let (order, argument) = order.split_once(' ').unwrap_or((&order, ""));
+        match order {
+            "seal" => eprintln!("{}", hex::encode(&server.seal())),
+            "open" => match server.opens(&hex::decode(argument)) {
+                true => eprintln!("yes"),
+                false => eprintln!("no"),
+            },
+            "look" => {
+                server.look();
+                eprintln!("{}", server.active());
+            }
+            "revoke" => {
+                server.resumption.revoke_all();
+                eprintln!("{}", server.active());
+            }
+            // So many times; each ticket is of another key.
+            "rotate" => (0..argument.parse().unwrap()).for_each(|_: u64| {
+                server.resumption.rotate_now().unwrap();
+                eprintln!("{}", hex::encode(&server.seal()));
+            }),
+            other => unreachable!("{other}"),
+        }
+    }
+    true
+}
+
+/// A key directory that goes away with the first of the two.
+fn fresh() -> (TempDir, PathBuf) {
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("steks");
+    (parent, directory)
+}
+
+fn entries(directory: &Path) -> usize {
+    fs::read_dir(directory).unwrap().count()
+}
+
+#[test]
+fn what_one_process_seals_another_opens() {
+    if am_the_other_process() {
+        return;
+    }
+    let (_parent, directory) = fresh();
+    let ours = Server::new(&directory);
+    let mut other = Process::start("what_one_process_seals_another_opens", &directory);
+    assert!(other.opens(&ours.seal()));
+    assert!(ours.opens(&other.seal()));
+
+    let rotated = hex::decode(&other.ask("rotate 1"));
+    assert!(!ours.opens(&rotated), "we have not looked yet");
+    ours.look();
+    assert!(ours.opens(&rotated));
+    assert_eq!(ours.active(), other.ask("look"));
+}
+
+#[test]
+fn when_all_processes_have_ended_the_next_one_goes_on_with_their_keys() {
+    const TEST: &str = "when_all_processes_have_ended_the_next_one_goes_on_with_their_keys";
+    if am_the_other_process() {
+        return;
+    }
+    let (_parent, directory) = fresh();
+    let mut first = Process::start(TEST, &directory);
+    let tickets = [
+        first.seal(),
+        hex::decode(&first.ask("rotate 1")),
+        first.seal(),
+    ];
+    first.kill();
+    let mut second = Process::start(TEST, &directory);
+    assert!(tickets.iter().all(|ticket| second.opens(ticket)));
+}
+
+#[test]
+fn a_process_killed_at_any_moment_harms_nobody() {
+    const TEST: &str = "a_process_killed_at_any_moment_harms_nobody";
+    if am_the_other_process() {
+        return;
+    }
+    let mut random = 0x5eed_u64;
+    let mut killed_in_mid_rotation = 0;
+    let (mut _parent, mut directory) = fresh();
+    let mut ours = Server::new(&directory);
+    for round in 1..=200 {
+        if round % 20 == 0 {
+            (_parent, directory) = fresh(); // lest the keys become many
+            ours = Server::new(&directory);
+        }
+        let mut other = Process::start(TEST, &directory);
+        other.order("rotate 1000000");
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let tickets: Vec<_> = (0..random >> 62)
+            .map(|_| hex::decode(&other.answer()))
+            .collect();
+        for _ in 0..(random >> 40) % 50_000 {
+            std::hint::spin_loop();
+        }
+        other.kill();
+        killed_in_mid_rotation += usize::from(entries(&directory) > 1);
+
+        ours.look();
+        assert_eq!(ours.failures(), 0);
+        assert_eq!(entries(&directory), 1, "what it left is cleaned up");
+        assert!(tickets.iter().all(|ticket| ours.opens(ticket)));
+        ours.resumption.rotate_now().unwrap();
+    }
+    assert!(killed_in_mid_rotation > 0, "it did meet the moment");
+}
+
+#[test]
+fn processes_that_rotate_at_the_same_time_lose_no_key() {
+    const TEST: &str = "processes_that_rotate_at_the_same_time_lose_no_key";
+    if am_the_other_process() {
+        return;
+    }
+    let (_parent, directory) = fresh();
+    let mut others: Vec<_> = (0..4).map(|_| Process::start(TEST, &directory)).collect();
+    for other in &mut others {
+        other.order("rotate 20");
+    }
+    let mut tickets = Vec::new();
+    for other in &mut others {
+        tickets.extend((0..20).map(|_| hex::decode(&other.answer())));
+    }
+    let ours = Server::new(&directory);
+    assert_eq!(
+        tickets.iter().filter(|ticket| ours.opens(ticket)).count(),
+        80
+    );
+    let stats = ours.resumption.stats().steks;
+    assert!(stats.keys >= 80, "{} keys", stats.keys);
+    assert!(
+        others
+            .iter_mut()
+            .all(|other| other.ask("look") == ours.active())
+    );
+}
+
+#[test]
+fn what_one_process_revokes_is_gone_for_all() {
+    const TEST: &str = "what_one_process_revokes_is_gone_for_all";
+    if am_the_other_process() {
+        return;
+    }
+    let (_parent, directory) = fresh();
+    let ours = Server::new(&directory);
+    let ticket = ours.seal();
+    let mut other = Process::start(TEST, &directory);
+    assert!(other.opens(&ticket));
+    let fresh = other.ask("revoke");
+    assert!(!other.opens(&ticket));
+    ours.look();
+    assert!(!ours.opens(&ticket));
+    assert_eq!(ours.active(), fresh);
+    let late = Server::new(&directory);
+    assert!(!late.opens(&ticket));
+    assert!(late.opens(&ours.seal()));
+}
+
+#[test]
+fn three_servers_whose_clocks_differ_resume_each_others_sessions_across_five_rotations() {
+    let (_parent, directory) = fresh();
+    let servers = [(); 3].map(|()| Server::new(&directory));
+    servers[0]
+        .time
+        .step_forward(Rotation::DEFAULT_PUBLISH_AHEAD / 2);
+    servers[2]
+        .time
+        .step_back(Rotation::DEFAULT_PUBLISH_AHEAD / 2);
+    let mut active = Vec::new();
+    let mut tickets = Vec::new();
+    for _ in 0..5 * 60 {
+        for server in &servers {
+            server.advance(MINUTE);
+            tickets.push(server.seal());
+            active.push(server.active());
+        }
+        let latest = &tickets[tickets.len() - 3..];
+        for server in &servers {
+            assert!(latest.iter().all(|ticket| server.opens(ticket)));
+        }
+    }
+    active.sort();
+    active.dedup();
+    assert!(active.len() >= 6, "{} keys sealed", active.len());
+    for server in &servers {
+        assert!(tickets.iter().all(|ticket| server.opens(ticket)));
+        let stats = server.resumption.stats().steks;
+        assert_eq!((stats.source_failures, stats.fallen_back), (0, false));
+        assert_eq!(stats.fleet_agrees, Some(true));
+    }
+}
+
+#[test]
+fn a_ticket_lives_as_long_as_its_window_and_no_restart_makes_it_longer() {
+    let (_parent, directory) = fresh();
+    let ticket = Server::new(&directory).seal();
+    let late = Server::new(&directory);
+    // It was activated so long ago that it seals also where a clock is behind.
+    late.advance(13 * HOUR - Rotation::DEFAULT_PUBLISH_AHEAD - Duration::from_millis(1));
+    assert!(late.opens(&ticket));
+    late.advance(Duration::from_millis(1));
+    assert!(!late.opens(&ticket));
+    late.look();
+    let early = Server::new(&directory);
+    assert!(
+        !early.opens(&ticket),
+        "its clock is behind, but the key is gone"
+    );
+}
+
+#[test]
+fn a_directory_gone_wrong_leaves_the_keys_as_they_were_until_it_is_mended() {
+    let (_parent, directory) = fresh();
+    let ours = Server::new(&directory);
+    let ticket = ours.seal();
+    type Change = fn(&Path);
+    let wrong: [(Change, Change); 3] = [
+        (
+            |directory| fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap(),
+            |directory| fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap(),
+        ),
+        (
+            |directory| fs::write(directory.join("steks.1"), b"garbage").unwrap(),
+            |directory| fs::remove_file(directory.join("steks.1")).unwrap(),
+        ),
+        (
+            |directory| {
+                fs::remove_dir_all(directory).unwrap();
+                fs::write(directory, b"a file").unwrap();
+            },
+            |directory| fs::remove_file(directory).unwrap(),
+        ),
+    ];
+    for (failures, (break_it, mend_it)) in (1..).zip(wrong) {
+        break_it(&directory);
+        ours.look();
+        assert_eq!(ours.failures(), failures);
+        assert!(ours.opens(&ticket) && ours.opens(&ours.seal()));
+        mend_it(&directory);
+        ours.look();
+        assert_eq!(ours.failures(), failures);
+        assert!(Server::new(&directory).opens(&ticket), "it has it again");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_for_long_means_local_keys_and_comes_back_by_itself() {
+    let (_parent, directory) = fresh();
+    let ours = Server::new(&directory);
+    let ticket = ours.seal();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    ours.advance(2 * HOUR);
+    assert!(ours.resumption.stats().steks.fallen_back);
+    let local = ours.seal();
+    assert!(ours.opens(&local) && ours.opens(&ticket));
+    fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    ours.look();
+    assert!(!ours.resumption.stats().steks.fallen_back);
+    assert!(ours.opens(&local) && ours.opens(&ticket));
+}

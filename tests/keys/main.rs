@@ -1,0 +1,11 @@
+//! STEKs: their windows, their clocks, and where they come from.
+
+mod clocks;
+mod key_directory;
+mod redis_source;
+mod ring;
+mod simulation;
+mod sources;
+
+// For the model of the ring.
+use test_support::session;

@@ -1,0 +1,66 @@
+//! What is left of handles that used Redis and were dropped: nothing (Linux).
+#![cfg(target_os = "linux")]
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustls_resumption::Resumption;
+use rustls_resumption::source::RedisSource;
+use rustls_resumption::store::{RedisStore, SharedStore};
+use test_support::alone::alone;
+use test_support::process::{held, resident, until_held};
+use test_support::redis::RedisServer;
+use test_support::session::{id, tls12, tls13};
+
+fn make_use_and_drop(redis: &RedisServer, number: u64) {
+    let kek: Vec<u8> = (100..132).collect();
+    let source = RedisSource::new(&redis.url(), &kek).unwrap();
+    let store = Arc::new(RedisStore::new(&redis.url()).unwrap());
+    let resumption = Resumption::builder()
+        .stateful()
+        .stek_source(source)
+        .shared_store(Arc::clone(&store))
+        .build()
+        .unwrap();
+    assert!(resumption.ready());
+    // Some are dropped before Redis answered the store.
+    if number.is_multiple_of(2) {
+        while store.health().is_down {
+            thread::yield_now();
+        }
+        let storage = resumption.session_storage("a");
+        assert!(storage.put(id(number).to_vec(), tls13(b"secret", b"")));
+        assert!(storage.put(id(number).to_vec(), tls12(b"secret")));
+        assert_eq!(resumption.stats().store.shared, 2);
+    }
+    if number.is_multiple_of(3) {
+        assert!(resumption.shutdown(Duration::from_secs(30)));
+    }
+}
+
+#[test]
+fn a_thousand_handles_on_redis_dropped_leave_no_thread_no_file_no_connection_and_no_memory() {
+    alone(|| {
+        let redis = RedisServer::start();
+        let mut admin = redis.connection();
+        (0..100).for_each(|number| make_use_and_drop(&redis, number));
+        until_held(|(threads, _)| threads == 2); // the test's and its harness's
+        let (before, memory) = (held(), resident());
+        (100..1_100).for_each(|number| make_use_and_drop(&redis, number));
+        until_held(|held| held == before);
+        let grown = resident().saturating_sub(memory);
+        println!("figure: {grown} bytes grown by 1,000 handles on Redis");
+        assert!(grown < 2 << 20, "{grown} bytes more than after the first");
+        let mut clients = String::from("many\n\n");
+        while clients.lines().count() > 1 {
+            clients = redis::cmd("CLIENT").arg("LIST").query(&mut admin).unwrap();
+        }
+        let written: u64 = redis::cmd("DBSIZE").query(&mut admin).unwrap();
+        assert_eq!(
+            written,
+            1_100 + 1,
+            "two sessions of each second handle; STEKs"
+        );
+    });
+}

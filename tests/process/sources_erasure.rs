@@ -1,0 +1,249 @@
+//! What shared sources must not keep in memory is not there: looked for in the process's own pages.
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls_resumption::source::{DerivedSource, KeyDirectory, KeyFiles};
+use rustls_resumption::{FakeClock, Resumption};
+use test_support::alone::alone;
+use test_support::memory::Needle;
+use zeroize::Zeroizing;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// All computed by another implementation, for the default origin and schedule and for the epoch
+/// that begins when a fake clock does. With `d(s, label) = HKDF("rustls-resumption epochs", s,
+/// label)`: seed = `d(secret, "seed")`, root = `d(seed, "origin and interval" ‖ both in ms)`, the
+/// epoch's secret follows from the root by 48 steps `d(.., "left" or "right")` and `d(..,
+/// "epoch")`, and the STEK from that. Byte `i` of the secret is `41 i + 3`.
+const SECRET: &str = "a689f0db02755c87eed138634abde4cf361940ab92c52c177ea188f3da0d745f";
+const SEED: &str = "63520cb80989c0e037dd5d7b9375dc691067147a1c88e3afc19aef40380134cf";
+const ROOT: &str = "63a2818dbb47528d6c5ffa8dd61a0f859437b14b75f1777b20d4022e7c5fcb51";
+const EPOCH: &str = "7df7aa37a11e324cfcc817421944b8404af9d481b19f663a2f4f8d9b39780eef";
+const EPOCH_TICKET_KEY: &str = "7a3ccd20b2009106185084c4d10c5988a7ad33e33d61b2824a370c3ab12f17f8";
+const EPOCH_KEY_NAME: &str = "82634fb8816e980056bd1210dec99b86";
+
+/// Secrets of the ratchet's nodes: of those above the epoch, the one below the root, the middle one
+/// and the lowest; and of those that stay when it is forgotten, the next epoch's and the half of the
+/// tree that is farthest ahead.
+const NODES_ABOVE: [&str; 3] = [
+    "cc18b50729b59d0d2ae1b853d8e2814b6d9fe24646a88d4a733a45b33204a4b5",
+    "5ef29397d86366c6ef40a75467edd70d3ee450b513b28d37a09e55927daaaf8d",
+    "e5ed98838facb7b10cbfd62211177903129108d11c814bda0d56c0fd887e5b26",
+];
+const NODE_OF_NEXT: &str = "8982395bb7abbdd5720e2780dbf64b2c9c4ae3e17cd7b22fe597eba110cc1951";
+const NODE_AHEAD: &str = "9b2900905554c81c0382719bdca920f244a900a828639f3b389b13edb73eef18";
+
+/// A key of 80 bytes, of which byte `i` is `53 i + 7`, its base64, and the keys of its STEK.
+const FILE_KEY: &str = concat!(
+    "a299d4037eb5e0df0a41bceb261d4887f22964538ec5306f5a91cc3b76ad98d70279b4e3de1540bf",
+    "ea211c4b86fd28675289c4336ea590cf3a71ac9bd60d78b7e2d91443bef5201f4a81fc2b665d88c7",
+);
+const FILE_BASE64: &str = concat!(
+    "e7dfddddd5d1d6f4f7fdd4d390e7c9eac292cfd1ecc9c0e8d2c3fcd7fceffdee8adff7d5cbd1e8ec",
+    "f5fdeecb96e7e3e2c092e1c9e2ce8ee0d0c091cff2ec96e69cdcddcdc9d6d6e4ebf2d4c394e4ce8e",
+    "c693cfc1e0cec19dd6c0fcc7f0ecf29392dcf7ffcfd6f591e9f2ec98",
+);
+const FILE_TICKET_KEY: &str = "0460a39a4b5d72e52a94bd1b45a876fe0a06c9594fd471377aa0fc93bc0c353d";
+const FILE_STORE_KEY: &str = "4785fdf227b743b85af330101adc3c24e9610bb49a034bb9b39d8eea1686fb58";
+
+/// A secret in a key directory, of which byte `i` is `37 i + 11`, and the keys of its STEK.
+const SHARED_SECRET: &str = "ae95f0df3a614cab96fdd8076249b493fe25006f4ab19cfb260d6857b299c423";
+const SHARED_TICKET_KEY: &str = "2544651bbdb9e14c81f75e7ea6647897b8a19872debb8ef8bad9b13c5eefc74f";
+const SHARED_STORE_KEY: &str = "0aa969f4a0ae51c00321c81a630b8daeb01293c6e82db0cc1533bae034124cdb";
+
+fn count(masked: &str) -> usize {
+    Needle::masked_hex("", masked).count()
+}
+
+fn reveal(masked: &str) -> Zeroizing<Vec<u8>> {
+    let mut clear = Zeroizing::new(Vec::with_capacity(masked.len() / 2));
+    Needle::masked_hex("", masked).reveal(&mut clear);
+    clear
+}
+
+/// One test for all, in one process: what one test holds another would find.
+#[test]
+fn sources_keep_no_secret_longer_than_they_say() {
+    alone(|| {
+        the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree();
+        a_source_that_is_dropped_leaves_no_root();
+        a_revoked_epoch_is_out_of_memory_at_once();
+        a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more();
+        a_key_directory_leaves_nothing_of_what_expired_or_was_revoked();
+    });
+}
+
+fn derived(time: &FakeClock) -> Resumption {
+    let source = DerivedSource::new(&reveal(SECRET)).unwrap();
+    assert_eq!(count(SECRET), 0);
+    let builder = Resumption::builder().stek_source(source);
+    let resumption = builder.clock(time.clock()).build().unwrap();
+    let active = resumption.stats().steks.active.unwrap();
+    assert_eq!(
+        active.to_string(),
+        EPOCH_KEY_NAME,
+        "the computed keys are those in use"
+    );
+    resumption
+}
+
+fn the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree() {
+    let time = FakeClock::new();
+    let resumption = derived(&time);
+    assert_eq!([SECRET, SEED, EPOCH].map(count), [0, 0, 0]);
+    assert_eq!(NODES_ABOVE.map(count), [0, 0, 0], "passed on the way down");
+    assert!(
+        count(ROOT) > 0 && count(EPOCH_TICKET_KEY) > 0,
+        "so they can be found"
+    );
+    time.advance(13 * HOUR - Duration::from_millis(1));
+    resumption.step();
+    assert!(
+        count(ROOT) > 0 && count(EPOCH_TICKET_KEY) > 0,
+        "to the last moment"
+    );
+    time.advance(Duration::from_millis(1));
+    resumption.step();
+    assert_eq!(
+        [SECRET, SEED, ROOT, EPOCH, EPOCH_TICKET_KEY].map(count),
+        [0; 5]
+    );
+    assert_eq!(NODES_ABOVE.map(count), [0, 0, 0]);
+    assert!(count(NODE_OF_NEXT) > 0 && count(NODE_AHEAD) > 0);
+    assert!(resumption.ready(), "and it goes on");
+    time.advance(HOUR);
+    resumption.step();
+    assert_eq!(count(NODE_OF_NEXT), 0);
+    assert!(count(NODE_AHEAD) > 0);
+    drop(resumption);
+    assert_eq!(count(NODE_AHEAD), 0);
+}
+
+fn a_source_that_is_dropped_leaves_no_root() {
+    let resumption = derived(&FakeClock::new());
+    assert!(count(ROOT) > 0);
+    drop(resumption);
+    assert_eq!([ROOT, EPOCH_TICKET_KEY].map(count), [0, 0]);
+}
+
+fn a_revoked_epoch_is_out_of_memory_at_once() {
+    let time = FakeClock::new();
+    let resumption = derived(&time);
+    assert!(count(EPOCH_TICKET_KEY) > 0);
+    let active = resumption.stats().steks.active.unwrap();
+    assert!(resumption.revoke(&active));
+    assert_eq!([ROOT, EPOCH, EPOCH_TICKET_KEY].map(count), [0; 3]);
+    time.advance(HOUR);
+    resumption.step();
+    assert!(!resumption.stats().steks.fallen_back);
+}
+
+fn a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let write = |content: &[u8]| {
+        let temporary = directory.path().join("temporary");
+        let mut options = File::options();
+        let options = options.write(true).create(true).mode(0o600);
+        options
+            .open(&temporary)
+            .unwrap()
+            .write_all(content)
+            .unwrap();
+        fs::rename(temporary, &path).unwrap();
+    };
+    let list = |first: &[u8]| {
+        let last: &[u8] = b"\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v\n";
+        Zeroizing::new([first, last].concat())
+    };
+    type Write<'a> = (&'a str, &'a dyn Fn());
+    let formats: [Write<'_>; 2] = [
+        ("bytes", &|| write(&reveal(FILE_KEY))),
+        ("base64", &|| write(&list(&reveal(FILE_BASE64)))),
+    ];
+    for (format, write_key) in formats {
+        write_key();
+        let time = FakeClock::new();
+        let source = KeyFiles::new([&path]).unwrap();
+        let builder = Resumption::builder().stek_source(source);
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        for _ in 0..3 {
+            assert_eq!([FILE_KEY, FILE_BASE64].map(count), [0, 0], "{format}");
+            let kept = [FILE_TICKET_KEY, FILE_STORE_KEY].map(count);
+            assert!(
+                kept.iter().all(|count| *count > 0),
+                "{format}: so they can be found"
+            );
+            time.advance(Duration::from_secs(1));
+            resumption.step();
+        }
+        let other: Vec<u8> = (0..80).collect();
+        write(&other);
+        time.advance(Duration::from_secs(1));
+        resumption.step();
+        let all = [FILE_KEY, FILE_BASE64, FILE_TICKET_KEY, FILE_STORE_KEY];
+        assert_eq!(all.map(count), [0; 4], "{format}");
+        assert!(resumption.ready());
+    }
+}
+
+fn a_key_directory_leaves_nothing_of_what_expired_or_was_revoked() {
+    let start = FakeClock::START * 1_000;
+    let hour = 60 * 60 * 1_000_u64;
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("steks");
+    let all = || [SHARED_SECRET, SHARED_TICKET_KEY, SHARED_STORE_KEY].map(count);
+    let resumption = |time: &FakeClock| {
+        let source = KeyDirectory::new(&path).unwrap();
+        {
+            // As `src/source/shared/record.rs` draws it.
+            let mut record = Zeroizing::new(Vec::with_capacity(200));
+            record.push(1);
+            for number in [5, hour, 12 * hour, hour / 12] {
+                record.extend_from_slice(&number.to_be_bytes());
+            }
+            record.extend_from_slice(&[0, 1]);
+            for time in [start, start, start + hour, start + 13 * hour] {
+                record.extend_from_slice(&time.to_be_bytes());
+            }
+            Needle::masked_hex("", SHARED_SECRET).reveal(&mut record);
+            let sum = digest(&SHA256, &record);
+            record.extend_from_slice(sum.as_ref());
+            let mut options = File::options();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(path.join("steks.1")).unwrap();
+            file.write_all(&record).unwrap();
+        }
+        let builder = Resumption::builder().stek_source(source);
+        builder.clock(time.clock()).build().unwrap()
+    };
+
+    let time = FakeClock::new();
+    let ours = resumption(&time);
+    assert!(all().iter().all(|count| *count > 0), "so they can be found");
+    time.advance(13 * HOUR - Duration::from_millis(1));
+    ours.step();
+    assert!(all().iter().all(|count| *count > 0), "to the last moment");
+    time.advance(Duration::from_secs(2)); // the directory is looked at so often
+    ours.step();
+    assert_eq!(all(), [0; 3]);
+    assert!(ours.ready(), "and it goes on");
+
+    let ours = resumption(&FakeClock::new());
+    assert!(all().iter().all(|count| *count > 0));
+    ours.revoke_all();
+    assert_eq!(all(), [0; 3]);
+
+    let time = FakeClock::new();
+    let ours = resumption(&time);
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    time.advance(13 * HOUR);
+    ours.step();
+    assert_eq!(ours.stats().steks.source_failures, 1);
+    assert_eq!(all(), [0; 3], "even if the directory cannot be used");
+}

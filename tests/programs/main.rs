@@ -1,0 +1,11 @@
+//! The examples as processes, and programs of others against them.
+
+mod crowd;
+mod echo_client;
+mod echo_server;
+mod echo_server_flags;
+mod peers;
+mod shared_steks;
+mod signals;
+mod small_examples;
+mod visitor;

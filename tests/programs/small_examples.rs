@@ -1,0 +1,64 @@
+//! The small examples, as programs, visited by real clients.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use client::{Client, ClientOptions, read_roots};
+use example_support::client;
+use rustls::version::{TLS12, TLS13};
+use test_support::{example, free_address};
+
+/// A program that runs until this value is dropped.
+struct Running(Child, Lines<BufReader<ChildStdout>>);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self(child, lines)
+    }
+
+    fn line(&mut self) -> String {
+        self.1.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_blocking_server_echoes_and_resumes_in_both_versions() {
+    let address = free_address();
+    let mut command = Command::new(example("blocking"));
+    let mut server = Running::start(command.arg(address.to_string()));
+    let greeting = server.line();
+    let ca = greeting.split("CA in ").nth(1).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for version in [&TLS13, &TLS12] {
+        let mut options = ClientOptions::new(vec![address], read_roots(Path::new(ca)).unwrap());
+        options.version = version;
+        let mut worker = Client::new(options).unwrap().worker();
+        for word in ["full", "resumed", "resumed"] {
+            let outcome = runtime.block_on(worker.echo()).unwrap();
+            assert_eq!(outcome.handshake.resumed, word == "resumed");
+            let line = server.line();
+            assert!(line.ends_with(word), "{line}");
+        }
+    }
+}
+
+#[test]
+fn nothing_crosses_between_the_virtual_hosts() {
+    let output = Command::new(example("mtls_vhosts")).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}");
+    assert!(!table.contains("WRONG"), "{table}");
+    let resumed = table.lines().filter(|row| row.ends_with("resumed")).count();
+    let refused = table.lines().filter(|row| row.ends_with("refused")).count();
+    assert_eq!((resumed, refused), (8, 6), "{table}");
+}

@@ -1,0 +1,5 @@
+//! The project itself: its table of contracts, its sources, its dashboards.
+
+mod contracts;
+mod observability;
+mod rustls_line;
