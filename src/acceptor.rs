@@ -20,10 +20,11 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tracing::{trace, warn};
 
+use crate::context::Claimed;
 use crate::lineage::BirthRecord;
 use crate::ring::StekRing;
 use crate::storage::{Count, Installed};
-use crate::store::{Claimed, Miss, Sharing};
+use crate::store::{Miss, Sharing};
 
 #[cfg(feature = "axum-server")]
 mod axum_server;

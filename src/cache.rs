@@ -7,8 +7,9 @@ use tracing::trace;
 use zeroize::Zeroize;
 
 use crate::clock::{Basis, Clock, Now, Time};
+use crate::context;
 use crate::counters::{Counters, cores};
-use crate::lineage::{self, BirthRecord};
+use crate::lineage::BirthRecord;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
 use crate::stats::{CacheStats, Evictions, Misses, NotStored};
@@ -418,7 +419,7 @@ impl Inner {
             let mut shard = self.shard(key.hash).lock();
             shard.get(key, now.steady, &mut value, &mut leaving)
         }?;
-        lineage::leave(&value, self.birth(expires, now));
+        context::leave(&value, self.birth(expires, now));
         Some(value)
     }
 

@@ -26,6 +26,7 @@ pub mod store;
 mod aead;
 mod cache;
 mod clock;
+mod context;
 mod counters;
 mod error;
 mod fips;

@@ -7,10 +7,11 @@ use tracing::trace;
 
 use crate::aead::Sealing;
 use crate::clock::{Basis, Clock, Time};
+use crate::context;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::fips;
-use crate::lineage::{self, BirthRecord};
+use crate::lineage::BirthRecord;
 use crate::metrics::Publisher;
 use crate::rotation::Rotation;
 use crate::scope::{Scope, ScopeState, Scopes};
@@ -107,7 +108,7 @@ impl StekRing {
     ) -> Result<Self, Error> {
         fips::check(settings.sealing)?;
         settings.rotation.validate()?;
-        lineage::read();
+        context::read();
         let basis = match source.is_shared() {
             true => Basis::Wall,
             false => Basis::Steady,
@@ -391,7 +392,7 @@ impl Core {
     /// A ticket, and what to count it under.
     fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<(Vec<u8>, Count), Count> {
         let parsed = Session::parse(session);
-        let inherited = lineage::inherit(parsed.as_ref());
+        let inherited = context::inherit(parsed.as_ref());
         if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
             return Err(Count::TooLongToSeal);
         }
@@ -433,7 +434,7 @@ impl Core {
             drop(zeroize::Zeroizing::new(session));
             return Err(why);
         }
-        lineage::leave(&session, trailer.birth);
+        context::leave(&session, trailer.birth);
         Ok(session)
     }
 

@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,9 +6,10 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use crate::cache::SessionCache;
+use crate::context::{self, Taken};
 use crate::ring::StekRing;
 use crate::session::{Session, Version};
-use crate::store::{Sharing, Taken, take};
+use crate::store::Sharing;
 
 mod counts;
 
@@ -59,7 +59,7 @@ impl Storage {
         if sharing.is_none() {
             return cache.claim(id);
         }
-        let taken = take(cache.scope(), id);
+        let taken = context::take(cache.scope(), id);
         trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
         match taken {
             Taken::Session(session) => Some(session),
@@ -77,11 +77,7 @@ impl Storage {
 
     /// Shows itself to an acceptor that searches on this thread.
     pub(crate) fn answer_search(&self) {
-        let _ = SEARCH.try_with(|search| {
-            if let Some(found) = &mut *search.borrow_mut() {
-                *found = Some(Arc::clone(&self.0));
-            }
-        });
+        context::answer_search(&self.0);
     }
 }
 
@@ -91,18 +87,12 @@ impl fmt::Debug for Storage {
     }
 }
 
-thread_local! {
-    /// `Some` while an acceptor searches.
-    static SEARCH: RefCell<Option<Option<Arc<Installed>>>> = const { RefCell::new(None) };
-}
-
 impl Installed {
-    /// What is installed in a configuration, if anything is. rustls hides the type of its session
-    /// storage, so the storage is asked a harmless question and shows itself while it answers; one
-    /// that is wrapped in another, which passes questions on, is found too.
+    /// What is installed in a configuration, if anything is.
     pub(crate) fn find(storage: &dyn StoresServerSessions) -> Option<Arc<Self>> {
-        SEARCH.try_with(|search| search.replace(Some(None))).ok()?;
-        storage.can_cache();
-        SEARCH.try_with(RefCell::take).ok()??
+        let found = context::search(|| {
+            storage.can_cache();
+        });
+        found?.downcast().ok()
     }
 }

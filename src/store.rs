@@ -10,8 +10,7 @@ use std::time::Duration;
 use crate::hex::Hex;
 use crate::stats::StoreHealth;
 
-mod claimed;
-mod counts;
+pub(crate) mod counts;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -19,7 +18,6 @@ mod remote;
 mod sharing;
 mod value;
 
-pub(crate) use claimed::{Claimed, Taken, take};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub(crate) use sharing::{Miss, Sharing, SharingSettings};

@@ -2,6 +2,8 @@
 //! before if an acceptor wrote one; and the session around it, of which much is a client's choice.
 
 use super::*;
+use crate::context::{inherit, leave, read};
+use crate::session::{Session, Version};
 
 /// Reads the bytes as application data and as a session, and both from within a session.
 pub fn run(data: &[u8]) {

@@ -3,7 +3,7 @@ use crate::stats::{NotShared, StoreHealth, StoreMisses, StoreStats};
 
 /// What becomes of sessions on their way into a shared store and out of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Count {
+pub(crate) enum Count {
     Shared,
     AgeUnknown,
     FallenBack,
@@ -30,18 +30,18 @@ pub(super) enum Count {
 const COUNTS: usize = Count::Forgotten as usize + 1;
 
 /// How often each became of one.
-pub(super) struct Counts(Counters<COUNTS>);
+pub(crate) struct Counts(Counters<COUNTS>);
 
 impl Counts {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Counters::new())
     }
 
-    pub(super) fn add(&self, count: Count) {
+    pub(crate) fn add(&self, count: Count) {
         self.0.add(count as usize);
     }
 
-    pub(super) fn stats(&self, store: &'static str, health: StoreHealth) -> StoreStats {
+    pub(crate) fn stats(&self, store: &'static str, health: StoreHealth) -> StoreStats {
         let count = |count| self.0.sum(count as usize);
         StoreStats {
             store,

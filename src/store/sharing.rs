@@ -4,11 +4,11 @@ use std::time::Duration;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use super::claimed::{Claimed, ClaimedSession};
 use super::counts::{Count, Counts};
 use super::value::{self, Header, Place};
 use super::{SharedStore, StoreError};
 use crate::clock::Time;
+use crate::context::{Claimed, ClaimedSession};
 use crate::lineage::BirthRecord;
 use crate::ring::{SharingKey, StekRing};
 use crate::scope::ScopeState;

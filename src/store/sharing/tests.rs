@@ -201,7 +201,7 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     let mut claimed = node.claim_any(&[[1; 32], ID]).unwrap();
     assert!(matches!(node.claim(), Err(Miss::NotFound)), "it is gone");
 
-    use crate::store::{Taken, take};
+    use crate::context::{Taken, take};
     assert!(
         matches!(take(scope, &ID), Taken::NotClaimed),
         "lent to nobody"

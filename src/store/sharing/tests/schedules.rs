@@ -3,7 +3,7 @@
 use shuttle::thread;
 
 use super::*;
-use crate::store::{Taken, take};
+use crate::context::{Taken, take};
 use crate::sync::try_schedules;
 
 #[test]
