@@ -11,15 +11,15 @@ use rustls::crypto::CryptoProvider;
 
 use crate::error::Error;
 
-/// What the keys in Redis begin with, by default.
+/// The default prefix of the keys in Redis.
 pub(crate) const DEFAULT_PREFIX: &str = "rustls-resumption";
 
-/// How Redis is reached: one server, the master that Sentinels name, or a cluster. Needs the feature
+/// How to reach Redis: one server, the master behind Sentinels, or a cluster. Needs the feature
 /// `redis`.
 ///
-/// Made of a client of the [`redis`] crate, for all that a URL does not say: certificates, a cluster,
-/// Sentinels. Timeouts are this crate's own; the look-up at a Sentinel has none but what its
-/// [`TcpSettings`](::redis::io::tcp::TcpSettings) say.
+/// Made from a client of the [`redis`] crate, for what a URL cannot express: certificates, a
+/// cluster, Sentinels. This crate sets its own timeouts; only the look-up at a Sentinel has none
+/// but those of the client's [`TcpSettings`](::redis::io::tcp::TcpSettings).
 pub struct RedisClient(Kind);
 
 enum Kind {
@@ -34,18 +34,19 @@ impl RedisClient {
     pub(crate) fn open(url: &str) -> Result<Self, Error> {
         let client = Client::open(url).map_err(|error| {
             let right = "redis://[user][:password@]host[:port][/database], or rediss:// for TLS";
-            Error::config("url", format!("{error}: it should be like {right}"))
+            Error::config("url", format!("{error}: expected {right}"))
         })?;
         let addr = client.get_connection_info().addr();
         if matches!(addr, ConnectionAddr::TcpTls { .. }) && CryptoProvider::get_default().is_none()
         {
-            let why = "TLS to Redis uses the process's crypto provider, and there is none yet: \
+            let why = "TLS to Redis needs a default crypto provider, and none is installed: \
                        call `rustls::crypto::aws_lc_rs::default_provider().install_default()` first";
             return Err(Error::config("url", why));
         }
         Ok(client.into())
     }
 
+    /// A blocking connection, every command of which has this timeout.
     pub(crate) fn connect(
         &mut self,
         timeout: Duration,
@@ -65,11 +66,9 @@ impl RedisClient {
         connection.set_write_timeout(Some(timeout))?;
         Ok(Box::new(connection))
     }
-}
 
-impl RedisClient {
-    /// A connection that many tasks may use at once, made within a tokio runtime. Whatever it does
-    /// not answer, the caller gives up. Not for a cluster.
+    /// A connection that many tasks may use at once; needs a tokio runtime. It has no timeouts of
+    /// its own: callers give up on what takes too long. Fails for a cluster.
     pub(crate) async fn connect_async(&mut self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -79,7 +78,7 @@ impl RedisClient {
             Kind::One(client) => client,
             Kind::Sentinel(client) => &mut client.async_get_client().await?,
             Kind::Cluster(_) => {
-                let why = "a cluster has no connection for all";
+                let why = "a cluster has no multiplexed connection";
                 return Err((ErrorKind::InvalidClientConfig, why).into());
             }
         };
@@ -111,7 +110,7 @@ impl From<ClusterClient> for RedisClient {
     }
 }
 
-/// Where it is, without user and password.
+/// The address, without user and password.
 impl fmt::Display for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -144,7 +143,7 @@ mod tests {
         ] {
             let error = RedisClient::open(url).unwrap_err().to_string();
             assert!(error.starts_with("url: "), "{error}");
-            assert!(error.contains("it should be like redis://"), "{error}");
+            assert!(error.contains("expected redis://"), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

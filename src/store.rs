@@ -1,4 +1,4 @@
-//! Where sessions live when there is more than one node: [`SharedStore`], and Redis.
+//! Stores that the nodes of a fleet share: [`SharedStore`], and Redis.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -27,51 +27,48 @@ pub use crate::redis::RedisClient;
 #[cfg(any(test, fuzzing))]
 pub use value::fuzzed::run as fuzzed_value;
 
-/// How long a handshake waits for a shared store, at most and in all, by default: 50 milliseconds.
+/// By default a handshake waits for the shared store for at most 50 milliseconds in all.
 pub(crate) const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
 
-/// Where sessions live when there is more than one node, so that a client resumes on a node that it
-/// has not met before.
+/// A store of sessions that the nodes of a fleet share, so that a client can resume on any of them.
 ///
-/// A store keeps bytes under keys until they expire. It learns nothing: keys are hashes, and values
-/// are sealed under the fleet's STEKs, bound to scope, TLS version and session ID. So it need not
-/// be trusted with secrets, only with *deleting*: [`claim`](SharedStore::claim) must hand each
-/// value to one caller at most, because the defence against replayed 0-RTT data rests on it
+/// It keeps bytes under keys until they expire, and learns nothing: keys are hashes, and values are
+/// sealed under the fleet's STEKs, bound to scope, TLS version and session ID. So it need not be
+/// trusted with secrets, only with *deleting*: [`claim`](SharedStore::claim) must return each value
+/// to at most one caller, because the defence against replayed 0-RTT data rests on it
 /// ([RFC 8446 §8.1](https://www.rfc-editor.org/rfc/rfc8446#section-8.1)).
 ///
-/// It is asked by an acceptor before rustls needs the session, never from within rustls. **Without
-/// an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3 handshakes**;
-/// [`Misses::not_claimed`](crate::stats::Misses::not_claimed) counts them.
+/// An acceptor asks the store before rustls needs the session; calls from rustls never wait for it.
+/// **Without an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3
+/// handshakes**; [`Misses::not_claimed`](crate::stats::Misses::not_claimed) counts them.
 ///
-/// Trouble is a miss: whatever a store returns that does not open is counted and ignored, and one
-/// that does not answer costs a client no more than the deadline. See the page
+/// A failure costs a full handshake, never a connection: values that do not open are counted and
+/// ignored, and a store that does not answer delays a client by at most the deadline. See the page
 /// [`choosing`](crate::docs::choosing) for what a failover may lose.
 pub trait SharedStore: Send + Sync {
     /// Reads a value and leaves it there: for TLS 1.2 sessions, which may be used again.
     ///
-    /// The future must not depend on any runtime. Whoever awaits it does so for `deadline` at most.
+    /// The future must not depend on a particular runtime. It is awaited for at most `deadline`.
     fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup;
 
-    /// Reads a value and deletes it, in one step: of any number of callers in any process at most
-    /// one gets it. For TLS 1.3 sessions. A claim of which the outcome is unknown must not be
-    /// repeated.
+    /// Reads a value and deletes it, atomically: of all callers in all processes at most one gets
+    /// it. For TLS 1.3 sessions. A claim of unknown outcome must not be repeated.
     ///
     /// Otherwise as [`fetch`](SharedStore::fetch).
     fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup;
 
-    /// Hands a value over to be written, to live for `ttl`. False if it cannot be taken now.
+    /// Queues a value to be written, to live for `ttl`. False if it cannot be accepted now.
     ///
-    /// It is called from within a handshake, so it must not wait for anything. A write of which the
-    /// outcome is unknown must not be repeated: the value may have been claimed meanwhile, and would
-    /// come to life again.
+    /// It is called during a handshake, so it must not block. A write of unknown outcome must not
+    /// be repeated: the value may have been claimed meanwhile, and could then be claimed again.
     fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool;
 
-    /// Its name in logs and [`Stats`](crate::Stats).
+    /// The store's name in logs and [`Stats`](crate::Stats).
     fn name(&self) -> &'static str {
         "custom"
     }
 
-    /// How it fares, as far as it tells.
+    /// The store's own counters and state, as far as it has any.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
     }
@@ -107,18 +104,18 @@ impl fmt::Debug for dyn SharedStore {
     }
 }
 
-/// A look-up under way. `None` if there is no such value.
+/// A look-up in progress. `None` if there is no such value.
 pub type StoreLookup = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, StoreError>> + Send>>;
 
-/// What a session is kept under in a [`SharedStore`]: a hash, which says nothing of the session.
+/// The key of a session in a [`SharedStore`]: a hash, which reveals nothing about the session.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StoreKey([u8; Self::LEN]);
 
 impl StoreKey {
-    /// Its length in bytes.
+    /// The length of a key in bytes.
     pub const LEN: usize = 32;
 
-    /// Its bytes.
+    /// The bytes of the key.
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
@@ -137,27 +134,29 @@ impl fmt::Debug for StoreKey {
     }
 }
 
-/// Why a [`SharedStore`] gave no answer. Each is a full handshake, and counted.
+/// Why a [`SharedStore`] gave no answer. The client gets a full handshake, and it is counted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It was not asked: as many look-ups as it allows are under way.
+    /// The store was not asked: too many look-ups are in flight.
     Busy,
-    /// It was asked and failed.
+    /// The store failed, or answered with an error.
     Failed(Box<dyn StdError + Send + Sync>),
-    /// It did not answer in time.
+    /// The store did not answer in time.
     TimedOut,
-    /// It was not asked, because it did not answer lately.
+    /// The store was not asked: the circuit breaker is open.
     Unavailable,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy => f.write_str("the shared store has too many look-ups under way"),
+            Self::Busy => f.write_str("the shared store has too many look-ups in flight"),
             Self::Failed(cause) => write!(f, "the shared store failed: {cause}"),
             Self::TimedOut => f.write_str("the shared store did not answer in time"),
-            Self::Unavailable => f.write_str("the shared store did not answer lately"),
+            Self::Unavailable => {
+                f.write_str("the shared store is unavailable: the circuit breaker is open")
+            }
         }
     }
 }
@@ -178,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells by its answers what it was asked.
+    /// Answers with what it was asked.
     struct Peculiar;
 
     impl SharedStore for Peculiar {
@@ -206,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Says nothing of itself.
+    /// Has neither name nor health.
     struct Silent;
 
     impl SharedStore for Silent {
@@ -261,9 +260,12 @@ mod tests {
         );
         assert_eq!(failed.source().unwrap().to_string(), "no route to host");
         for (error, what) in [
-            (StoreError::Busy, "has too many look-ups under way"),
+            (StoreError::Busy, "has too many look-ups in flight"),
             (StoreError::TimedOut, "did not answer in time"),
-            (StoreError::Unavailable, "did not answer lately"),
+            (
+                StoreError::Unavailable,
+                "is unavailable: the circuit breaker is open",
+            ),
         ] {
             assert_eq!(error.to_string(), format!("the shared store {what}"));
             assert!(error.source().is_none());

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::stats::StoreHealth;
 
-/// Sessions that a fleet shares through Redis. Needs the feature `redis`.
+/// Sessions shared by a fleet through Redis. Needs the feature `redis`.
 ///
 /// ```no_run
 /// use rustls_resumption::{RedisSource, RedisStore, Resumption};
@@ -25,42 +25,46 @@ use crate::stats::StoreHealth;
 /// # Ok::<(), rustls_resumption::Error>(())
 /// ```
 ///
-/// All that is asked of Redis goes over one connection, on a thread of its own, so it serves
-/// acceptors on any runtime and on none. A handle is cheap to clone; the thread ends with the last
-/// one, after what is queued was written.
+/// An [acceptor](SharedStore) looks sessions up. Without one, TLS 1.3 clients get full handshakes,
+/// and TLS 1.2 clients resume only on the node that they met before.
+///
+/// All commands go over one connection, on a thread of its own, so the store works with any async
+/// runtime, or none. A handle is cheap to clone. The thread ends once the last handle is dropped
+/// and the queue is written.
 ///
 /// # What is in Redis
 ///
-/// A value per session, under `rustls-resumption:session:` (or another
-/// [prefix](RedisStore::prefix)) and a hash of 64 digits, with an expiry. A value is 68 bytes longer
-/// than the session, which is some 150 bytes and a client's certificate chain if there is one.
+/// One value per session, with an expiry. Its key is `rustls-resumption:session:` (or another
+/// [prefix](RedisStore::prefix)) and a hash of 64 hexadecimal digits. A value is 68 bytes longer
+/// than the session, which is about 150 bytes and the client's certificate chain, if there is one.
 /// Redis sees no secret and no session ID.
 ///
-/// A handshake writes as many values as rustls makes TLS 1.3 tickets (2 by default), and one that
-/// may resume reads one.
+/// Each handshake writes one value for each TLS 1.3 ticket that rustls sends (2 by default). One
+/// that offers a session also reads one.
 ///
-/// # Trouble
+/// # Failures
 ///
-/// | what happens | what becomes of sessions |
+/// | event | effect |
 /// | --- | --- |
-/// | Redis does not answer 3 times running, or the connection is lost | it is given up: nobody waits for it, TLS 1.3 clients get no tickets. The connection is made again by itself, and Redis is used again once it answers within the deadline. It is tried four times a second even if there are no clients |
-/// | a write's outcome is unknown | it is not repeated: the session may have been claimed meanwhile, and would come to life again |
-/// | a look-up is under way for longer than the deadline | a full handshake; if the claim reaches Redis all the same, the session is lost |
-/// | writes come faster than Redis takes them | up to [`RedisStore::MAX_QUEUED`] wait; what comes then is dropped |
+/// | Redis fails to answer 3 times in a row, or the connection is lost | the circuit breaker opens: nobody waits for Redis, and TLS 1.3 clients get no tickets. The store reconnects by itself, and the breaker closes once Redis answers within the deadline. An idle connection is checked four times a second |
+/// | the outcome of a write is unknown | it is not repeated: the session may have been claimed meanwhile, and could then be claimed again |
+/// | a look-up takes longer than the deadline | a full handshake; if the claim reaches Redis all the same, the session is lost |
+/// | writes come faster than Redis takes them | up to [`RedisStore::MAX_QUEUED`] bytes wait; further writes are dropped |
 /// | Redis is full (`noeviction`) | its refusals are counted; it goes on serving what it has |
-/// | a failover, or an old dump restored | a *delete* may be lost, and then a session could be claimed twice: see the page [`choosing`](crate::docs::choosing) |
+/// | a failover, or an old dump is restored | a *delete* may be lost, and then a session can be claimed twice: see the page [`choosing`](crate::docs::choosing) |
 ///
-/// # What Redis must be, and may do
+/// # Requirements
 ///
-/// Version 6.2 or later, for `GETDEL`. For an ACL:
-/// `+getdel +get +set +ping ~rustls-resumption:session:*`. Let it not save to disk (`save ""`,
-/// `appendonly no`) unless it keeps other things as well: sessions are not worth it, and a restored
-/// dump brings claimed ones back. As `maxmemory-policy` choose `volatile-ttl` or `noeviction`.
+/// Redis 6.2 or later, for `GETDEL`. The rights it needs, as an ACL:
+/// `+getdel +get +set +ping ~rustls-resumption:session:*`. Turn persistence off (`save ""`,
+/// `appendonly no`) unless this Redis holds other data too: sessions are not worth saving, and a
+/// restored dump brings claimed ones back. Set `maxmemory-policy` to `volatile-ttl` or
+/// `noeviction`.
 #[derive(Clone)]
 pub struct RedisStore(Remote);
 
 impl RedisStore {
-    /// What the keys in Redis begin with, by default.
+    /// The default prefix of the keys in Redis.
     pub const DEFAULT_PREFIX: &str = DEFAULT_PREFIX;
 
     /// How many bytes of values may wait to be written: 16 MiB, some 50,000 sessions.
@@ -71,8 +75,8 @@ impl RedisStore {
 
     /// One Redis server, by a URL as the `redis` crate reads it
     /// (`redis://[user][:password@]host[:port][/database]`; `rediss` for TLS, which trusts the
-    /// system's certificates and uses the process's default crypto provider). It is connected in the
-    /// background; nothing waits for it.
+    /// system's certificates and uses the process's default crypto provider). It is connected to in
+    /// the background; nothing waits for it.
     ///
     /// # Errors
     ///
@@ -81,7 +85,7 @@ impl RedisStore {
         Self::with_client(RedisClient::open(url)?)
     }
 
-    /// The same with a client of the `redis` crate: for certificates of one's own, or Sentinels,
+    /// The same with a client of the `redis` crate: for your own certificates, or for Sentinels,
     /// which are asked for the master before each connection attempt. A cluster is refused, because
     /// its client repeats commands of unknown outcome.
     ///
@@ -99,8 +103,8 @@ impl RedisStore {
         Ok(Self(remote))
     }
 
-    /// What the keys in Redis begin with, before `:session:`. Fleets that share a Redis server but
-    /// no STEKs should differ in it.
+    /// The prefix of the keys in Redis, before `:session:`. Fleets that share a Redis server but
+    /// not their STEKs need different ones.
     ///
     /// Defaults to [`RedisStore::DEFAULT_PREFIX`].
     #[must_use]

@@ -71,7 +71,10 @@ impl<B: Backend> Driver<B> {
                     self.state.breaker.close();
                     self.watch(connection).await;
                     *self.connection.lock() = None;
-                    warn!(server = %backend, "shared store is down: full handshakes until it answers");
+                    warn!(
+                        server = %backend,
+                        "shared store is down: full handshakes until it answers"
+                    );
                 }
                 Err(error) => {
                     if last_error.as_ref() != Some(&error) {
