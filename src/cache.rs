@@ -22,15 +22,19 @@ use crate::timer::Timer;
 mod crowding;
 mod index;
 mod key;
+mod lru;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod schedules;
 mod shard;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod value;
 
-use key::Seed;
-use shard::{Entry, Leaving, Shard, value_of};
+use key::KeyHasher;
+use shard::Shard;
+use slab::Entry;
+use value::{Removed, value_of};
 
 /// Stateful resumption: the server remembers sessions.
 ///
@@ -283,7 +287,7 @@ impl Sweeper {
 struct Inner {
     /// A power of two of them.
     shards: Box<[Padded<Mutex<Shard>>]>,
-    seed: Seed,
+    hasher: KeyHasher,
     /// Entries of the budget that no shard has. Each shard has half its share for good; the other
     /// half goes where it is needed, so that the cache as a whole is full before a shard evicts.
     spare: AtomicUsize,
@@ -320,10 +324,10 @@ impl Inner {
         let own = entries / count / 2;
         let own = if count == 1 { entries } else { own };
         let byte_limit = settings.bytes.map_or(usize::MAX, |bytes| bytes / count);
-        let seed = Seed::random();
+        let hasher = KeyHasher::random();
         let shard = |_| {
             Padded(Mutex::new(Shard::new(
-                seed,
+                hasher,
                 entries / count,
                 own,
                 byte_limit,
@@ -331,7 +335,7 @@ impl Inner {
         };
         Self {
             shards: (0..count).map(shard).collect(),
-            seed,
+            hasher,
             spare: AtomicUsize::new(entries - own * count),
             closed: AtomicBool::new(false),
             settings,
@@ -371,9 +375,9 @@ impl Inner {
             self.counters.add(Count::TooOld as usize);
             return false;
         }
-        let mut leaving = Leaving::default();
+        let mut removed = Removed::default();
         loop {
-            let key = self.seed.key(scope.number(), id);
+            let key = self.hasher.key(scope.number(), id);
             let mut shard = self.shard(key.hash).lock();
             // If the scope was forgotten meanwhile, the shard may have been looked through already:
             // under the old number nobody would find the session, nor wipe it.
@@ -381,9 +385,9 @@ impl Inner {
                 continue;
             }
             self.make_room(&mut shard);
-            let stored = shard.put(key, entry, now, &mut leaving);
+            let stored = shard.put(key, entry, now, &mut removed);
             drop(shard);
-            drop(leaving); // wiped outside the lock
+            drop(removed); // wiped outside the lock
             return stored;
         }
     }
@@ -404,7 +408,7 @@ impl Inner {
     }
 
     fn holds(&self, scope: &ScopeState, id: &[u8; 32]) -> bool {
-        let key = self.seed.key(scope.number(), id);
+        let key = self.hasher.key(scope.number(), id);
         let now = self.settings.clock.now().steady;
         self.shard(key.hash).lock().holds(key, now)
     }
@@ -412,12 +416,12 @@ impl Inner {
     fn fetch(&self, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
         let id = self.well_formed(id)?;
         let now = self.settings.clock.now();
-        let key = self.seed.key(scope.number(), id);
+        let key = self.hasher.key(scope.number(), id);
         let mut value = Vec::with_capacity(USUAL_LEN);
-        let mut leaving = Leaving::default();
+        let mut removed = Removed::default();
         let expires = {
             let mut shard = self.shard(key.hash).lock();
-            shard.get(key, now.steady, &mut value, &mut leaving)
+            shard.get(key, now.steady, &mut value, &mut removed)
         }?;
         context::leave(&value, self.birth(expires, now));
         Some(value)
@@ -426,11 +430,11 @@ impl Inner {
     fn claim(&self, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
         let id = self.well_formed(id)?;
         let now = self.settings.clock.now();
-        let key = self.seed.key(scope.number(), id);
-        let mut leaving = Leaving::default();
+        let key = self.hasher.key(scope.number(), id);
+        let mut removed = Removed::default();
         let mut value = {
             let mut shard = self.shard(key.hash).lock();
-            let value = shard.take(key, now.steady, &mut leaving);
+            let value = shard.take(key, now.steady, &mut removed);
             self.give_back_room(&mut shard);
             value
         }?;
@@ -510,9 +514,9 @@ impl Inner {
             // Those that are free count too: what is left may stand behind them.
             let slots = (shard.lock().slots() / SWEEP_PARTS).saturating_add(SWEEP_STEP);
             for _ in 0..slots.div_ceil(SWEEP_STEP) {
-                let mut leaving = Leaving::default();
+                let mut removed = Removed::default();
                 let mut shard = shard.lock();
-                let more = shard.sweep(now, SWEEP_STEP, &mut leaving);
+                let more = shard.sweep(now, SWEEP_STEP, &mut removed);
                 self.give_back_room(&mut shard);
                 drop(shard);
                 if !more {

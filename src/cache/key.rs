@@ -12,20 +12,20 @@ pub(crate) struct Key<'a> {
     pub(crate) id: &'a [u8; 32],
 }
 
-/// Makes the hash unpredictable. Clients choose what is looked up, rustls (at random) what is
-/// stored; without the seed nobody can say which look-ups meet in one shard.
+/// Hashes keys so that nobody outside can tell which of them meet in one shard: clients choose what
+/// is looked up, rustls (at random) what is stored, and neither knows the seed.
 #[derive(Clone, Copy)]
-pub(crate) struct Seed {
-    own: u64,
+pub(crate) struct KeyHasher {
+    seed: u64,
     shared: &'static SharedSeed,
 }
 
-impl Seed {
+impl KeyHasher {
     pub(crate) fn random() -> Self {
         static SHARED: LazyLock<SharedSeed> =
             LazyLock::new(|| SharedSeed::from_u64(random_number()));
         Self {
-            own: random_number(),
+            seed: random_number(),
             shared: &SHARED,
         }
     }
@@ -39,7 +39,7 @@ impl Seed {
     }
 
     pub(crate) fn hash(&self, scope: u32, id: &[u8; 32]) -> u64 {
-        let mut hasher = FoldHasher::with_seed(self.own, self.shared);
+        let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
         hasher.write_u32(scope);
         hasher.write(id);
         hasher.finish()

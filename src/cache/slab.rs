@@ -7,9 +7,19 @@
 use zeroize::Zeroize;
 
 use super::key::Key;
-use super::shard::{Entry, Value};
+use super::value::Value;
 use crate::clock::Time;
 use crate::session::Version;
+
+/// What is to be stored.
+pub(crate) struct Entry {
+    pub(crate) value: Value,
+    /// `None` for bytes that are not a session of rustls as we know it.
+    pub(crate) version: Option<Version>,
+    pub(crate) expires: Time,
+    /// Whether its client is known to come back.
+    pub(crate) is_renewal: bool,
+}
 
 /// Slots for sessions, by number, in chunks that never move: growing copies nothing (and so leaves
 /// no session ID behind) and takes constant time.
@@ -41,14 +51,14 @@ const CHUNK: usize = if cfg!(fuzzing) { 8 } else { 1024 };
 pub(crate) struct Slot {
     pub(crate) id: [u8; 32],
     pub(crate) value: Value,
-    /// Expiry in the low 48 bits, flags above.
+    /// Expiry in the low 48 bits, flags above: of which the highest four are the eviction policy's.
     meta: u64,
     pub(crate) scope: u32,
     /// The next slot of the same bucket.
     pub(crate) chain: u32,
 }
 
-/// A slot's neighbours in its list.
+/// A slot's neighbours in a list of the eviction policy.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Link {
     pub(crate) previous: u32,
@@ -56,11 +66,9 @@ pub(crate) struct Link {
 }
 
 const EXPIRES: u64 = (1 << 48) - 1;
-const PROTECTED: u64 = 1 << 48;
-const USED: u64 = 1 << 49;
-const TLS12: u64 = 1 << 50;
-const TLS13: u64 = 1 << 51;
-const READ_AGAIN: u64 = 1 << 52;
+const USED: u64 = 1 << 48;
+const TLS12: u64 = 1 << 49;
+const TLS13: u64 = 1 << 50;
 
 impl Slab {
     /// One past the highest slot ever used.
@@ -150,26 +158,17 @@ impl Slot {
         self.meta & USED != 0
     }
 
-    pub(crate) fn is_protected(&self) -> bool {
-        self.meta & PROTECTED != 0
+    /// Whether this flag of the eviction policy is set.
+    pub(crate) fn has(&self, flag: u64) -> bool {
+        self.meta & flag != 0
     }
 
-    pub(crate) fn set_protected(&mut self, protected: bool) {
-        match protected {
-            true => self.meta |= PROTECTED,
-            false => self.meta &= !(PROTECTED | READ_AGAIN),
-        }
+    pub(crate) fn set(&mut self, flag: u64) {
+        self.meta |= flag;
     }
 
-    pub(crate) fn was_read_again(&self) -> bool {
-        self.meta & READ_AGAIN != 0
-    }
-
-    pub(crate) fn set_read_again(&mut self, read: bool) {
-        match read {
-            true => self.meta |= READ_AGAIN,
-            false => self.meta &= !READ_AGAIN,
-        }
+    pub(crate) fn clear(&mut self, flags: u64) {
+        self.meta &= !flags;
     }
 
     pub(crate) fn expires(&self) -> Time {
@@ -194,30 +193,6 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flags_leave_each_other_and_the_expiry_alone() {
-        let mut slot = Slot::vacant();
-        slot.meta = USED | TLS12 | 1_000;
-        let flags = |slot: &Slot| (slot.is_protected(), slot.was_read_again());
-        assert_eq!(flags(&slot), (false, false));
-        slot.set_protected(true);
-        assert_eq!(flags(&slot), (true, false));
-        slot.set_read_again(true);
-        assert_eq!(flags(&slot), (true, true));
-        slot.set_read_again(false);
-        assert_eq!(flags(&slot), (true, false));
-        slot.set_read_again(true);
-        slot.set_protected(false);
-        assert_eq!(
-            flags(&slot),
-            (false, false),
-            "that of the protected ends too"
-        );
-        assert!(slot.is_used());
-        assert_eq!(slot.version(), Some(Version::Tls12));
-        assert_eq!(slot.expires(), Time(1_000));
-    }
 
     #[test]
     fn a_slot_is_as_small_as_it_says() {

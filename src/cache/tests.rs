@@ -148,7 +148,7 @@ fn defaults_are_what_they_say() {
 #[test]
 fn two_caches_hash_an_id_differently() {
     let id = [7; 32];
-    let (one, other) = (Seed::random(), Seed::random());
+    let (one, other) = (KeyHasher::random(), KeyHasher::random());
     assert_eq!(one.hash(1, &id), one.hash(1, &id));
     assert_ne!(one.hash(1, &id), one.hash(2, &id));
     assert_ne!(one.hash(1, &id), one.hash(1, &[8; 32]));
