@@ -21,10 +21,10 @@ use crate::timer::Timer;
 #[cfg(test)]
 mod crowding;
 mod index;
+#[cfg(all(test, rustls_resumption_shuttle))]
+mod interleavings;
 mod key;
 mod lru;
-#[cfg(all(test, rustls_resumption_shuttle))]
-mod schedules;
 mod shard;
 mod slab;
 #[cfg(test)]

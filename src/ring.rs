@@ -24,9 +24,9 @@ use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Trailer};
 use crate::timer::Timer;
 
-mod keeper;
 #[cfg(all(test, rustls_resumption_shuttle))]
-mod schedules;
+mod interleavings;
+mod keeper;
 mod snapshot;
 #[cfg(test)]
 mod tests;

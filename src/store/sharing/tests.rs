@@ -17,7 +17,7 @@ use crate::stats::StoreMisses;
 use crate::store::{StoreKey, StoreLookup};
 
 #[cfg(rustls_resumption_shuttle)]
-mod schedules;
+mod interleavings;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const ID: [u8; 32] = [7; 32];
