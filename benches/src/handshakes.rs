@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
@@ -89,11 +90,12 @@ impl By {
 }
 
 /// The key of the server's certificate.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum ServerKey {
     /// ECDSA with P-256.
     P256,
     /// RSA with 2048 bits.
+    #[value(name = "rsa")]
     Rsa2048,
 }
 
@@ -106,6 +108,14 @@ impl ServerKey {
         match self {
             Self::P256 => "P-256",
             Self::Rsa2048 => "RSA-2048",
+        }
+    }
+
+    /// A new key.
+    pub fn generate(self) -> Result<KeyPair, rcgen::Error> {
+        match self {
+            Self::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
         }
     }
 }
@@ -122,11 +132,7 @@ impl Site {
     /// A server of one version with rustls's defaults in everything else.
     pub fn new(version: &'static SupportedProtocolVersion, key: ServerKey) -> Self {
         const NAME: &str = "server.example";
-        let key = match key {
-            ServerKey::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
-            ServerKey::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
-        }
-        .expect("the system's randomness failed");
+        let key = key.generate().expect("the system's randomness failed");
         let certificate = CertificateParams::new([NAME.to_owned()])
             .and_then(|params| params.self_signed(&key))
             .expect("a name that cannot be certified");

@@ -59,20 +59,28 @@ impl Footprint {
         }
     }
 
+    /// Measures, and prints the bare figures. `allocated` says how many bytes are allocated at the
+    /// moment.
+    pub fn print(weigh: &Weigh, allocated: impl Fn() -> usize) {
+        let Self {
+            live,
+            resident,
+            allocated,
+            drop,
+        } = Self::measure(weigh.contender, weigh.entries, allocated);
+        println!("{live} {resident} {allocated} {}", drop.as_nanos());
+    }
+
     /// What is left of `bytes` for a session beyond its own.
     pub fn beyond_session(&self, bytes: usize) -> f64 {
         bytes as f64 / self.live as f64 - SESSION_BYTES as f64
     }
 
-    /// Measures in another process, which runs this very program with [`Weigh`]'s options.
+    /// Measures in another process: the running program with the arguments `weigh`, the cache's name
+    /// and the number of entries, to which it answers by [`Footprint::print`].
     pub fn in_child(contender: Contender, entries: usize) -> Result<Self, Box<dyn Error>> {
         let output = Command::new(env::current_exe()?)
-            .args([
-                "--weigh",
-                contender.name(),
-                "--entries",
-                &entries.to_string(),
-            ])
+            .args(["weigh", contender.name(), &entries.to_string()])
             .output()?;
         let stdout = String::from_utf8(output.stdout)?;
         let figures = stdout
@@ -91,32 +99,14 @@ impl Footprint {
     }
 }
 
-/// Options of a program that uses [`Footprint::in_child`].
+/// What the process of [`Footprint::in_child`] is asked for.
 #[derive(clap::Args)]
 pub struct Weigh {
-    /// Weigh one cache, print the bare figures and end.
-    #[arg(long, hide = true, value_parser = Contender::named)]
-    weigh: Option<Contender>,
-    #[arg(long, hide = true, default_value_t = 0)]
+    /// The cache.
+    #[arg(value_parser = Contender::named)]
+    contender: Contender,
+    /// How many entries it has.
     entries: usize,
-}
-
-impl Weigh {
-    /// Whether the program was started to weigh, which is then done. `allocated` says how many
-    /// bytes are allocated at the moment.
-    pub fn done(&self, allocated: impl Fn() -> usize) -> bool {
-        let Some(contender) = self.weigh else {
-            return false;
-        };
-        let Footprint {
-            live,
-            resident,
-            allocated,
-            drop,
-        } = Footprint::measure(contender, self.entries, allocated);
-        println!("{live} {resident} {allocated} {}", drop.as_nanos());
-        true
-    }
 }
 
 fn resident() -> usize {

@@ -1,35 +1,33 @@
 //! What resumption buys on this machine: the same returning clients visit four servers over
 //! loopback TCP, with rustls's defaults, with rustls's `Ticketer`, and with rustls-resumption by
-//! tickets and stateful. About a minute, one table, one plot.
-//!
-//! ```text
-//! cargo run --release -p report
-//! cargo run --release -p report -- --tls 1.2 --key rsa
-//! ```
+//! tickets and stateful. One table, one plot.
 
 use std::error::Error;
 use std::sync::Arc;
 
-use clap::{Parser, ValueEnum};
-use example_support::client;
+use benches::bars;
+use benches::handshakes::ServerKey;
+use benches::timing::Effort;
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use tokio::runtime::Runtime;
 
 use crowd::Crowd;
 use outcome::Outcome;
-use server::{Kind, Server};
-use site::{Key, Site};
+use server::Server;
+use site::Site;
 
-mod bars;
+pub(crate) use server::Kind;
+
 mod crowd;
 mod outcome;
 mod server;
 mod site;
 
-/// Shows what resumption buys on this machine, in about a minute.
-#[derive(Parser)]
-struct Arguments {
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
     /// How many clients there are; a few come back often, many seldom (Zipf).
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
@@ -40,17 +38,14 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Tls::V13)]
     tls: Tls,
     /// The key of the servers' certificate: ECDSA with P-256, or RSA with 2048 bits.
-    #[arg(long, value_enum, default_value_t = Key::P256)]
-    key: Key,
+    #[arg(long, value_enum, default_value_t = ServerKey::P256)]
+    key: ServerKey,
     /// By how many KiB the servers' certificate is longer than need be, as a long chain is.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=60))]
     chain_kib: u16,
     /// Another seed has the clients come in another order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Be a server that reads its certificate from standard input.
-    #[arg(long, hide = true)]
-    serve: Option<Kind>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -74,18 +69,19 @@ impl Tls {
 /// them.
 const ROUNDS: usize = 8;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Runtime::new()?;
-    match arguments.serve {
-        Some(kind) => runtime.block_on(server::serve(kind)),
-        None => runtime.block_on(report(&arguments)),
-    }
+/// A quick run makes a tenth of the connections.
+pub(crate) fn run(arguments: &Arguments, effort: Effort) -> Result<(), Box<dyn Error>> {
+    let connections = effort.operations(arguments.connections as usize);
+    Runtime::new()?.block_on(report(arguments, connections))
 }
 
-async fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+/// Is a server of the report.
+pub(crate) fn serve(kind: Kind) -> Result<(), Box<dyn Error>> {
+    Runtime::new()?.block_on(server::serve(kind))
+}
+
+async fn report(arguments: &Arguments, connections: usize) -> Result<(), Box<dyn Error>> {
     let site = Site::new(arguments.key, arguments.chain_kib)?;
-    let connections = arguments.connections as usize;
     let visits = crowd::visits(arguments.clients, connections, arguments.seed)?;
     let mut tests = Vec::new();
     for kind in Kind::ALL {

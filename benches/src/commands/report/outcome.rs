@@ -3,9 +3,10 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::{Histogram, RecordError};
 
-use crate::bars::{Bar, Panel};
-use crate::crowd::Visits;
-use crate::server::{Kind, Usage};
+use benches::bars::{Bar, Panel};
+
+use super::crowd::Visits;
+use super::server::{Kind, Usage};
 
 /// What became of a server's visits.
 pub(crate) struct Outcome {

@@ -11,8 +11,8 @@ use rand_distr::Zipf;
 use rustls::SupportedProtocolVersion;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, ClientError, ClientOptions, Worker};
-use crate::site::Site;
+use super::site::Site;
+use example_support::client::{Client, ClientError, ClientOptions, Worker};
 
 /// The clients of one server, each of which remembers its sessions.
 pub(crate) struct Crowd {

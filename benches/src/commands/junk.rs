@@ -1,26 +1,12 @@
 //! Measures what a ticket that means nothing costs: the server's time in a full handshake whose
 //! ClientHello brings a ticket of some other server's, against one that brings none.
-//!
-//! ```text
-//! cargo run --release -p benches --bin junk
-//! ```
 
 use std::sync::Arc;
 
 use benches::handshakes::{By, ServerKey, Site, Way};
 use benches::timing::{Effort, each, turn_about};
-use clap::Parser;
 
-/// Measures what junk tickets cost a server.
-#[derive(Parser)]
-struct Arguments {
-    /// Only see that everything runs: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-}
-
-fn main() {
-    let effort = Effort::new(Arguments::parse().quick);
+pub(crate) fn run(effort: Effort) {
     println!("server time of a full handshake, medians:");
     for way in [Way::Tls12Ticket, Way::Tls13Ticket] {
         let site = Site::new(way.version(), ServerKey::P256);

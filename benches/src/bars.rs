@@ -8,27 +8,27 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Bars that share a unit and a scale.
-pub(crate) struct Panel {
+pub struct Panel {
     /// Above the bars, the unit included.
-    pub(crate) title: String,
+    pub title: String,
     /// From top to bottom.
-    pub(crate) bars: Vec<Bar>,
+    pub bars: Vec<Bar>,
 }
 
 /// One value.
-pub(crate) struct Bar {
+pub struct Bar {
     /// To the left of the bar.
-    pub(crate) label: String,
+    pub label: String,
     /// How long the bar is.
-    pub(crate) value: f64,
+    pub value: f64,
     /// What stands behind the bar.
-    pub(crate) shown: String,
+    pub shown: String,
     /// Whether it stands out.
-    pub(crate) ours: bool,
+    pub ours: bool,
 }
 
 /// Draws the panels in two columns into an SVG file.
-pub(crate) fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
+pub fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
     let most = panels
         .iter()
         .map(|panel| panel.bars.len())
@@ -82,7 +82,7 @@ pub(crate) fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box
 }
 
 /// `target/report/`, wherever cargo put `target/release/` with this program.
-pub(crate) fn folder() -> Result<PathBuf, Box<dyn Error>> {
+pub fn folder() -> Result<PathBuf, Box<dyn Error>> {
     let program = env::current_exe()?;
     let target = program
         .ancestors()

@@ -1,18 +1,8 @@
 use std::error::Error;
 
-use clap::ValueEnum;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
-};
+use benches::handshakes::ServerKey;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair};
 use rustls::RootCertStore;
-
-/// The key of the servers' certificate.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Key {
-    P256,
-    Rsa,
-}
 
 /// A certificate for `localhost`, made on the spot.
 pub(crate) struct Site {
@@ -26,17 +16,14 @@ pub(crate) struct Site {
 const PADDING: [u64; 8] = [1, 3, 6, 1, 4, 1, 32473, 1];
 
 impl Site {
-    pub(crate) fn new(key: Key, padding_kib: u16) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn new(key: ServerKey, padding_kib: u16) -> Result<Self, Box<dyn Error>> {
         let mut ca = CertificateParams::new(vec!["Report CA".to_owned()])?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.der().clone())?;
 
-        let key = match key {
-            Key::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
-            Key::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?,
-        };
+        let key = key.generate()?;
         let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
         if padding_kib > 0 {
             let padding = vec![0; usize::from(padding_kib) * 1024];

@@ -1,8 +1,4 @@
 //! Measures what accepting through a `ResumptionAcceptor` costs, and what Redis adds.
-//!
-//! ```text
-//! cargo run --release -p benches --bin acceptor
-//! ```
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,22 +6,15 @@ use std::time::Duration;
 use benches::acceptors::{costs, through_redis};
 use benches::handshakes::Way;
 use benches::timing::Effort;
-use clap::Parser;
 
-/// Measures acceptors.
-#[derive(Parser)]
-struct Arguments {
-    /// Only see that everything runs: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
     /// The Redis server to start.
     #[arg(long, default_value = "redis-server")]
     redis_server: String,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    let effort = Effort::new(arguments.quick);
+pub(crate) fn run(arguments: &Arguments, effort: Effort) -> Result<(), Box<dyn Error>> {
     println!("server time of a resumed handshake, medians:");
     for way in [Way::Tls12Ticket, Way::Tls13Ticket, Way::Tls13Stateful] {
         let [ours, plain] = costs(way, effort);

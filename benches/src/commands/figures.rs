@@ -1,56 +1,36 @@
-//! Measures everything that the README shows and writes it to `target/report/`: a table in
+//! Measures everything that `benches/README.md` shows and writes it to `target/report/`: tables in
 //! Markdown and plots in SVG.
-//!
-//! ```text
-//! cargo run --release -p benches --bin figures
-//! ```
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, iter};
 
+use benches::bars::{self, Bar, Panel};
 use benches::caches::{self, ZipfMix};
 use benches::handshakes::{By, Crowd, ServerKey, Site, Way, costs, session};
 use benches::marks::{self, grouped, take_and_put_costs};
-use benches::memory::Weigh;
 use benches::timing::{Costs, Effort};
-use clap::Parser;
 use plotters::prelude::*;
 use rustls::version::{TLS12, TLS13};
 
-use bars::{Bar, Panel};
+use super::progress::Progress;
 
-#[path = "../../../examples/report/src/bars.rs"]
-mod bars;
-
-/// Writes tables and plots to target/report/.
-#[derive(Parser)]
-struct Arguments {
-    /// Only see that everything runs: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    #[command(flatten)]
-    weigh: Weigh,
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    if arguments.weigh.done(|| 0) {
-        return Ok(());
-    }
-    let effort = Effort::new(arguments.quick);
+pub(crate) fn run(effort: Effort) -> Result<(), Box<dyn Error>> {
     let folder = bars::folder()?;
 
     let mut text = String::from("# Performance of rustls-resumption\n\n");
     writeln!(text, "{}\n", machine())?;
-    if arguments.quick {
+    if effort == Effort::Quick {
         writeln!(text, "**A quick run: these figures mean nothing.**\n")?;
     }
-    marks_table(&mut text, effort)?;
-    caches_table(&mut text, effort, &folder)?;
-    hits_table(&mut text)?;
-    handshakes_table(&mut text, effort, &folder)?;
+    let progress =
+        Progress::new(marks::ALL.len() + ENTRIES.len() + 1 + Way::ALL.len() * ServerKey::ALL.len());
+    marks_table(&mut text, effort, &progress)?;
+    caches_table(&mut text, effort, &folder, &progress)?;
+    hits_table(&mut text, &progress)?;
+    handshakes_table(&mut text, effort, &folder, &progress)?;
+    drop(progress);
     let path = folder.join("performance.md");
     fs::write(&path, text)?;
     println!(
@@ -78,10 +58,16 @@ fn machine() -> String {
     )
 }
 
-fn marks_table(text: &mut String, effort: Effort) -> Result<(), Box<dyn Error>> {
+fn marks_table(
+    text: &mut String,
+    effort: Effort,
+    progress: &Progress,
+) -> Result<(), Box<dyn Error>> {
     let rows = marks::ALL.into_iter().flat_map(|(name, measure)| {
-        println!("measuring {name}");
-        measure(effort)
+        progress.set(name);
+        let marks = measure(effort);
+        progress.advance();
+        marks
     });
     let rows = rows.map(|mark| {
         let verdict = if mark.passed() { "pass" } else { "**miss**" };
@@ -110,13 +96,22 @@ fn marks_table(text: &mut String, effort: Effort) -> Result<(), Box<dyn Error>> 
     table(text, "Marks", head.map(str::to_owned).into(), rows)
 }
 
-fn caches_table(text: &mut String, effort: Effort, folder: &Path) -> Result<(), Box<dyn Error>> {
-    const ENTRIES: [usize; 5] = [256, 4_096, 65_536, 524_288, 1_048_576];
+/// The sizes of the caches.
+const ENTRIES: [usize; 5] = [256, 4_096, 65_536, 524_288, 1_048_576];
+
+fn caches_table(
+    text: &mut String,
+    effort: Effort,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<(), Box<dyn Error>> {
     let session = session(&TLS13, 130);
     let by_size = ENTRIES.map(|entries| {
-        println!("measuring caches of {}", grouped(entries));
+        progress.set(format_args!("caches of {}", grouped(entries)));
         let contenders = caches::Contender::ALL.map(|contender| (contender, entries));
-        take_and_put_costs(contenders, &session, effort).map(|costs| costs.median())
+        let costs = take_and_put_costs(contenders, &session, effort).map(|costs| costs.median());
+        progress.advance();
+        costs
     });
     let curves: Vec<_> = caches::Contender::ALL
         .into_iter()
@@ -202,8 +197,8 @@ fn plot_caches(path: &Path, curves: &[Curve]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn hits_table(text: &mut String) -> Result<(), Box<dyn Error>> {
-    println!("measuring hits");
+fn hits_table(text: &mut String, progress: &Progress) -> Result<(), Box<dyn Error>> {
+    progress.set("hits");
     let session = session(&TLS12, 130);
     let rows = caches::Contender::ALL.map(|contender| {
         let shares = [0.0, 0.5].map(|strangers| {
@@ -219,6 +214,7 @@ fn hits_table(text: &mut String) -> Result<(), Box<dyn Error>> {
             .chain(shares)
             .collect()
     });
+    progress.advance();
     let title = "Returning visits that hit: 100,000 TLS 1.2 clients, Zipf, in 10,000 entries";
     let head = [
         "cache",
@@ -237,13 +233,15 @@ fn handshakes_table(
     text: &mut String,
     effort: Effort,
     folder: &Path,
+    progress: &Progress,
 ) -> Result<(), Box<dyn Error>> {
     let mut panels = Vec::new();
     let mut rows = Vec::new();
     for way in Way::ALL {
         for key in ServerKey::ALL {
-            println!("measuring {} with {}", way.name(), key.name());
+            progress.set(format_args!("{} with {}", way.name(), key.name()));
             let measured = server_times(way, key, effort);
+            progress.advance();
             rows.extend(measured.chunks(2).map(|both| {
                 let micros = both
                     .iter()

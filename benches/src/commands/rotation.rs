@@ -1,8 +1,4 @@
 //! Shows how long a seal takes with and without the STEKs rotating under it.
-//!
-//! ```text
-//! cargo run --release -p benches --bin rotation
-//! ```
 
 use std::time::Duration;
 
@@ -10,19 +6,12 @@ use benches::handshakes::session;
 use benches::marks::grouped;
 use benches::rotation::{ROTATES_EVERY, seal_latencies};
 use benches::timing::Effort;
-use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
 use rustls::version::TLS13;
 
 /// Prints latency histograms of sealing a session of 130 bytes.
-#[derive(Parser)]
-struct Arguments {
-    /// Only for a moment.
-    #[arg(long)]
-    quick: bool,
-}
-
-fn main() {
-    let lasts = Effort::new(Arguments::parse().quick).operations(10_000);
+pub(crate) fn run(effort: Effort) {
+    let lasts = effort.operations(10_000);
     let lasts = Duration::from_millis(lasts as u64);
     let session = session(&TLS13, 130);
     let still = seal_latencies(&session, lasts, false);
@@ -31,12 +20,18 @@ fn main() {
         "nanoseconds to seal 130 bytes; rotating every {} ms",
         ROTATES_EVERY.as_millis()
     );
-    println!("{:>12} {:>12} {:>12}", "percentile", "still", "rotating");
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["percentile", "not rotating", "rotating"]);
     for percentile in [50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 100.0] {
         let [still, rotating] = [&still, &rotating]
             .map(|latencies| grouped(latencies.value_at_percentile(percentile) as usize));
-        println!("{percentile:>12} {still:>12} {rotating:>12}");
+        table.add_row([percentile.to_string(), still, rotating]);
     }
     let [still, rotating] = [&still, &rotating].map(|latencies| grouped(latencies.len() as usize));
-    println!("{:>12} {still:>12} {rotating:>12}", "seals");
+    table.add_row(["seals".to_owned(), still, rotating]);
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
 }

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::io::InspectWriter;
 
-use crate::site::Site;
+use super::site::Site;
 
 /// How a server resumes sessions.
 #[derive(Clone, Copy, ValueEnum)]
@@ -81,7 +81,7 @@ impl Server {
     pub(crate) fn start(kind: Kind, site: &Site) -> Result<Self, Box<dyn Error>> {
         let value = kind.to_possible_value().ok_or("a kind without a name")?;
         let mut process = Command::new(env::current_exe()?)
-            .args(["--serve", value.get_name()])
+            .args(["serve", value.get_name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

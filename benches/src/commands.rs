@@ -1,0 +1,9 @@
+//! What the program can be asked for.
+
+pub(crate) mod acceptor;
+pub(crate) mod figures;
+pub(crate) mod junk;
+pub(crate) mod marks;
+mod progress;
+pub(crate) mod report;
+pub(crate) mod rotation;

@@ -1,0 +1,71 @@
+//! Measures rustls-resumption: `cargo run --release -p benches -- --help` lists what there is.
+//!
+//! What each command prints, and what it printed on one machine, is in `benches/README.md`.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use benches::memory::Footprint;
+use benches::timing::Effort;
+use clap::{Parser, Subcommand};
+
+mod commands;
+
+/// Measures rustls-resumption beside rustls's built-ins and other Rust caches.
+#[derive(Parser)]
+#[command(name = "benches")]
+struct Arguments {
+    /// Only see that everything runs: the figures mean nothing.
+    #[arg(long, global = true)]
+    quick: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The marks M1 to M10, a line each; the exit status is the number of misses (2 minutes).
+    Marks(commands::marks::Arguments),
+    /// All tables and plots of benches/README.md, into target/report (10 minutes).
+    Figures,
+    /// Returning clients against four servers over loopback TCP: what resumption buys (1 minute).
+    Report(commands::report::Arguments),
+    /// The latency of sealing tickets with and without the STEKs rotating.
+    Rotation,
+    /// What a junk ticket costs a server.
+    Junk,
+    /// What accepting through a ResumptionAcceptor costs, and what Redis adds.
+    Acceptor(commands::acceptor::Arguments),
+    /// Fill one cache and print its bare footprint.
+    #[command(hide = true)]
+    Weigh(benches::memory::Weigh),
+    /// Be a server of the report that reads its certificate from standard input.
+    #[command(hide = true)]
+    Serve { kind: commands::report::Kind },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let effort = Effort::new(arguments.quick);
+    match arguments.command {
+        Command::Acceptor(arguments) => commands::acceptor::run(&arguments, effort)?,
+        Command::Figures => commands::figures::run(effort)?,
+        Command::Junk => commands::junk::run(effort),
+        Command::Marks(arguments) => return commands::marks::run(&arguments, effort),
+        Command::Report(arguments) => commands::report::run(&arguments, effort)?,
+        Command::Rotation => commands::rotation::run(effort),
+        Command::Serve { kind } => commands::report::serve(kind)?,
+        Command::Weigh(weigh) => Footprint::print(&weigh, || 0),
+    }
+    Ok(ExitCode::SUCCESS)
+}
