@@ -53,18 +53,14 @@ mod tests {
             (&[&TLS13], true),
             (&[&TLS12, &TLS13], true),
         ];
-        for provider in [
-            rustls::crypto::aws_lc_rs::default_provider(),
-            rustls::crypto::ring::default_provider(),
-        ] {
-            for (versions, expected) in versions {
-                let config = ServerConfig::builder_with_provider(Arc::new(provider.clone()))
-                    .with_protocol_versions(versions)
-                    .unwrap()
-                    .with_no_client_auth()
-                    .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-                assert_eq!(speaks_tls13(&config), expected, "{versions:?}");
-            }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        for (versions, expected) in versions {
+            let config = ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+            assert_eq!(speaks_tls13(&config), expected, "{versions:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::ResolvesServerCertUsingSni;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 use rustls_resumption::acceptor::AcceptedConnection;
@@ -17,8 +18,8 @@ use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
 use test_support::acceptor::*;
 use test_support::fleet::*;
 use test_support::handshake::{
-    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, first_flight, roots,
-    server_config, server_config_with,
+    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, first_flight, provider,
+    ring_provider, roots, server_config, server_config_with,
 };
 use test_support::{handshake, hello};
 use tokio::io::{
@@ -401,6 +402,26 @@ async fn a_hello_of_64_kib_with_1600_identities_costs_four_look_ups() {
     assert!(!resumes(&acceptor, &hello).await);
     assert_eq!(store.claims.load(Ordering::Relaxed), 4);
     assert_eq!(resumption.stats().store.misses.not_found, 4);
+}
+
+#[tokio::test]
+async fn a_session_is_claimed_where_the_configuration_speaks_tls13_with_either_provider() {
+    let versions: [(&[_], _); 3] = [(&[&TLS12], 0), (&[&TLS13], 1), (&[&TLS12, &TLS13], 1)];
+    for provider in [provider(), ring_provider()] {
+        for (versions, claims) in versions {
+            let config = ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+            let store = Arc::new(MemoryStore::default());
+            let resumption = sharing(&store).build().unwrap();
+            let acceptor = acceptor(&resumption, config);
+            assert!(!resumes(&acceptor, &hello::offering(&[[7; 32]])).await);
+            let claimed = store.claims.load(Ordering::Relaxed);
+            assert_eq!(claimed, claims, "{versions:?}");
+        }
+    }
 }
 
 #[tokio::test]
