@@ -7,6 +7,11 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
+    /// How many bytes are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -29,6 +34,10 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
     }
 
     /// `None` also for a byte that is neither 0 nor 1.
@@ -60,10 +69,12 @@ mod tests {
         assert_eq!((reader.u8(), reader.u16()), (Some(7), Some(0x0102)));
         assert_eq!((reader.flag(), reader.flag()), (Some(false), Some(true)));
         assert_eq!(reader.vector::<3>(), Some(&[8, 9][..]));
-        assert_eq!(reader.take(1), Some(&[4][..]));
+        assert_eq!((reader.take(1), reader.len()), (Some(&[4][..]), 1));
         assert_eq!(reader.array(), Some([5]));
         assert!(reader.is_empty());
         assert_eq!((reader.u8(), reader.take(0)), (None, Some(&[][..])));
+        let big = Reader::new(&[1, 2, 3, 4, 5, 6, 7, 8]).u64();
+        assert_eq!(big, Some(0x0102_0304_0506_0708));
     }
 
     #[test]
@@ -71,6 +82,7 @@ mod tests {
         let mut reader = Reader::new(&[3, 1, 2]);
         assert_eq!(reader.vector::<1>(), None, "a byte is missing");
         assert_eq!(Reader::new(&[1]).u16(), None);
+        assert_eq!(Reader::new(&[1; 7]).u64(), None);
         assert_eq!(Reader::new(&[1, 2]).array::<3>(), None);
         assert_eq!(Reader::new(&[1, 2]).take(3), None);
         assert_eq!(Reader::new(&[2]).flag(), None);

@@ -15,6 +15,7 @@ mod derived;
 mod files;
 mod plan;
 mod random;
+#[cfg(any(unix, feature = "redis"))]
 mod shared;
 
 pub use derived::DerivedSource;

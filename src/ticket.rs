@@ -12,6 +12,7 @@
 //! apart.
 
 use crate::clock::Time;
+use crate::reader::Reader;
 use crate::scope::Scope;
 use crate::sealed::{self, Envelope};
 use crate::stek::{KeyName, Stek};
@@ -66,13 +67,11 @@ pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Trailer, Vec<u8>)> {
 
 impl Trailer {
     fn read(bytes: &[u8; TRAILER_LEN]) -> Option<Self> {
-        let (issued, bytes) = bytes.split_first_chunk()?;
-        let (birth, bytes) = bytes.split_first_chunk()?;
-        let scope = bytes.first_chunk()?;
+        let mut reader = Reader::new(bytes);
         Some(Self {
-            issued: Time(u64::from_be_bytes(*issued)),
-            birth: Time(u64::from_be_bytes(*birth)),
-            scope: *scope,
+            issued: Time(reader.u64()?),
+            birth: Time(reader.u64()?),
+            scope: reader.array()?,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! When STEKs are made, brought forward, retired and dropped, for every source that makes them.
+//! When STEKs are made, brought forward, retired and dropped: the rules of every source that makes
+//! STEKs by itself and on schedule.
 
 use std::time::Duration;
 
@@ -12,22 +13,22 @@ pub(crate) struct Planned<T> {
     pub(crate) window: Window,
 }
 
-/// One look at the schedule.
+/// Decides which keys there must be at one moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step<'a> {
+pub(crate) struct Planner<'a> {
     pub(crate) now: Time,
     pub(crate) rotation: &'a Rotation,
     /// How far behind the clocks of others with these keys may be. A key is published as of so long
     /// ago: whoever has it may open with it, whatever the time is there.
-    pub(crate) slack: Duration,
+    pub(crate) max_skew: Duration,
     /// Whether another key must seal from now on.
     pub(crate) rotate: bool,
 }
 
-impl Step<'_> {
-    /// Drops what has expired, makes sure that a key seals now, and publishes its successor when
-    /// that is due. True if anything changed.
-    pub(crate) fn take<T, E>(
+impl Planner<'_> {
+    /// Drops expired keys, makes sure that one seals now, and publishes its successor when that is
+    /// due. True if anything changed.
+    pub(crate) fn update<T, E>(
         self,
         keys: &mut Vec<Planned<T>>,
         mut make: impl FnMut() -> Result<T, E>,
@@ -38,16 +39,17 @@ impl Step<'_> {
             self.retire_current(keys); // so that another must seal, below
         }
         if sealed_until(keys, self.now) == self.now {
-            // Where another sealed until now, a clock that is behind goes on with that one. Else it
-            // must be able to begin: after half an interval at most, so that there is a rest of it.
+            // Where another key sealed until now, a node whose clock is behind continues with that
+            // one. Else it must be able to start with this one: it activates in the past, but by no
+            // more than half an interval, so that it still seals for the other half.
             let half = self.rotation.sealing_time().checked_div(2);
             let behind = match sealed {
                 true => Duration::ZERO,
-                false => self.slack.min(half.unwrap_or_default()),
+                false => self.max_skew.min(half.unwrap_or_default()),
             };
             let window = self
                 .rotation
-                .window(self.now.minus(self.slack), self.now.minus(behind));
+                .window(self.now.minus(self.max_skew), self.now.minus(behind));
             let upcoming = keys
                 .iter_mut()
                 .filter(|key| key.window.activates > self.now)
@@ -63,7 +65,7 @@ impl Step<'_> {
         }
         let end = sealed_until(keys, self.now);
         if end <= self.now.plus(self.rotation.ahead()) {
-            let window = self.rotation.window(self.now.minus(self.slack), end);
+            let window = self.rotation.window(self.now.minus(self.max_skew), end);
             keys.push(Planned {
                 key: make()?,
                 window,
@@ -73,7 +75,8 @@ impl Step<'_> {
         Ok(changed)
     }
 
-    /// Also what was published a whole life in the future: by a clock that has been put right since.
+    /// Also drops what was published a whole lifetime in the future: by a wrong clock, since set
+    /// right.
     fn drop_expired<T>(&self, keys: &mut Vec<Planned<T>>) -> bool {
         let before = keys.len();
         let horizon = self.rotation.window(self.now, self.now).expires;
@@ -120,11 +123,11 @@ mod tests {
     }
 
     impl Keys {
-        fn step(&mut self, now: Time, slack: Duration, rotate: bool) -> bool {
-            let step = Step {
+        fn step(&mut self, now: Time, max_skew: Duration, rotate: bool) -> bool {
+            let planner = Planner {
                 now,
                 rotation: &Rotation::new(),
-                slack,
+                max_skew,
                 rotate,
             };
             let made = &mut self.made;
@@ -132,7 +135,7 @@ mod tests {
                 *made += 1;
                 Ok::<_, Infallible>(*made)
             };
-            step.take(&mut self.keys, make).unwrap()
+            planner.update(&mut self.keys, make).unwrap()
         }
 
         fn numbers(&self) -> Vec<u32> {

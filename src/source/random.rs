@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plan::{Planned, Step};
+use super::plan::{Planned, Planner};
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
 use crate::stek::Stek;
 
@@ -15,13 +15,13 @@ impl StekSource for RandomSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         self.keys
             .retain(|key| !query.revoked.contains(key.key.name()));
-        let step = Step {
+        let planner = Planner {
             now: query.now,
             rotation: query.rotation,
-            slack: Duration::ZERO, // there is one clock only
+            max_skew: Duration::ZERO, // there is one clock only
             rotate: query.rotate,
         };
-        step.take(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;
+        planner.update(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;
         let key = |key: &Planned<_>| SourceKey::with_window(Arc::clone(&key.key), key.window);
         Ok(self.keys.iter().map(key).collect())
     }

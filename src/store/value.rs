@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::StoreKey;
 use crate::clock::Time;
+use crate::reader::Reader;
 use crate::scope::Scope;
 use crate::sealed::{self, Envelope};
 use crate::session::Version;
@@ -118,14 +119,11 @@ pub(super) const MAX_SESSION_LEN: usize = MAX_LEN - OVERHEAD;
 
 impl Header {
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (issued, bytes) = bytes.split_first_chunk()?;
-        let (birth, bytes) = bytes.split_first_chunk()?;
-        let (expires, _) = bytes.split_first_chunk()?;
-        let time = |bytes: &[u8; 8]| Time(u64::from_be_bytes(*bytes));
+        let mut reader = Reader::new(bytes);
         Some(Self {
-            issued: time(issued),
-            birth: time(birth),
-            expires: time(expires),
+            issued: Time(reader.u64()?),
+            birth: Time(reader.u64()?),
+            expires: Time(reader.u64()?),
         })
     }
 }

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tracing::warn;
 
-use super::{Share, record};
+use super::record::{Record, encoding};
+use super::{Backend, Reading, Shared};
 use crate::error::Error;
 use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
@@ -10,13 +12,13 @@ mod files;
 
 use files::Locked;
 
-/// STEKs in a directory that any number of processes of one host share: several servers, or one
-/// whose restarts must not forget its keys. Unix only.
+/// STEKs in a directory that any number of processes on one host share: several servers, or one
+/// that must keep its keys across restarts. Unix only.
 ///
 /// The directory belongs to this process's user and is closed to all others (mode 0700); it is
-/// created if it is missing. **Let it be on a tmpfs**, such as a `RuntimeDirectory=` of systemd with
-/// `RuntimeDirectoryPreserve=yes`: elsewhere old keys may outlive their erasure on the medium, and
-/// that is warned of.
+/// created if it is missing. **Put it on a tmpfs**, such as a `RuntimeDirectory=` of systemd with
+/// `RuntimeDirectoryPreserve=yes`: elsewhere old keys may survive their erasure on the medium, and
+/// a warning says so.
 ///
 /// ```no_run
 /// use rustls_resumption::Resumption;
@@ -31,77 +33,56 @@ use files::Locked;
 /// # What is in it
 ///
 /// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
-/// process looks at it every [`SourceQuery::DEFAULT_INTERVAL`], and whichever comes
-/// first when a rotation is due makes it, under a lock that the kernel releases when its
-/// holder dies. The file is replaced as a whole, so that a process killed at any moment leaves
-/// either the old or the new one; what it left beside it, the next one wipes. What is replaced is
-/// overwritten before it is unlinked: the best that can be done, and enough on a tmpfs that is not
-/// swapped out; a copy-on-write or journalling file system, or a flash medium, may keep old blocks.
+/// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], and the first to do so when a rotation
+/// is due makes it, under a lock that the kernel releases when its holder dies. The file is replaced as a whole, so a process that is killed at any moment leaves either
+/// the old or the new one; leftovers beside it are wiped by the next process. A replaced file is
+/// overwritten before it is unlinked. That is the best that can be done, and enough on a tmpfs that
+/// is not swapped out; a copy-on-write or journalling file system, or a flash medium, may keep old
+/// blocks.
 ///
 /// # Trouble
 ///
-/// A directory that is open to others or belongs to somebody else, a lock that is held for more
-/// than half a second, a damaged file: the ring keeps the keys it has until they expire, and the
-/// log says what to do. If the file is gone, or an old copy of it was put back, a process that
-/// still holds newer keys writes them again.
+/// If the directory is open to others or belongs to another user, if the lock is held for more than
+/// half a second, or if the file is damaged, the ring keeps its current keys until they expire, and
+/// the log says what to do. If the file is missing, or an old copy of it was restored, a process
+/// that still holds newer keys writes them again.
 ///
 /// # Revocation and rotation by hand
 ///
-/// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) take the
-/// keys out of the directory too: the other processes drop them when they next look, and
-/// [`rotate_now`](crate::Resumption::rotate_now) rotates for all. Until a process has looked, the
-/// tickets of a key that was made so are full handshakes there.
+/// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) also
+/// remove the keys from the directory, and the other processes drop them when they next read it.
+/// [`rotate_now`](crate::Resumption::rotate_now) rotates for all; a process that has not yet read
+/// the new key answers its tickets with full handshakes.
 #[derive(Debug)]
-pub struct KeyDirectory {
-    path: PathBuf,
-    share: Share,
-}
+pub struct KeyDirectory(Shared<Directory>);
 
 impl KeyDirectory {
     /// The directory at `path`, which is created if only it, not its parent, is missing.
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] if it cannot be created or opened, if it is not this user's, or if others
-    /// may look into it.
+    /// [`Error::Source`] if it cannot be created or opened, if it does not belong to this user, or if
+    /// it is open to others.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let trouble = |why: String| Error::source(NAME, why);
-        // It must mean the same after the process has changed its working directory.
+        // Absolute, so that it means the same after the process changes its working directory.
         let path = std::path::absolute(path)
             .map_err(|error| trouble(format!("{}: {error}", path.display())))?;
         let directory = files::open(&path).map_err(trouble)?;
         if !files::is_memory(&directory) {
             warn!(
                 directory = %path.display(),
-                "not on a tmpfs: STEKs that are erased may stay on the medium"
+                "key directory is not on a tmpfs: erased STEKs may remain on the medium"
             );
         }
-        let place = files::record(&path).display().to_string();
-        Ok(Self {
-            path,
-            share: Share::new(place),
-        })
+        Ok(Self(Shared::new(Directory { path })))
     }
 }
 
 impl StekSource for KeyDirectory {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
-        self.share.forget(query);
-        let directory = Locked::new(&self.path)?;
-        directory.clean_up()?;
-        let found = match directory.read(record::MAX_LEN)? {
-            Some(bytes) => {
-                let record = self.share.decode(&bytes, query.sealing);
-                Some(record.map_err(|why| directory.damaged(&why))?)
-            }
-            None => None,
-        };
-        let settled = self.share.settle(found, query.now, query)?;
-        if settled.write {
-            directory.write(&settled.record.encode())?;
-        }
-        Ok(self.share.keep(settled, query))
+        self.0.load(query)
     }
 
     fn name(&self) -> &'static str {
@@ -109,11 +90,54 @@ impl StekSource for KeyDirectory {
     }
 
     fn fleet_agrees(&self) -> Option<bool> {
-        self.share.fleet_agrees()
+        self.0.fleet_agrees()
     }
 }
 
 const NAME: &str = "directory";
+
+/// A record in a file, which whoever holds the directory's lock may read and replace.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+}
+
+impl Backend for Directory {
+    type Basis = Locked;
+
+    fn place(&self) -> String {
+        files::record(&self.path).display().to_string()
+    }
+
+    /// No longer than the lock may be waited for: it has a limit of its own.
+    fn read(
+        &mut self,
+        query: &SourceQuery<'_>,
+        _deadline: Instant,
+    ) -> Result<Reading<Locked>, SourceError> {
+        let locked = Locked::new(&self.path)?;
+        locked.clean_up()?;
+        Ok(Reading {
+            record: locked.read(encoding::MAX_LEN)?,
+            now: query.now,
+            basis: locked,
+        })
+    }
+
+    fn replace(
+        &mut self,
+        locked: Locked,
+        next: &Record,
+        _deadline: Instant,
+    ) -> Result<bool, SourceError> {
+        locked.write(&next.encode())?;
+        Ok(true)
+    }
+
+    fn damaged(&self, why: &str) -> SourceError {
+        files::damaged(&self.path, why).into()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -127,11 +151,11 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::super::record::tests::{golden, names, query};
     use super::*;
     use crate::clock::Time;
     use crate::hex;
     use crate::rotation::Rotation;
+    use crate::source::shared::record::tests::{golden, names, query};
     use crate::stek::KeyName;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -144,6 +168,10 @@ mod tests {
         (parent, source)
     }
 
+    fn path(source: &KeyDirectory) -> &Path {
+        &source.0.backend.path
+    }
+
     fn load(source: &mut KeyDirectory, now: Time, rotate: bool) -> Result<Vec<KeyName>, String> {
         let rotation = Rotation::new();
         let keys = source.load(&query(now, &rotation, rotate, &[]));
@@ -152,7 +180,7 @@ mod tests {
     }
 
     fn entries(source: &KeyDirectory) -> Vec<String> {
-        let entries = fs::read_dir(&source.path).unwrap();
+        let entries = fs::read_dir(path(source)).unwrap();
         let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
         let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
         names.sort();
@@ -167,11 +195,11 @@ mod tests {
     fn golden_key_directory() {
         let (_parent, mut source) = fresh();
         let bytes = hex::decode(include_str!("../../../tests/golden/key-directory.hex"));
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         fs::write(&file, &bytes).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         assert_eq!(load(&mut source, NOW, false).unwrap(), names(&golden()));
-        Locked::new(&source.path)
+        Locked::new(path(&source))
             .unwrap()
             .write(&golden().encode())
             .unwrap();
@@ -181,7 +209,7 @@ mod tests {
     #[test]
     fn a_record_is_read_up_to_its_greatest_length_and_no_longer() {
         let (_parent, source) = fresh();
-        let directory = Locked::new(&source.path).unwrap();
+        let directory = Locked::new(path(&source)).unwrap();
         directory.write(&[7; 100]).unwrap();
         let read = directory.read(100).unwrap().unwrap();
         assert_eq!(read.as_slice(), [7; 100]);
@@ -193,8 +221,8 @@ mod tests {
     fn the_directory_and_the_file_are_for_their_owner_alone() {
         let (_parent, mut source) = fresh();
         load(&mut source, NOW, false).unwrap();
-        assert_eq!(mode(&source.path), 0o700);
-        assert_eq!(mode(&files::record(&source.path)), 0o600);
+        assert_eq!(mode(path(&source)), 0o700);
+        assert_eq!(mode(&files::record(path(&source))), 0o600);
         assert_eq!(entries(&source), ["steks.1"]);
     }
 
@@ -231,7 +259,7 @@ mod tests {
     fn a_damaged_file_is_an_error_that_tells_the_way_out_and_the_way_out_works() {
         let (_parent, mut source) = fresh();
         let keys = load(&mut source, NOW, false).unwrap();
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         let good = fs::read(&file).unwrap();
         let with = |at: usize, value: u8| {
             let mut bytes = good.clone();
@@ -264,7 +292,7 @@ mod tests {
         let (_parent, mut source) = fresh();
         let mut record = golden().encode();
         record[0] = 9;
-        let directory = Locked::new(&source.path).unwrap();
+        let directory = Locked::new(path(&source)).unwrap();
         directory.write(&record).unwrap();
         drop(directory);
         let error = load(&mut source, NOW, false).unwrap_err();
@@ -273,7 +301,7 @@ mod tests {
             "{error}"
         );
 
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
         let error = load(&mut source, NOW, false).unwrap_err();
@@ -284,7 +312,7 @@ mod tests {
     fn a_link_is_not_followed_even_to_a_good_record() {
         let (parent, mut source) = fresh();
         load(&mut source, NOW, false).unwrap();
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         let elsewhere = parent.path().join("elsewhere");
         fs::rename(&file, &elsewhere).unwrap();
         symlink(&elsewhere, &file).unwrap();
@@ -298,7 +326,7 @@ mod tests {
     #[test]
     fn a_fifo_in_place_of_the_record_is_refused_and_not_waited_for() {
         let (_parent, mut source) = fresh();
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         let made = Command::new("mkfifo")
             .args(["-m", "600"])
             .arg(&file)
@@ -316,7 +344,7 @@ mod tests {
     fn a_file_that_others_may_read_is_refused() {
         let (_parent, mut source) = fresh();
         load(&mut source, NOW, false).unwrap();
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         let error = load(&mut source, NOW, false).unwrap_err();
         assert!(error.contains("chmod 0600"), "{error}");
@@ -326,19 +354,19 @@ mod tests {
     fn what_a_killed_process_left_is_wiped_and_never_the_record() {
         let (_parent, mut source) = fresh();
         let keys = load(&mut source, NOW, false).unwrap();
-        let file = files::record(&source.path);
-        let beside = |name: &str| source.path.join(name);
+        let file = files::record(path(&source));
+        let beside = |name: &str| path(&source).join(name);
 
         // Killed while it wrote the next record.
         fs::write(beside("steks.1.new"), b"half a rec").unwrap();
         assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
         // Killed after it had linked the old one, before the next took its place.
-        let beside = |name: &str| source.path.join(name);
+        let beside = |name: &str| path(&source).join(name);
         fs::write(beside("steks.1.new"), b"a whole record").unwrap();
         fs::hard_link(&file, beside("steks.1.old")).unwrap();
         assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
         // Killed after that, before it had wiped the old one.
-        let old = source.path.join("steks.1.old");
+        let old = path(&source).join("steks.1.old");
         fs::write(&old, b"secrets").unwrap();
         let mut left = File::open(&old).unwrap();
         assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
@@ -352,7 +380,7 @@ mod tests {
     fn expired_and_revoked_secrets_are_overwritten_and_stand_in_no_file() {
         let (_parent, mut source) = fresh();
         load(&mut source, NOW, false).unwrap();
-        let file = files::record(&source.path);
+        let file = files::record(path(&source));
         let mut replaced = File::open(&file).unwrap();
         let secret = fs::read(&file).unwrap()[67..99].to_vec();
         let contains = |bytes: &[u8]| bytes.windows(32).any(|window| window == secret);
@@ -377,7 +405,7 @@ mod tests {
     fn a_lock_that_another_holds_is_waited_for_and_not_for_ever() {
         let (_parent, mut source) = fresh();
         let keys = load(&mut source, NOW, false).unwrap();
-        let path = source.path.clone();
+        let path = path(&source).to_owned();
         let held = Locked::new(&path).unwrap();
         let error = load(&mut source, NOW, false).unwrap_err();
         assert!(error.contains("locked by another process"), "{error}");

@@ -6,15 +6,15 @@
 //!                              |<-- sealed --->|
 //! ```
 //!
-//! The additional data is all that is before the nonce, and then the name of the key in Redis: a
-//! value moved to another key does not open. The algorithm is bound into key and name of the KEK: with
-//! the feature `fips` they are others.
+//! The additional data is everything before the nonce, then the name of the key in Redis: a value
+//! that is moved to another key does not open. The algorithm is bound into both the KEK's key and its
+//! name, so with the feature `fips` both differ.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::record::FORMAT;
+use super::record::encoding::FORMAT;
 use crate::aead::{AeadKey, KEY_LEN, Sealing};
 use crate::error::Error;
 use crate::hex::Hex;
@@ -22,7 +22,7 @@ use crate::kdf::Kdf;
 use crate::sealed::{self, Envelope};
 use crate::stek::{Stek, weakness};
 
-/// How long a record of this length is when it is sealed.
+/// How long a record of this length is once it is sealed.
 pub(super) const fn sealed_len(record: usize) -> usize {
     record.saturating_add(HEAD_LEN + sealed::OVERHEAD)
 }
@@ -30,7 +30,7 @@ pub(super) const fn sealed_len(record: usize) -> usize {
 const NAME_LEN: usize = 8;
 const HEAD_LEN: usize = 1 + NAME_LEN;
 
-/// The first seals, all open.
+/// Key-encryption keys, of which the first seals and all open.
 pub(super) struct Keks {
     sealing: Sealing,
     first: Kek,
@@ -42,7 +42,7 @@ struct Kek {
     key: AeadKey,
 }
 
-/// Tells KEKs apart, and says nothing of them.
+/// Tells KEKs apart without revealing anything about them.
 #[derive(Clone, Copy, Eq, PartialEq)]
 struct Name([u8; NAME_LEN]);
 
@@ -76,7 +76,7 @@ impl Keks {
         sealed::seal(key, &head, &aad, &[record]).ok_or(Error::Random)
     }
 
-    /// An error says why it does not open.
+    /// An error says why the record does not open.
     pub(super) fn open(
         &self,
         sealed: &[u8],

@@ -1,19 +1,21 @@
 use std::fmt;
-use std::time::Duration;
+use std::time::Instant;
 
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
-use super::Share;
 use super::kek::{self, Keks};
-use super::record::{FORMAT, MAX_LEN, Record};
-use crate::clock::{Time, instant_in};
+use super::record::Record;
+use super::record::encoding::{FORMAT, MAX_LEN};
+use super::{Backend, Reading, Shared};
+use crate::clock::Time;
 use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
 mod exchange;
 
-use exchange::Exchange;
+use exchange::{Exchange, Found};
 
 /// STEKs that a fleet shares through Redis, sealed under a key-encryption key (KEK) that Redis never
 /// sees. Needs the feature `redis`.
@@ -33,59 +35,46 @@ use exchange::Exchange;
 ///
 /// One value, `rustls-resumption:steks:1` unless the [prefix](RedisSource::prefix) says otherwise:
 /// the secrets, their windows, the schedule and a version, sealed with AES-256-GCM-SIV and bound to
-/// the key's name. Each node reads it every
-/// [`SourceQuery::DEFAULT_INTERVAL`], one command each time. Whichever comes first when a rotation is due makes it: a script compares and sets, so that one wins and the
-/// others take what it made. The value expires with the last of its keys.
+/// the key's name. Each node reads it every [`SourceQuery::DEFAULT_INTERVAL`], with one command. The
+/// first to do so when a rotation is due makes it: a script compares and sets, so that one node wins
+/// and the others take over its keys. The value expires with the last of its keys.
 ///
-/// Whoever has a KEK and any copy of the value, be it in a dump, a backup or on the wire, has the
-/// STEKs of its time. So the KEK is worth as much as they are, for as long as copies are kept: keep
-/// it as such, and replace it now and then (see [`also_kek`](RedisSource::also_kek)).
+/// Anyone with a KEK and any copy of the value, be it from a dump, a backup or the wire, has the
+/// STEKs of its time. Protect the KEK accordingly for as long as copies are kept, and replace it now
+/// and then (see [`also_kek`](RedisSource::also_kek)).
 ///
 /// # Time
 ///
 /// Redis's clock decides when to rotate, so that a node whose clock is wrong does not rotate for
-/// all. When a STEK may be used, each node judges by its own clock, against windows that Redis
-/// cannot alter: nobody who has Redis alone can make a key seal or open for longer. The clocks of
-/// all may differ by [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock is further
-/// from that of Redis says so.
+/// all. Whether a STEK may be used, each node decides by its own clock, against windows that Redis
+/// cannot alter: control of Redis alone does not make a key seal or open for longer. All clocks may
+/// differ by up to [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock differs
+/// from that of Redis by more logs a warning.
 ///
 /// # Trouble
 ///
-/// Each question to Redis is given up after a second; connections are made again by themselves.
+/// Redis has a second to answer; connections are reopened as needed.
 ///
 /// | what happens | what the fleet does |
 /// | --- | --- |
-/// | Redis is down, paused, full, read-only, or refuses the password | the nodes keep the keys they have; without a successor, local random ones seal when those retire, and the fleet's again when Redis is back |
-/// | the value is gone | a node that still holds keys writes them again; of several, the one with the newest version wins in the end, also over a newcomer's |
-/// | an old dump was restored | its version is lower than what was seen: it is refused, and written over with the newest. A node that starts before that takes it for a moment, but what has expired is not used. If *no* node remembers anything newer, a key revoked since the dump is back: revoke it again |
-/// | the value does not open | it is an error, and nobody writes over it: either a node has the wrong KEK, or, if all say so, it is damaged and to be deleted |
-/// | nodes have different schedules | each key keeps its window, whoever made it; who did not write last reports [`fleet_agrees`](crate::stats::StekStats::fleet_agrees) `= Some(false)` |
+/// | Redis is down, paused, full, read-only, or refuses the password | the nodes keep their current keys; when those retire without a successor, each seals with local random keys until Redis is back |
+/// | the value is missing | a node that still holds keys writes them again; of several, the one with the newest version wins in the end, even over a newcomer's |
+/// | an old dump was restored | its version is lower than what was seen: it is refused, and replaced by the newest. A node that starts before that uses it for a moment, but no key that has expired. If *no* node remembers anything newer, a key revoked since the dump is back: revoke it again |
+/// | the value does not open | it is an error, and no node overwrites it: either a node has the wrong KEK, or, if all say so, it is damaged and must be deleted |
+/// | nodes have different schedules | each key keeps its window, whichever node made it; a node that was not the last to write reports [`fleet_agrees`](crate::stats::StekStats::fleet_agrees) `= Some(false)` |
 ///
 /// # Revocation and rotation by hand
 ///
-/// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) take the
-/// keys out of the value too: the other nodes drop them when they next look, and
-/// [`rotate_now`](crate::Resumption::rotate_now) rotates for all. Until a node has looked, the
-/// tickets of a key that was made so are full handshakes there.
+/// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) also
+/// remove the keys from Redis, and the other nodes drop them when they next read it.
+/// [`rotate_now`](crate::Resumption::rotate_now) rotates for all; a node that has not yet read the
+/// new key answers its tickets with full handshakes.
 ///
-/// # What it may do in Redis
+/// # Permissions in Redis
 ///
-/// `EVAL`, and in it `TIME`, `GET`, `GETRANGE` and `SET` on the one key: for an ACL,
+/// `EVAL`, and in it `TIME`, `GET`, `GETRANGE` and `SET` on the one key: as an ACL,
 /// `+eval +time +get +getrange +set ~rustls-resumption:steks:*`.
-pub struct RedisSource {
-    address: String,
-    key: String,
-    exchange: Exchange,
-    keks: Keks,
-    share: Share,
-    clock_differs: bool,
-}
-
-/// How long everything may take that is asked of Redis in one go.
-const BUDGET: Duration = Duration::from_secs(1);
-
-/// How often another node may be faster before this one gives up until it is asked again.
-const ROUNDS: usize = 5;
+pub struct RedisSource(Shared<RedisValue>);
 
 impl RedisSource {
     /// What the key in Redis begins with, by default.
@@ -103,7 +92,7 @@ impl RedisSource {
         Self::with_client(RedisClient::open(url)?, kek)
     }
 
-    /// The same with a client of the `redis` crate: for certificates of one's own, Sentinels or a
+    /// The same with a client of the `redis` crate: for your own certificates, Sentinels or a
     /// cluster.
     ///
     /// ```no_run
@@ -119,27 +108,26 @@ impl RedisSource {
     /// [`Error::WeakKey`] if the KEK is too weak.
     pub fn with_client(client: impl Into<RedisClient>, kek: &[u8]) -> Result<Self, Error> {
         let client = client.into();
-        let source = Self {
+        let value = RedisValue {
             address: client.to_string(),
             key: String::new(),
             exchange: Exchange::new(client),
             keks: Keks::new(kek)?,
-            share: Share::new(String::new()),
             clock_differs: false,
         };
-        Ok(source.prefix(Self::DEFAULT_PREFIX))
+        Ok(Self(Shared::new(value)).prefix(Self::DEFAULT_PREFIX))
     }
 
-    /// Another KEK, which opens what it sealed, while the first goes on sealing. To replace a KEK,
-    /// give the next one to every node as another; then make it the first on every node, and the
-    /// old one the other; then rotate, and take the old one away. See the page
+    /// Another KEK, which opens what it sealed, while the first continues to seal. To replace a KEK,
+    /// add the new one to every node; then make the new one the first on every node, and the old one
+    /// the other; then rotate, and remove the old one. See the page
     /// [`operating`](crate::docs::operating).
     ///
     /// # Errors
     ///
     /// [`Error::WeakKey`] if it is too weak, [`Error::Config`] if it was given before.
     pub fn also_kek(mut self, kek: &[u8]) -> Result<Self, Error> {
-        self.keks.add(kek)?;
+        self.0.backend.keks.add(kek)?;
         Ok(self)
     }
 
@@ -148,31 +136,112 @@ impl RedisSource {
     /// Defaults to [`RedisSource::DEFAULT_PREFIX`].
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
-        // Another format is another key: nodes of two releases do not get in each other's way.
-        self.key = format!("{prefix}:steks:{FORMAT}");
-        self.share = Share::new(format!("{} at Redis {}", self.key, self.address));
+        // Each format has a key of its own: nodes of two releases do not get in each other's way.
+        self.0.backend.key = format!("{prefix}:steks:{FORMAT}");
         self
     }
+}
 
-    fn open(&self, sealed: &[u8], query: &SourceQuery<'_>) -> Result<Record, SourceError> {
-        let opened = self.keks.open(sealed, &self.key).and_then(|bytes| {
-            let decoded = self.share.decode(&bytes, query.sealing);
-            decoded.map_err(|why| format!("damaged: {why}"))
-        });
-        opened.map_err(|why| {
-            let key = &self.key;
-            self.trouble(&format!(
-                "the value of {key}: {why}; if no node can read it, run `DEL {key}`, and one that \
-                 still holds keys writes them again"
-            ))
+impl StekSource for RedisSource {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        self.0.load(query)
+    }
+
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn fleet_agrees(&self) -> Option<bool> {
+        self.0.fleet_agrees()
+    }
+}
+
+impl fmt::Debug for RedisSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = &self.0.backend;
+        f.debug_struct("RedisSource")
+            .field("address", &value.address)
+            .field("key", &value.key)
+            .field("keks", &value.keks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record in a value of Redis, sealed under a KEK and replaced by compare and set.
+struct RedisValue {
+    address: String,
+    key: String,
+    exchange: Exchange,
+    keks: Keks,
+    clock_differs: bool,
+}
+
+impl Backend for RedisValue {
+    type Basis = Found;
+
+    fn place(&self) -> String {
+        format!("{} at Redis {}", self.key, self.address)
+    }
+
+    fn read(
+        &mut self,
+        query: &SourceQuery<'_>,
+        deadline: Instant,
+    ) -> Result<Reading<Found>, SourceError> {
+        let found = self
+            .exchange
+            .read(&self.key, kek::sealed_len(MAX_LEN), deadline)
+            .map_err(|why| self.trouble(&why))?;
+        self.compare_clocks(found.time, query);
+        let record = match found.value.as_slice() {
+            [] => None,
+            sealed => Some(self.open(sealed)?),
+        };
+        Ok(Reading {
+            record,
+            now: found.time,
+            basis: found,
         })
+    }
+
+    fn replace(
+        &mut self,
+        found: Found,
+        next: &Record,
+        deadline: Instant,
+    ) -> Result<bool, SourceError> {
+        let sealed = self.keks.seal(&next.encode(), &self.key)?;
+        let lifetime = next.expires().since(found.time);
+        self.exchange
+            .swap(&self.key, found.value, sealed, lifetime, deadline)
+            .map_err(|why| self.trouble(&why))
+    }
+
+    fn damaged(&self, why: &str) -> SourceError {
+        self.unreadable(&format!("damaged: {why}"))
+    }
+}
+
+impl RedisValue {
+    fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let opened = self.keks.open(sealed, &self.key);
+        opened.map_err(|why| self.unreadable(&why))
+    }
+
+    fn unreadable(&self, why: &str) -> SourceError {
+        let key = &self.key;
+        self.trouble(&format!(
+            "the value of {key}: {why}; if no node can read it, run `DEL {key}`, and a node that \
+             still holds keys writes them again"
+        ))
     }
 
     fn trouble(&self, why: &str) -> SourceError {
         format!("Redis {}: {why}", self.address).into()
     }
 
-    /// Says when this host's clock leaves what the schedule allows for, and when it is back.
+    /// Logs when this host's clock and that of Redis begin to differ by more than the schedule allows
+    /// for, and when they agree again.
     fn compare_clocks(&mut self, theirs: Time, query: &SourceQuery<'_>) {
         let ours = query.now;
         let difference = ours.since(theirs).max(theirs.since(ours));
@@ -182,7 +251,7 @@ impl RedisSource {
             warn!(
                 redis = %self.address, ?difference, ?allowed,
                 "this host's clock and that of Redis differ by more than STEKs are published \
-                 ahead: set right whichever is wrong"
+                 ahead: correct whichever is wrong"
             );
         }
         if !differs && self.clock_differs {
@@ -192,70 +261,20 @@ impl RedisSource {
     }
 }
 
-impl StekSource for RedisSource {
-    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
-        self.share.forget(query);
-        let deadline = instant_in(BUDGET);
-        for _ in 0..ROUNDS {
-            let found = self
-                .exchange
-                .read(&self.key, kek::sealed_len(MAX_LEN), deadline)
-                .map_err(|why| self.trouble(&why))?;
-            self.compare_clocks(found.time, query);
-            let record = match found.value.as_slice() {
-                [] => None,
-                sealed => Some(self.open(sealed, query)?),
-            };
-            let settled = self.share.settle(record, found.time, query)?;
-            if !settled.write {
-                return Ok(self.share.keep(settled, query));
-            }
-            let sealed = self.keks.seal(&settled.record.encode(), &self.key)?;
-            let lifetime = settled.record.expires().since(found.time);
-            let written = self
-                .exchange
-                .swap(&self.key, found.value, sealed, lifetime, deadline)
-                .map_err(|why| self.trouble(&why))?;
-            if written {
-                return Ok(self.share.keep(settled, query));
-            }
-            // Another node was faster, which may have done all that there was to do.
-        }
-        Err(self.trouble("other nodes change the STEKs all the time"))
-    }
-
-    fn name(&self) -> &'static str {
-        "redis"
-    }
-
-    fn fleet_agrees(&self) -> Option<bool> {
-        self.share.fleet_agrees()
-    }
-}
-
-impl fmt::Debug for RedisSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSource")
-            .field("address", &self.address)
-            .field("key", &self.key)
-            .field("keks", &self.keks)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
+    use std::time::Duration;
 
     use test_support::log::Log;
     use test_support::redis::RedisServer;
 
-    use super::super::record::tests::{query, secrets};
     use super::*;
     use crate::rotation::Rotation;
+    use crate::source::shared::record::tests::{query, secrets};
 
     const NOW: Time = Time(1_800_000_000_000);
 
@@ -303,10 +322,11 @@ mod tests {
         let mut get = redis::cmd("GET");
         let client = redis::Client::open(server.url()).unwrap();
         let value: Vec<u8> = get
-            .arg(&source.key)
+            .arg(&source.0.backend.key)
             .query(&mut client.get_connection().unwrap())
             .unwrap();
-        let record = source.open(&value, &rotate).unwrap();
+        let record = source.0.backend.open(&value).unwrap();
+        let record = Record::decode(&record, rotate.sealing, None).unwrap();
         let mut needles = secrets(&record);
         assert_eq!(needles.len(), 3);
         needles.push(kek());
@@ -326,7 +346,7 @@ mod tests {
     #[test]
     fn it_is_shown_by_what_everybody_may_know() {
         let source = RedisSource::new("redis://user:hunter2@localhost", &kek()).unwrap();
-        let keks = format!("{:?}", source.keks);
+        let keks = format!("{:?}", source.0.backend.keks);
         assert_eq!(
             format!("{:?}", source.prefix("fleet")),
             format!(
@@ -339,6 +359,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_off_is_noticed_until_it_is_right_again() {
         let mut source = RedisSource::new("redis://localhost", &kek()).unwrap();
+        let value = &mut source.0.backend;
         let rotation = Rotation::new();
         let ours = query(NOW, &rotation, false, &[]);
         let ahead = rotation.ahead();
@@ -350,21 +371,22 @@ mod tests {
             (NOW.minus(ahead), false),
             (NOW.minus(ahead + second), true),
         ] {
-            source.compare_clocks(theirs, &ours);
-            assert_eq!(source.clock_differs, differs);
+            value.compare_clocks(theirs, &ours);
+            assert_eq!(value.clock_differs, differs);
         }
     }
 
     #[test]
     fn a_clock_is_warned_of_when_it_leaves_what_is_allowed_and_told_of_when_it_is_back() {
         let mut source = RedisSource::new("redis://localhost", &kek()).unwrap();
+        let value = &mut source.0.backend;
         let rotation = Rotation::new();
         let ours = query(NOW, &rotation, false, &[]);
         let behind = NOW.minus(2 * rotation.ahead());
-        let mut logged = |theirs| Log::of(|| source.compare_clocks(theirs, &ours)).0.lines();
+        let mut logged = |theirs| Log::of(|| value.compare_clocks(theirs, &ours)).0.lines();
         for _ in 0..2 {
             let warning = "WARN message=this host's clock and that of Redis differ by more than \
-                           STEKs are published ahead: set right whichever is wrong \
+                           STEKs are published ahead: correct whichever is wrong \
                            redis=localhost:6379 difference=600s allowed=300s";
             let info = "INFO message=this host's clock and that of Redis agree again \
                         redis=localhost:6379";

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use crate::source::shared::record::FORMAT;
+use crate::source::shared::record::encoding::FORMAT;
 
 const RECORD: &CStr = c"steks.1";
 const NEXT: &CStr = c"steks.1.new";
@@ -32,23 +32,23 @@ const REPLACED: &CStr = c"steks.1.old";
 /// Another format is another file: processes of two releases do not get in each other's way.
 const _: () = assert!(FORMAT == 1);
 
-/// How long another process may hold the lock. It takes well under a millisecond to do what is
-/// done under it, or a few where the medium is slow.
+/// How long another process may hold the lock. What is done under it takes well under a
+/// millisecond, or a few on a slow medium.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 const LOCK_RETRY: Duration = Duration::from_millis(2);
 
-/// What may be read and written while this value lives. The kernel unlocks when the directory is
-/// closed, however the process ends.
-pub(super) struct Locked<'a> {
+/// The directory, locked for as long as this value lives. The kernel unlocks it when the directory
+/// is closed, however the process ends.
+pub(super) struct Locked {
     directory: OwnedFd,
-    path: &'a Path,
+    path: PathBuf,
 }
 
-impl<'a> Locked<'a> {
-    pub(super) fn new(path: &'a Path) -> Result<Self, String> {
+impl Locked {
+    pub(super) fn new(path: &Path) -> Result<Self, String> {
         let directory = open(path)?;
         let begin = Instant::now();
-        // Without blocking: a process stopped in the middle must not stop the others as well.
+        // Without blocking: a process that is stopped under the lock must not stop the others too.
         while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             let path = path.display();
             if !matches!(error, Errno::WOULDBLOCK | Errno::INTR) {
@@ -62,17 +62,18 @@ impl<'a> Locked<'a> {
             }
             thread::sleep(LOCK_RETRY);
         }
+        let path = path.to_owned();
         Ok(Self { directory, path })
     }
 
-    /// Wipes what a process left that was killed while it wrote.
+    /// Wipes the leftovers of a process that was killed while it wrote.
     pub(super) fn clean_up(&self) -> Result<(), String> {
         self.wipe(NEXT)?;
         let (Some(record), Some(replaced)) = (self.stat(RECORD)?, self.stat(REPLACED)?) else {
             return self.wipe(REPLACED);
         };
         if (record.st_dev, record.st_ino) == (replaced.st_dev, replaced.st_ino) {
-            // Killed before the next one took its place: this still is the record.
+            // Killed before the next record took its place: this one is still current.
             return self.unlink(REPLACED);
         }
         self.wipe(REPLACED)
@@ -87,24 +88,24 @@ impl<'a> Locked<'a> {
         self.check_file(&stat)?;
         let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         if len > max_len.saturating_add(SHA256_OUTPUT_LEN) {
-            return Err(self.damaged(&format!("{len} bytes long")));
+            return Err(damaged(&self.path, &format!("{len} bytes long")));
         }
         // Of its final size at once: a buffer that grows leaves copies of secrets behind.
         let mut bytes = Zeroizing::new(vec![0; len]);
         file.read_exact(&mut bytes)
             .map_err(|error| self.trouble(RECORD, &error))?;
         let Some((record, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
-            return Err(self.damaged("it is cut short"));
+            return Err(damaged(&self.path, "it is cut short"));
         };
         if digest(&SHA256, record).as_ref() != sum {
-            return Err(self.damaged("its checksum is wrong"));
+            return Err(damaged(&self.path, "its checksum is wrong"));
         }
         let len = record.len();
         bytes.truncate(len);
         Ok(Some(bytes))
     }
 
-    /// Puts a record in the place of the one there, and wipes that.
+    /// Replaces the record, and wipes the old one.
     pub(super) fn write(&self, record: &[u8]) -> Result<(), String> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
@@ -125,21 +126,13 @@ impl<'a> Locked<'a> {
         self.wipe(REPLACED)
     }
 
-    pub(super) fn damaged(&self, why: &str) -> String {
-        let file = record(self.path);
-        format!(
-            "{}: damaged: {why}: remove it, and a process that still holds keys writes them again",
-            file.display()
-        )
-    }
-
     /// Overwrites a file, if it is there, and unlinks it.
     fn wipe(&self, name: &CStr) -> Result<(), String> {
         let Some(mut file) = self.open_file(name, OFlags::WRONLY)? else {
             return Ok(());
         };
         let len = file.metadata().map_or(0, |metadata| metadata.len());
-        // Best effort: a file that cannot be overwritten must go all the same.
+        // Best effort: a file that cannot be overwritten must still be unlinked.
         let _ = std::io::copy(&mut std::io::repeat(0).take(len), &mut file);
         let _ = file.sync_all();
         self.unlink(name)
@@ -159,7 +152,7 @@ impl<'a> Locked<'a> {
     }
 
     fn open_file(&self, name: &CStr, flags: OFlags) -> Result<Option<File>, String> {
-        // Not blocking on what is no file, and following no link out of the directory.
+        // A FIFO must not block, and no link may lead out of the directory.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.directory, name, flags, Mode::empty()) {
             Ok(file) => Ok(Some(File::from(file))),
@@ -169,7 +162,7 @@ impl<'a> Locked<'a> {
     }
 
     fn check_file(&self, stat: &Stat) -> Result<(), String> {
-        let path = record(self.path);
+        let path = record(&self.path);
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(format!("{}: not a file: remove it", path.display()));
         }
@@ -182,12 +175,20 @@ impl<'a> Locked<'a> {
     }
 }
 
+/// What is wrong with the record, and how to get rid of it.
+pub(super) fn damaged(directory: &Path, why: &str) -> String {
+    format!(
+        "{}: damaged: {why}: remove it, and a process that still holds keys writes them again",
+        record(directory).display()
+    )
+}
+
 /// Where the record is.
 pub(super) fn record(directory: &Path) -> PathBuf {
     directory.join(RECORD.to_string_lossy().as_ref())
 }
 
-/// Opens the directory, which is made if need be, and sees that it is ours alone.
+/// Opens the directory, which is created if it is missing, and checks that it is ours alone.
 pub(super) fn open(path: &Path) -> Result<OwnedFd, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = match openat(CWD, path, flags, Mode::empty()) {
@@ -228,7 +229,7 @@ fn check_access(path: &Path, stat: &Stat, right: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether what is erased there is gone. Where nobody can tell, it is believed.
+/// Whether erased files are gone from there. Assumed where it cannot be found out.
 pub(super) fn is_memory(directory: impl AsFd) -> bool {
     #[cfg(target_os = "linux")]
     {

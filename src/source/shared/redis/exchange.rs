@@ -1,5 +1,5 @@
-//! What is asked of Redis, on a thread of its own: name resolution and some of the `redis` crate's
-//! own look-ups know no timeout, and the ring must not wait for them.
+//! Commands to Redis, sent from a thread of its own: name resolution and some of the `redis` crate's
+//! own look-ups have no timeout, and the ring must not wait for them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -12,12 +12,12 @@ use redis::{ConnectionLike, RedisResult, cmd};
 use crate::clock::Time;
 use crate::redis::RedisClient;
 
-/// Gives the time and the value; one that is missing is empty.
+/// Returns the time and the value, empty if there is none.
 const READ: &str = "\
 local time = redis.call('TIME')
 return {time[1], time[2], redis.call('GETRANGE', KEYS[1], 0, ARGV[1])}";
 
-/// Sets the value if it is still what was read.
+/// Sets the value if it is still what was read: compare and set.
 const SWAP: &str = "\
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -26,13 +26,14 @@ return 1";
 /// For connecting, for writing and for reading.
 const IO_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Redis, as the ring asks it.
+/// Sends commands to Redis and waits for the answers.
 pub(super) struct Exchange {
     client: Arc<Mutex<RedisClient>>,
-    /// To the thread, which ends with this.
+    /// To the thread, which ends when this is dropped.
     jobs: Option<SyncSender<Job>>,
 }
 
+/// What Redis answered to a read.
 pub(super) struct Found {
     pub(super) time: Time,
     pub(super) value: Vec<u8>,
@@ -56,7 +57,7 @@ impl Exchange {
         let mut command = cmd("EVAL");
         command.arg(READ).arg(1).arg(key).arg(max_len);
         let (seconds, micros, value): (u64, u64, Vec<u8>) =
-            self.run(deadline, move |link| link.ask_again(&command))?;
+            self.run(deadline, move |worker| worker.ask_again(&command))?;
         Ok(Found {
             time: time_of(seconds, micros),
             value,
@@ -64,7 +65,7 @@ impl Exchange {
     }
 
     /// Writes `next` if the value is still what was found. False if it is not. After an error it may
-    /// have been written or not; it is not tried again.
+    /// have been written or not, so it is not tried again.
     pub(super) fn swap(
         &mut self,
         key: &str,
@@ -77,24 +78,26 @@ impl Exchange {
         let mut command = cmd("EVAL");
         command.arg(SWAP).arg(1).arg(key);
         command.arg(found).arg(next).arg(lifetime.max(1));
-        self.run(deadline, move |link| link.ask(&command))
+        self.run(deadline, move |worker| worker.ask(&command))
     }
 
     fn run<T: Send + 'static>(
         &mut self,
         deadline: Instant,
-        work: impl FnOnce(&mut Link) -> RedisResult<T> + Send + 'static,
+        work: impl FnOnce(&mut Worker) -> RedisResult<T> + Send + 'static,
     ) -> Result<T, String> {
         let (reply, answer) = sync_channel(1);
-        let job = Box::new(move |link: &mut Link| {
-            // If it is too late, nobody waits any longer.
+        let job = Box::new(move |worker: &mut Worker| {
+            // Past the deadline nobody waits for the answer.
             if Instant::now() < deadline {
-                let _ = reply.send(work(link));
+                let _ = reply.send(work(worker));
             }
         });
         match self.jobs()?.try_send(job) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err("an earlier question is unanswered".into()),
+            Err(TrySendError::Full(_)) => {
+                return Err("an earlier command has not been answered".into());
+            }
             Err(TrySendError::Disconnected(_)) => {
                 self.jobs = None; // another thread next time
                 return Err("its thread has ended".into());
@@ -110,14 +113,14 @@ impl Exchange {
 
     fn jobs(&mut self) -> Result<&SyncSender<Job>, String> {
         if self.jobs.is_none() {
-            let (jobs, orders) = sync_channel::<Job>(1);
-            let mut link = Link {
+            let (jobs, queue) = sync_channel::<Job>(1);
+            let mut worker = Worker {
                 client: Arc::clone(&self.client),
                 connection: None,
             };
             thread::Builder::new()
                 .name("resumption-redis".into())
-                .spawn(move || orders.iter().for_each(|job| job(&mut link)))
+                .spawn(move || queue.iter().for_each(|job| job(&mut worker)))
                 .map_err(|error| format!("its thread cannot be started: {error}"))?;
             self.jobs = Some(jobs);
         }
@@ -130,28 +133,28 @@ fn time_of(seconds: u64, micros: u64) -> Time {
     Time(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
 }
 
-type Job = Box<dyn FnOnce(&mut Link) + Send>;
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// The thread's side.
-struct Link {
+/// What runs on the thread: one connection, kept as long as it answers.
+struct Worker {
     client: Arc<Mutex<RedisClient>>,
     connection: Option<Box<dyn ConnectionLike + Send>>,
 }
 
-impl Link {
+impl Worker {
     fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.client.lock().connect(IO_TIMEOUT)?,
         };
         let answer = command.query(&mut *connection)?;
-        // Only one that answered well is used again.
+        // Reused only if it answered well.
         self.connection = Some(connection);
         Ok(answer)
     }
 
-    /// For a question that changes nothing: if a connection that was open turns out to be dead,
-    /// asks once more on another.
+    /// For a command that changes nothing: if a connection that was open turns out to be dead, asks
+    /// once more on a new one.
     fn ask_again<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
         let reused = self.connection.is_some();
         match self.ask(command) {

@@ -1,0 +1,314 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+use test_support::log::Log;
+
+use super::record::tests::{names, query};
+use super::*;
+use crate::aead::Sealing;
+use crate::stek::KeyName;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const NOW: Time = Time(1_800_000_000_000);
+
+/// A record in memory.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    record: Rc<RefCell<Option<Vec<u8>>>>,
+    /// How many more times another process will be faster, with the record there.
+    races: usize,
+}
+
+type Node = Shared<Memory>;
+
+impl Backend for Memory {
+    type Basis = Option<Vec<u8>>;
+
+    fn place(&self) -> String {
+        "the test".into()
+    }
+
+    fn read(
+        &mut self,
+        query: &SourceQuery<'_>,
+        _: Instant,
+    ) -> Result<Reading<Self::Basis>, SourceError> {
+        let basis = self.get();
+        Ok(Reading {
+            record: basis.clone().map(Zeroizing::new),
+            now: query.now,
+            basis,
+        })
+    }
+
+    fn replace(
+        &mut self,
+        basis: Self::Basis,
+        next: &Record,
+        _: Instant,
+    ) -> Result<bool, SourceError> {
+        assert_eq!(self.get(), basis);
+        if self.races > 0 {
+            self.races -= 1;
+            return Ok(false);
+        }
+        self.set(Some(next.encode().to_vec()));
+        Ok(true)
+    }
+
+    fn damaged(&self, why: &str) -> SourceError {
+        why.into()
+    }
+}
+
+impl Memory {
+    fn node(&self) -> Node {
+        Shared::new(self.clone())
+    }
+
+    fn get(&self) -> Option<Vec<u8>> {
+        self.record.borrow().clone()
+    }
+
+    fn set(&self, record: Option<Vec<u8>>) {
+        *self.record.borrow_mut() = record;
+    }
+
+    fn version(&self) -> u64 {
+        let record = Record::decode(&self.get().unwrap(), Sealing::default(), None);
+        record.unwrap().version
+    }
+}
+
+impl Node {
+    fn ask(&mut self, now: Time, rotate: bool) -> Vec<KeyName> {
+        self.ask_by(&query(now, &Rotation::new(), rotate, &[]))
+    }
+
+    fn ask_by(&mut self, query: &SourceQuery<'_>) -> Vec<KeyName> {
+        let keys = self.load(query).unwrap();
+        keys.iter().map(|key| *key.stek.name()).collect()
+    }
+}
+
+#[test]
+fn who_comes_second_takes_what_is_there() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let first = a.ask(NOW, false);
+    assert_eq!(b.ask(NOW, false), first);
+    let rotated = b.ask(NOW, true);
+    assert_eq!(rotated.len(), 2);
+    assert_eq!(a.ask(NOW, false), rotated);
+    assert_eq!(place.version(), 2);
+}
+
+#[test]
+fn a_lost_record_is_written_again_without_what_has_expired() {
+    let place = Memory::default();
+    let mut a = place.node();
+    let first = a.ask(NOW, false);
+    let both = a.ask(NOW.plus(HOUR - HOUR / 12), false);
+    place.set(None);
+    assert_eq!(a.ask(NOW.plus(HOUR), false), both);
+    assert_eq!(place.version(), 3);
+    place.set(None);
+    let later = a.ask(NOW.plus(13 * HOUR), false);
+    assert!(!later.contains(&first[0]) && later.contains(&both[1]));
+}
+
+#[test]
+fn of_an_emptied_place_the_newest_holder_wins_even_if_a_newcomer_writes_first() {
+    let place = Memory::default();
+    let (mut a, mut b, mut newcomer) = (place.node(), place.node(), place.node());
+    a.ask(NOW, false);
+    b.ask(NOW, false);
+    let newest = b.ask(NOW, true);
+    place.set(None);
+    let fresh = newcomer.ask(NOW, false);
+    assert_eq!(b.ask(NOW, false), newest);
+    assert_eq!(newcomer.ask(NOW, false), newest);
+    assert_eq!(a.ask(NOW, false), newest);
+    assert!(!newest.contains(&fresh[0]));
+}
+
+#[test]
+fn an_old_copy_is_refused_and_replaced() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    a.ask(NOW, false);
+    let old = place.get();
+    let newest = a.ask(NOW, true);
+    b.ask(NOW, false);
+    place.set(old);
+    assert_eq!(b.ask(NOW, false), newest);
+    assert_eq!(place.version(), 3);
+    assert_eq!(a.ask(NOW, false), newest);
+}
+
+#[test]
+fn what_one_revoked_does_not_come_back_through_another_that_still_held_it() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let revoked = a.ask(NOW, false);
+    b.ask(NOW, false);
+    let rotation = Rotation::new();
+    let revoking = query(NOW, &rotation, false, &revoked);
+    let fresh = a.ask_by(&revoking);
+    assert!(!fresh.contains(&revoked[0]));
+    place.set(None);
+    b.ask(NOW, false); // had not heard of it yet
+    assert!(!a.ask_by(&revoking).contains(&revoked[0]));
+    assert!(!b.ask(NOW, false).contains(&revoked[0]));
+}
+
+#[test]
+fn who_is_overtaken_looks_again_and_gives_up_in_the_end() {
+    let place = Memory::default();
+    let mut node = place.node();
+    node.backend.races = ATTEMPTS - 1;
+    assert_eq!(node.ask(NOW, false).len(), 1);
+    node.backend.races = ATTEMPTS;
+    let rotation = Rotation::new();
+    let error = node.load(&query(NOW, &rotation, true, &[])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the test: other processes changed it 5 times in a row"
+    );
+    assert_eq!(place.version(), 1);
+}
+
+#[test]
+fn expired_and_revoked_keys_are_forgotten_even_if_nothing_can_be_read() {
+    let place = Memory::default();
+    let mut a = place.node();
+    a.ask(NOW, false);
+    let both = a.ask(NOW, true);
+    let rotation = Rotation::new();
+    a.forget(&query(NOW, &rotation, false, &both[..1]));
+    assert_eq!(names(a.held.as_ref().unwrap()), both[1..]);
+    a.forget(&query(NOW.plus(24 * HOUR), &rotation, false, &[]));
+    assert!(names(a.held.as_ref().unwrap()).is_empty());
+}
+
+#[test]
+fn schedules_that_differ_are_noticed_by_who_did_not_write_last() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    a.ask(NOW, false);
+    let other = Rotation::new().interval(2 * HOUR);
+    b.ask_by(&query(NOW, &other, false, &[]));
+    assert_eq!(
+        (a.fleet_agrees(), b.fleet_agrees()),
+        (Some(true), Some(false))
+    );
+    b.ask_by(&query(NOW, &other, true, &[]));
+    a.ask(NOW, false);
+    assert_eq!(
+        (a.fleet_agrees(), b.fleet_agrees()),
+        (Some(false), Some(true))
+    );
+}
+
+#[test]
+fn a_schedule_that_differs_is_warned_of_whenever_it_begins_to() {
+    let place = Memory::default();
+    let mut a = place.node();
+    let usual = Rotation::new();
+    let other = Rotation::new().interval(2 * HOUR);
+    a.ask(NOW, false);
+    let mut warnings = |rotation| {
+        let query = query(NOW, rotation, false, &[]);
+        Log::of(|| a.ask_by(&query)).0.warnings()
+    };
+    assert!(warnings(&usual).is_empty());
+    let said = warnings(&other);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains(
+            "place=the test \
+         theirs=interval 3600s, ticket lifetime 43200s, publish-ahead 300s \
+         ours=interval 7200s, ticket lifetime 43200s, publish-ahead 300s"
+        ),
+        "{said:?}"
+    );
+    assert!(warnings(&other).is_empty(), "it has been said");
+    assert!(warnings(&usual).is_empty());
+    assert_eq!(warnings(&other).len(), 1, "it differs again");
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Asks(usize),
+    Rotates(usize),
+    Revokes(usize),
+    Restarts(usize),
+    IsLost,
+    IsRestored(prop::sample::Index),
+    Passes(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let node = || 0..NODES;
+    prop_oneof![
+        6 => node().prop_map(Event::Asks),
+        2 => node().prop_map(Event::Rotates),
+        1 => node().prop_map(Event::Revokes),
+        1 => node().prop_map(Event::Restarts),
+        1 => Just(Event::IsLost),
+        1 => any::<prop::sample::Index>().prop_map(Event::IsRestored),
+        3 => (0_u64..3 * 60 * 60 * 1000).prop_map(Event::Passes),
+    ]
+}
+
+const NODES: usize = 4;
+
+proptest! {
+    /// Whatever befell the record, once all nodes have looked twice they agree, on keys of
+    /// which one seals, and on none that had expired or that a node remembers to have revoked.
+    #[test]
+    fn nodes_come_to_agree(events in prop::collection::vec(event(), 1..80)) {
+        let rotation = Rotation::new();
+        let place = Memory::default();
+        let mut nodes = [(); NODES].map(|()| (place.node(), Vec::new()));
+        let (mut now, mut copies) = (NOW, vec![None]);
+        for event in events {
+            match event {
+                Event::Asks(node) | Event::Rotates(node) => {
+                    let (node, revoked) = &mut nodes[node];
+                    let rotate = matches!(event, Event::Rotates(_));
+                    node.ask_by(&query(now, &rotation, rotate, revoked));
+                }
+                Event::Revokes(node) => {
+                    let (node, revoked) = &mut nodes[node];
+                    revoked.extend(node.held.iter().flat_map(names));
+                    node.ask_by(&query(now, &rotation, false, revoked));
+                }
+                Event::Restarts(node) => nodes[node] = (place.node(), Vec::new()),
+                Event::IsLost => place.set(None),
+                Event::IsRestored(copy) => place.set(copy.get(&copies).clone()),
+                Event::Passes(millis) => now = Time(now.0 + millis),
+            }
+            copies.push(place.get());
+        }
+        for _ in 0..2 {
+            for (node, revoked) in &mut nodes {
+                node.ask_by(&query(now, &rotation, false, revoked));
+            }
+        }
+        let version = place.version();
+        let keys: Vec<_> = nodes
+            .iter_mut()
+            .map(|(node, _)| node.ask(now, false))
+            .collect();
+        prop_assert_eq!(place.version(), version, "nothing more to do");
+        prop_assert!(keys.iter().all(|of_node| *of_node == keys[0]));
+        let revoked = nodes.iter().flat_map(|(_, revoked)| revoked);
+        prop_assert!(revoked.into_iter().all(|name| !keys[0].contains(name)));
+        let windows = nodes[0].0.held.iter().flat_map(Record::source_keys);
+        let windows: Vec<_> = windows.map(|key| key.window).collect();
+        prop_assert!(windows.iter().all(|window| now < window.expires));
+        prop_assert!(windows.iter().any(|window| window.seals(now)));
+    }
+}
