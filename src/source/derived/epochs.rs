@@ -14,23 +14,23 @@ use crate::stek::{KeyName, Stek};
 /// The most STEKs of one secret that may open at once.
 const MAX_KEYS: u64 = 50_000;
 
-/// What epochs are made of, before their schedule is known.
-pub(super) struct Seed {
-    secret: Secret,
+/// What is kept of a secret that a fleet shares, before the schedule of its epochs is known.
+pub(super) struct SharedSecret {
+    derived: Secret,
     pub(super) origin: Time,
 }
 
-impl Seed {
+impl SharedSecret {
     pub(super) fn new(secret: &[u8], origin: Time) -> Result<Self, Error> {
-        let secret = Secret::derive(secret, &[b"seed"])?;
-        Ok(Self { secret, origin })
+        let derived = Secret::derive(secret, &[b"seed"])?;
+        Ok(Self { derived, origin })
     }
 }
 
-/// What a source is asked.
-pub(super) struct Moment<'a> {
+/// Which STEKs are wanted.
+pub(super) struct EpochQuery<'a> {
     pub(super) now: Time,
-    /// The time that both clocks bear out, once there is one.
+    /// The time that both clocks confirm, once there is one.
     pub(super) settled: Option<Time>,
     pub(super) sealing: Sealing,
     pub(super) revoked: &'a [KeyName],
@@ -39,7 +39,7 @@ pub(super) struct Moment<'a> {
 /// The epochs of one secret on one schedule, and the STEKs of those that open now.
 pub(super) struct Epochs {
     ratchet: Ratchet,
-    /// The first that is not forgotten.
+    /// The first epoch that is not forgotten.
     first: u64,
     rotation: Rotation,
     seals: bool,
@@ -51,20 +51,20 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn sealing(seed: &Seed, rotation: Rotation) -> Result<Self, Error> {
-        Self::new(seed, rotation, true)
+    pub(super) fn sealing(secret: &SharedSecret, rotation: Rotation) -> Result<Self, Error> {
+        Self::new(secret, rotation, true)
     }
 
     /// Epochs whose STEKs only open.
-    pub(super) fn opening(seed: &Seed, rotation: Rotation) -> Result<Self, Error> {
-        Self::new(seed, rotation, false)
+    pub(super) fn opening(secret: &SharedSecret, rotation: Rotation) -> Result<Self, Error> {
+        Self::new(secret, rotation, false)
     }
 
-    fn new(seed: &Seed, rotation: Rotation, seals: bool) -> Result<Self, Error> {
-        let Seed { secret, origin } = seed;
+    fn new(secret: &SharedSecret, rotation: Rotation, seals: bool) -> Result<Self, Error> {
+        let SharedSecret { derived, origin } = secret;
         let interval = u64::try_from(rotation.sealing_time().as_millis()).unwrap_or(u64::MAX);
         let schedule = [origin.0.to_be_bytes(), interval.to_be_bytes()].concat();
-        let root = Secret::derive(secret.as_bytes(), &[b"origin and interval", &schedule])?;
+        let root = Secret::derive(derived.as_bytes(), &[b"origin and interval", &schedule])?;
         Ok(Self {
             ratchet: Ratchet::new(root),
             first: 0,
@@ -77,23 +77,25 @@ impl Epochs {
     }
 
     /// The STEKs that open now. Forgets those that have expired by both clocks.
-    pub(super) fn keys(&mut self, moment: &Moment<'_>) -> Result<Vec<SourceKey>, SourceError> {
-        let open = self.open_at(moment.now);
+    pub(super) fn keys(&mut self, asked: &EpochQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        let open = self.open_at(asked.now);
         let count = open.end.saturating_sub(open.start);
         if open.end > EPOCHS {
-            return Err("the clock stands thousands of years after the origin: set it".into());
+            return Err(
+                "the clock shows a time thousands of years after the origin: correct it".into(),
+            );
         }
         if count > MAX_KEYS {
             return Err(format!(
-                "{count} STEKs would open at once, where {MAX_KEYS} may: \
-                 choose a longer interval or a shorter ticket lifetime"
+                "{count} STEKs would open at once: at most {MAX_KEYS} may, so choose a longer \
+                 interval or a shorter ticket lifetime"
             )
             .into());
         }
         self.steks.retain(|epoch, _| open.contains(epoch));
-        self.forget_revoked(moment.revoked)?;
-        self.derive_missing(open, moment.sealing)?;
-        if let Some(settled) = moment.settled {
+        self.forget_revoked(asked.revoked)?;
+        self.derive_missing(open, asked.sealing)?;
+        if let Some(settled) = asked.settled {
             self.forget_until(self.open_at(settled).start)?;
         }
         let steks = self.steks.iter();
@@ -104,14 +106,16 @@ impl Epochs {
         Ok(keys.collect())
     }
 
-    /// An error if the clock stands at a time that has no STEK to seal with.
+    /// An error if the clock shows a time that has no STEK to seal with.
     pub(super) fn check_clock(&self, now: Time) -> Result<(), SourceError> {
         if now.plus(self.rotation.ahead()) < self.origin {
-            return Err("the clock stands before the origin of the epochs: set it".into());
+            return Err(
+                "the clock shows a time before the origin of the epochs: correct it".into(),
+            );
         }
         if self.epoch_at(now) < self.first {
             return Err("the clock went back to a time whose STEKs were forgotten: \
-                        set it, or restart the process if it is right now"
+                        correct it, or restart the process if it is right now"
                 .into());
         }
         Ok(())
@@ -210,12 +214,12 @@ mod tests {
     const ORIGIN: Time = Time(1_800_000_000_000);
 
     fn epochs(origin: Time, rotation: Rotation) -> Epochs {
-        let seed = Seed::new(b"0123456789abcdef0123456789abcdef", origin).unwrap();
-        Epochs::sealing(&seed, rotation).unwrap()
+        let secret = SharedSecret::new(b"0123456789abcdef0123456789abcdef", origin).unwrap();
+        Epochs::sealing(&secret, rotation).unwrap()
     }
 
     fn keys(epochs: &mut Epochs, now: Time) -> Result<Vec<SourceKey>, SourceError> {
-        epochs.keys(&Moment {
+        epochs.keys(&EpochQuery {
             now,
             settled: None,
             sealing: Sealing::default(),

@@ -2,59 +2,60 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// Tells how far time has come by both clocks: what the wall clock says, as far as the monotonic
-/// clock has borne it out.
+/// How far time has come by both clocks: the wall clock, as far as the monotonic clock confirms it.
 ///
-/// The monotonic clock knows no date, but it knows how long the wall clock has kept to what it
-/// says. So each reading counts as a claim, *wall time was then, hence it is so much now*; a claim
-/// is believed once it was held for the settling time, and of all claims made within that time the
-/// earliest is. A wall clock that is ahead and set right within the settling time was never
-/// believed. One that jumped ahead for good, as after a suspension, is believed after one to two
-/// settling times. While the clocks agree nothing lags.
+/// The monotonic clock knows no date, but the difference between the two tells whether the wall
+/// clock was set meanwhile. A difference is believed once it was seen for the settling time, and of
+/// all that were seen within that time the lowest counts. So a wall clock that was ahead and was
+/// corrected within the settling time was never believed; one that jumped ahead for good, as after a
+/// suspension, is believed after one to two settling times; and while both clocks agree, nothing
+/// lags.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
-    /// The current stretch of claims, and the one before it, which lasted for the settling time.
-    current: Option<Stretch>,
-    previous: Option<Claim>,
+pub(super) struct SettledClock {
+    current: Option<Period>,
+    /// The lowest difference of the period before, which lasted for the settling time.
+    previous: Option<Difference>,
 }
 
+/// A period of observation.
 #[derive(Debug)]
-struct Stretch {
+struct Period {
+    /// In monotonic time.
     since: Duration,
-    earliest: Claim,
+    lowest: Difference,
 }
 
 /// Wall time less monotonic time, in milliseconds.
-type Claim = i128;
+type Difference = i128;
 
-impl Settled {
-    /// Takes a reading of both clocks. Returns the time that both bear out, if there is one yet.
+impl SettledClock {
+    /// Takes a reading of both clocks. Returns the time that both confirm, if there is one yet.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "all are of 64 bits, and summed in 128"
     )]
-    pub(super) fn reading(
+    pub(super) fn read(
         &mut self,
         wall: Time,
         monotonic: Duration,
         settling: Duration,
     ) -> Option<Time> {
         let elapsed = monotonic.as_millis() as i128;
-        let claim = i128::from(wall.0) - elapsed;
-        let stretch = self.current.get_or_insert(Stretch {
+        let difference = i128::from(wall.0) - elapsed;
+        let period = self.current.get_or_insert(Period {
             since: monotonic,
-            earliest: claim,
+            lowest: difference,
         });
-        stretch.earliest = stretch.earliest.min(claim);
-        if monotonic.saturating_sub(stretch.since) >= settling {
-            self.previous = Some(stretch.earliest);
-            *stretch = Stretch {
+        period.lowest = period.lowest.min(difference);
+        if monotonic.saturating_sub(period.since) >= settling {
+            self.previous = Some(period.lowest);
+            *period = Period {
                 since: monotonic,
-                earliest: claim,
+                lowest: difference,
             };
         }
-        let earliest = stretch.earliest.min(self.previous?);
-        Some(Time(u64::try_from(earliest + elapsed).unwrap_or(0)))
+        let lowest = period.lowest.min(self.previous?);
+        Some(Time(u64::try_from(lowest + elapsed).unwrap_or(0)))
     }
 }
 
@@ -68,10 +69,10 @@ mod tests {
 
     /// Readings at these monotonic times, with the wall clock as far ahead as given.
     fn readings(readings: &[(Duration, Duration)]) -> Vec<Option<Time>> {
-        let mut settled = Settled::default();
+        let mut clock = SettledClock::default();
         readings
             .iter()
-            .map(|(at, ahead)| settled.reading(NOW.plus(*at).plus(*ahead), *at, 2 * HOUR))
+            .map(|(at, ahead)| clock.read(NOW.plus(*at).plus(*ahead), *at, 2 * HOUR))
             .collect()
     }
 
@@ -133,11 +134,11 @@ mod tests {
 
     #[test]
     fn a_jump_back_counts_at_once() {
-        let mut settled = Settled::default();
-        settled.reading(NOW, HOUR, HOUR);
-        let before = settled.reading(NOW.plus(2 * HOUR), 3 * HOUR, HOUR);
+        let mut clock = SettledClock::default();
+        clock.read(NOW, HOUR, HOUR);
+        let before = clock.read(NOW.plus(2 * HOUR), 3 * HOUR, HOUR);
         assert_eq!(before, Some(NOW.plus(2 * HOUR)));
-        let back = settled.reading(NOW, 3 * HOUR, HOUR);
+        let back = clock.read(NOW, 3 * HOUR, HOUR);
         assert_eq!(back, Some(NOW));
     }
 }

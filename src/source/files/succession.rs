@@ -1,0 +1,116 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::clock::Time;
+use crate::rotation::Window;
+use crate::source::{SourceKey, SourceQuery};
+use crate::stek::{KeyName, Stek};
+
+/// The listed keys that are in use, and which of them seals.
+///
+/// A key that was not listed before seals only once the other nodes have it as well, that is, after
+/// the publish-ahead; until then the one before it continues.
+#[derive(Default)]
+pub(super) struct Succession {
+    /// In the order in which they are listed.
+    keys: Vec<KeyInUse>,
+    active: Option<KeyName>,
+}
+
+struct KeyInUse {
+    stek: Arc<Stek>,
+    /// The monotonic time from which every node has it.
+    everywhere_from: Duration,
+    /// When it began to seal, once it has.
+    seals_since: Time,
+}
+
+impl Succession {
+    /// Takes over the keys that are listed now, each with the time at which its file was changed.
+    /// The operator wants the one named `wanted` to seal.
+    pub(super) fn update(
+        &mut self,
+        listed: impl Iterator<Item = (Stek, Time)>,
+        wanted: Option<KeyName>,
+        at_start: bool,
+        query: &SourceQuery<'_>,
+    ) -> Vec<SourceKey> {
+        let mut before = std::mem::take(&mut self.keys);
+        for (stek, modified) in listed {
+            if query.revoked.contains(stek.name()) {
+                continue;
+            }
+            let same = |key: &KeyInUse| key.stek.name() == stek.name();
+            self.keys.push(match before.iter().position(same) {
+                Some(index) => before.swap_remove(index),
+                None => KeyInUse::new(stek, modified, at_start, query),
+            });
+        }
+
+        let active = self.choose(wanted, query.monotonic);
+        let takes_over = !at_start && active != self.active;
+        self.active = active;
+        let keys = self.keys.iter_mut().map(|key| {
+            if Some(*key.stek.name()) != active {
+                return SourceKey::opening(Arc::clone(&key.stek));
+            }
+            if takes_over {
+                key.seals_since = query.now;
+                key.warn_if_early(query.monotonic);
+            }
+            // It keeps sealing even if the wall clock was set back.
+            key.seals_since = key.seals_since.min(query.now);
+            let window = Window {
+                activates: key.seals_since,
+                ..SourceKey::ALWAYS
+            };
+            SourceKey::with_window(Arc::clone(&key.stek), window)
+        });
+        keys.collect()
+    }
+
+    /// The key that seals: the wanted one, once every node has it; until then the one that sealed
+    /// before or, at the start, another that every node has. Failing all these, the wanted one seals
+    /// at once.
+    fn choose(&self, wanted: Option<KeyName>, monotonic: Duration) -> Option<KeyName> {
+        let listed = |name: Option<KeyName>| {
+            let mut keys = self.keys.iter();
+            keys.find(|key| Some(*key.stek.name()) == name)
+        };
+        let is_everywhere = |key: &&KeyInUse| key.everywhere_from <= monotonic;
+        let chosen = listed(wanted)
+            .filter(is_everywhere)
+            .or_else(|| listed(self.active))
+            .or_else(|| self.keys.iter().find(is_everywhere))
+            .or_else(|| listed(wanted))
+            .or_else(|| self.keys.first());
+        chosen.map(|key| *key.stek.name())
+    }
+}
+
+impl KeyInUse {
+    fn new(stek: Stek, modified: Time, at_start: bool, query: &SourceQuery<'_>) -> Self {
+        let listed_for = match at_start {
+            true => query.now.since(modified),
+            false => Duration::ZERO,
+        };
+        let wait = query.rotation.ahead().saturating_sub(listed_for);
+        Self {
+            stek: Arc::new(stek),
+            everywhere_from: query.monotonic.saturating_add(wait),
+            seals_since: modified,
+        }
+    }
+
+    fn warn_if_early(&self, monotonic: Duration) {
+        if self.everywhere_from > monotonic {
+            warn!(
+                key = %self.stek.name(),
+                "STEK seals before other nodes may have it, because no other is listed: \
+                 list the old key behind the new one"
+            );
+        }
+    }
+}
