@@ -183,7 +183,8 @@ thread_local! {
     };
 }
 
-/// A random nonce. A forked process may see those left in the batch again: for AES-256-GCM-SIV only.
+/// A random nonce. A forked process may see those left in the batch again: for AES-256-GCM-SIV
+/// only.
 fn batched_nonce() -> Option<[u8; NONCE_LEN]> {
     NONCES
         .try_with(|batch| {

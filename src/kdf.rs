@@ -13,8 +13,8 @@ impl Kdf {
         Self(Salt::new(HKDF_SHA256, salt.as_bytes()).extract(secret))
     }
 
-    /// Fills `out` with the key of this label, whose parts are joined as they are: make sure that no
-    /// two labels join to the same bytes. On failure `out` is wiped.
+    /// Fills `out` with the key of this label, whose parts are joined as they are: make sure that
+    /// no two labels join to the same bytes. On failure `out` is wiped.
     pub(crate) fn expand(&self, label: &[&[u8]], out: &mut [u8]) -> Result<(), Error> {
         let filled = self.0.expand(label, Len(out.len()));
         filled.and_then(|okm| okm.fill(out)).map_err(|_| {

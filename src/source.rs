@@ -1,18 +1,18 @@
-//! Where STEKs come from: [`StekSource`], and those that this crate has beside random ones.
+//! Where STEKs come from: [`StekSource`], and the sources of this crate besides the random one.
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::rotation::{Rotation, Window};
+use crate::rotation::Rotation;
 use crate::stek::{KeyName, Stek};
 
 mod derived;
 mod files;
+mod key;
 mod plan;
 mod random;
 #[cfg(any(unix, feature = "redis"))]
@@ -22,6 +22,7 @@ pub use derived::DerivedSource;
 pub use files::KeyFiles;
 #[cfg(any(test, fuzzing))]
 pub use files::fuzzed as fuzzed_key_file;
+pub use key::SourceKey;
 pub(crate) use random::RandomSource;
 #[cfg(unix)]
 pub use shared::KeyDirectory;
@@ -30,20 +31,20 @@ pub use shared::RedisSource;
 #[cfg(all(feature = "redis", any(test, fuzzing)))]
 pub use shared::fuzzed_redis_record;
 
-/// Where STEKs come from. It answers one question: which STEKs exist now, with which windows?
+/// A source of STEKs. It answers one question: which STEKs exist now, and when may each be used?
 ///
-/// It is asked on the ring's timer thread (or by whoever steps the ring), so it may do I/O; it must
-/// come to an end by itself, within a second or so. Whatever it returns replaces what it returned
-/// before. While it fails, the ring keeps what it has until that expires, then seals with local
-/// random STEKs until the source answers again.
+/// It is loaded on a thread of the ring's own (or by whoever steps the ring), so it may do I/O, but
+/// it must return by itself within about a second. Each answer replaces the one before. While it
+/// fails, the ring keeps its current keys until they expire, then seals with local random ones
+/// until the source answers again.
 ///
-/// For key management that this crate does not know, [`source_fn`] makes a source of a closure.
+/// For key management that this crate does not know, [`source_fn`] turns a closure into a source.
 pub trait StekSource: Send {
-    /// The STEKs there are. An error leaves the ring as it is and is reported once per change.
+    /// The STEKs that exist now. An error leaves the ring as it is and is reported once per change.
     ///
     /// # Errors
     ///
-    /// Anything that tells the operator what is wrong and where. Nothing secret.
+    /// Whatever tells the operator what is wrong and where, and nothing secret.
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError>;
 
     /// Its name in errors, logs and [`Stats`](crate::Stats).
@@ -51,25 +52,25 @@ pub trait StekSource: Send {
         "custom"
     }
 
-    /// How often to ask it even if no window opens or closes.
+    /// How often to load it even if no window opens or closes.
     ///
     /// Defaults to [`SourceQuery::DEFAULT_INTERVAL`].
     fn poll_interval(&self) -> Duration {
         SourceQuery::DEFAULT_INTERVAL
     }
 
-    /// Whether other processes have the same STEKs: then only wall time means the same to all, and
-    /// a shared store of sessions makes sense.
+    /// Whether other processes have the same STEKs. If so, windows are in wall time, the only time
+    /// that means the same to all, and a shared session store makes sense.
     fn is_shared(&self) -> bool {
         true
     }
 
-    /// Whether it makes another STEK seal when [`SourceQuery::rotate`] asks for it.
+    /// Whether it has another STEK seal when [`SourceQuery::rotate`] asks for it.
     fn can_rotate(&self) -> bool {
         true
     }
 
-    /// Whether the other users of this source keep the same schedule, where it can tell.
+    /// Whether the other processes that use this source have the same schedule, if it can tell.
     fn fleet_agrees(&self) -> Option<bool> {
         None
     }
@@ -104,7 +105,8 @@ impl StekSource for Box<dyn StekSource> {
     }
 }
 
-/// Makes a [`StekSource`] of a closure, shared with whoever asks the same key management.
+/// Makes a [`StekSource`] of a closure: [shared](StekSource::is_shared), as other processes may ask
+/// the same key management.
 ///
 /// ```
 /// use rustls_resumption::Resumption;
@@ -156,7 +158,7 @@ impl fmt::Debug for dyn StekSource {
     }
 }
 
-/// What a [`StekSource`] is asked.
+/// What a [`StekSource`] is asked for.
 #[derive(Debug)]
 pub struct SourceQuery<'a> {
     pub(crate) now: Time,
@@ -168,16 +170,16 @@ pub struct SourceQuery<'a> {
 }
 
 impl SourceQuery<'_> {
-    /// How often a source is asked, by default: every 2 seconds.
+    /// How often a source is loaded, by default: every 2 seconds.
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 
-    /// The time: wall time for a shared source, else elapsed time that never goes back.
+    /// The current time: wall time for a shared source, else a time that never goes back.
     pub fn now(&self) -> SystemTime {
         self.now.into()
     }
 
-    /// Monotonic time since an arbitrary start, for steps that must not be taken on the word of a
-    /// wrong wall clock.
+    /// Monotonic time since an arbitrary start, for steps that must not be taken because of a wrong
+    /// wall clock.
     pub fn monotonic(&self) -> Duration {
         self.monotonic
     }
@@ -187,90 +189,24 @@ impl SourceQuery<'_> {
         self.rotation
     }
 
-    /// Whether a new STEK should seal from now on, whatever the schedule says.
+    /// Whether another STEK must seal from now on, whatever the schedule says.
     pub fn rotate(&self) -> bool {
         self.rotate
     }
 
-    /// STEKs that were revoked here. The ring drops them from what a source returns.
+    /// STEKs that were revoked in this process. The ring ignores them if they are returned.
     pub fn revoked(&self) -> &[KeyName] {
         self.revoked
     }
 
-    /// A STEK of this secret, sealing as the ring is configured to.
+    /// A STEK made from this secret, which seals with the algorithm that the ring is configured
+    /// for.
     ///
     /// # Errors
     ///
     /// As [`Stek::from_bytes`].
     pub fn stek(&self, secret: &[u8]) -> Result<Stek, Error> {
         Stek::with_sealing(secret, self.sealing)
-    }
-}
-
-/// A STEK and the window in which it may be used.
-#[derive(Clone, Debug)]
-pub struct SourceKey {
-    pub(crate) stek: Arc<Stek>,
-    pub(crate) window: Window,
-}
-
-impl SourceKey {
-    /// The window of a key that lives as long as it is listed.
-    pub(crate) const ALWAYS: Window = Window {
-        published: Time(0),
-        activates: Time(0),
-        retires: Time(u64::MAX),
-        expires: Time(u64::MAX),
-    };
-
-    /// A STEK that seals and opens for as long as the source lists it. Of several that seal, the
-    /// first listed does.
-    pub fn sealing(stek: impl Into<Arc<Stek>>) -> Self {
-        Self::with_window(stek, Self::ALWAYS)
-    }
-
-    /// A STEK that only opens, for as long as the source lists it.
-    pub fn opening(stek: impl Into<Arc<Stek>>) -> Self {
-        let never = Window {
-            activates: Time(u64::MAX),
-            ..Self::ALWAYS
-        };
-        Self::with_window(stek, never)
-    }
-
-    /// A STEK that opens from `published`, seals from `activates` until `retires`, and opens until
-    /// `expires`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] if the four are not in this order.
-    pub fn scheduled(
-        stek: impl Into<Arc<Stek>>,
-        published: SystemTime,
-        activates: SystemTime,
-        retires: SystemTime,
-        expires: SystemTime,
-    ) -> Result<Self, Error> {
-        if published <= activates && activates <= retires && retires <= expires {
-            let window = Window {
-                published: published.into(),
-                activates: activates.into(),
-                retires: retires.into(),
-                expires: expires.into(),
-            };
-            return Ok(Self::with_window(stek, window));
-        }
-        Err(Error::config(
-            "window",
-            "out of order: a STEK is published, activates, retires, then expires",
-        ))
-    }
-
-    pub(crate) fn with_window(stek: impl Into<Arc<Stek>>, window: Window) -> Self {
-        Self {
-            stek: stek.into(),
-            window,
-        }
     }
 }
 
@@ -394,28 +330,5 @@ mod tests {
         assert!(!quiet.rotate());
         assert_eq!(query.revoked(), revoked);
         assert_eq!(query.stek(SECRET).unwrap().sealing(), Sealing::Aes256Gcm);
-    }
-
-    #[test]
-    fn a_window_must_be_in_order_and_may_be_empty() {
-        let secret = SECRET;
-        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let made = |[a, b, c, d]: [u64; 4]| {
-            let stek = Stek::from_bytes(secret).unwrap();
-            SourceKey::scheduled(stek, time(a), time(b), time(c), time(d))
-        };
-        let window = made([1, 2, 3, 4]).unwrap().window;
-        let times = [
-            window.published,
-            window.activates,
-            window.retires,
-            window.expires,
-        ];
-        assert_eq!(times, [1_000, 2_000, 3_000, 4_000].map(Time));
-        assert!(made([1, 1, 1, 1]).is_ok());
-        for wrong in [[2, 1, 3, 4], [1, 3, 2, 4], [1, 2, 4, 3]] {
-            let error = made(wrong).unwrap_err().to_string();
-            assert!(error.starts_with("window: out of order"), "{error}");
-        }
     }
 }

@@ -39,8 +39,8 @@ impl Stek {
     /// The shortest secret that is accepted.
     pub const MIN_SECRET_LEN: usize = 32;
 
-    /// A STEK from its secret, for those who bring their own keys; seals with the default
-    /// [`Sealing`]. The caller's bytes are the caller's to wipe.
+    /// A STEK from your own secret; it seals with the default [`Sealing`]. The caller's bytes are
+    /// the caller's to wipe.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Stek {
         Self::derive(secret, sealing)
     }
 
-    /// The same for a secret whose strength its source has checked by rules of its own.
+    /// The same for a secret that its source has already checked by rules of its own.
     pub(crate) fn derive(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
         let kdf = Kdf::new("rustls-resumption", secret);
         let format = [0, FORMAT_VERSION, sealing.code()];
@@ -120,7 +120,8 @@ impl fmt::Debug for Stek {
 }
 
 /// The public name of a STEK, sent in clear at the head of each ticket it sealed (the `key_name` of
-/// [RFC 5077 §4](https://www.rfc-editor.org/rfc/rfc5077#section-4)). It says nothing of the secret.
+/// [RFC 5077 §4](https://www.rfc-editor.org/rfc/rfc5077#section-4)). It reveals nothing about the
+/// secret.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyName([u8; Self::LEN]);
 
@@ -151,10 +152,11 @@ impl fmt::Debug for KeyName {
     }
 }
 
-/// The version of the ticket's and the stored value's layout. Another one is another key name.
+/// The version of the layouts of tickets and stored values. It is part of every key name, so what
+/// another version sealed bears an unknown name.
 pub(crate) const FORMAT_VERSION: u8 = 1;
 
-/// Why a secret of which at least `min_len` bytes are asked for protects nothing, if so.
+/// Why a secret that must have at least `min_len` bytes is weak, if it is.
 pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
     if secret.len() < min_len {
         return Some("too few bytes: at least 32 secret ones are needed, from a random generator");

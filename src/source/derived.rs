@@ -64,8 +64,8 @@ use settled_clock::SettledClock;
 /// # Changing the secret, the origin or the interval
 ///
 /// In three roll-outs, each finished on all nodes before the next begins, and without a gap: see
-/// [`also_open`](DerivedSource::also_open). The page [`choosing`](crate::docs::choosing) tells what a
-/// leaked secret costs and how to choose one.
+/// [`also_open`](DerivedSource::also_open). The page [`choosing`](crate::docs::choosing) tells what
+/// a leaked secret costs and how to choose one.
 ///
 /// # Cost
 ///
@@ -73,8 +73,8 @@ use settled_clock::SettledClock;
 /// each STEK that still opens costs about 15 µs. A schedule under which more than 50,000 STEKs
 /// would open at once is refused.
 pub struct DerivedSource {
-    /// Until the source is first loaded. The STEKs of the first secret seal, on the ring's schedule;
-    /// those of the others only open, each on a schedule of its own.
+    /// Until the source is first loaded. The STEKs of the first secret seal, on the ring's
+    /// schedule; those of the others only open, each on a schedule of its own.
     secrets: Vec<(SharedSecret, Option<Rotation>)>,
     /// From then on, in the same order.
     epochs: Vec<Epochs>,
@@ -108,9 +108,9 @@ impl DerivedSource {
         })
     }
 
-    /// When epoch 0 begins. Every node must have the same. It shifts the times of rotation (an epoch
-    /// of a day begins at the origin's time of day), and a clock that shows an earlier time is known
-    /// to be wrong.
+    /// When epoch 0 begins. Every node must have the same. It shifts the times of rotation (an
+    /// epoch of a day begins at the origin's time of day), and a clock that shows an earlier time
+    /// is known to be wrong.
     ///
     /// Defaults to [`DerivedSource::DEFAULT_ORIGIN`], 2020-01-01 at 00:00 UTC.
     #[must_use]
@@ -121,9 +121,9 @@ impl DerivedSource {
         self
     }
 
-    /// How long the wall clock must have run steadily before the ratchet believes it. With a shorter
-    /// time the past is forgotten sooner after a start; with a longer one a clock that is ahead may
-    /// be corrected later.
+    /// How long the wall clock must have run steadily before the ratchet believes it. With a
+    /// shorter time the past is forgotten sooner after a start; with a longer one a clock that is
+    /// ahead may be corrected later.
     ///
     /// Defaults to the life of one STEK: the interval plus the ticket lifetime, 13 hours on the
     /// default schedule.

@@ -43,15 +43,16 @@ use succession::Succession;
 /// | HAProxy | one file: on each line, a key of either kind in base64 | the last line but one; all of them open, so the last is published ahead |
 ///
 /// *The same keys do not make the same tickets.* A STEK is derived from all the bytes of a key, its
-/// name included. Nodes with this crate open each other's tickets, in whichever format they have the
-/// key, but neither opens nginx's tickets nor makes any that nginx opens. HAProxy uses the last
-/// three keys of a list; here every listed key opens.
+/// name included. Nodes with this crate open each other's tickets, in whichever format they have
+/// the key, but they neither open tickets of nginx nor make any that nginx opens. HAProxy uses the
+/// last three keys of a list; here every listed key opens.
 ///
 /// # When a key is used
 ///
 /// The files are read every second, by path, so a replaced file or symbolic link (as Kubernetes
-/// swaps `..data`) is noticed. The schedule's interval and ticket lifetime do not apply: a key lives
-/// as long as it is listed. Once it is not, it is wiped at once, and its tickets no longer resume.
+/// swaps `..data`) is noticed. The schedule's interval and ticket lifetime do not apply: a key
+/// lives as long as it is listed. Once it is not, it is wiped at once, and its tickets no longer
+/// resume.
 ///
 /// A key that was not listed before opens at once, but seals only after
 /// [`publish_ahead`](crate::Rotation::publish_ahead), when the other nodes have it too. Until then
@@ -66,8 +67,8 @@ use succession::Succession;
 /// # When something is wrong
 ///
 /// The ring keeps its current keys, the problem is logged once per change, each failed reading is
-/// counted in [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by
-/// itself once the files are good. That applies to a file that
+/// counted in [`source_failures`](crate::stats::StekStats::source_failures), and the source
+/// recovers by itself once the files are good. That applies to a file that
 ///
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
@@ -117,9 +118,9 @@ impl KeyFiles {
         })
     }
 
-    /// Reads the files and reports what is wrong with them. For a server that should rather not start
-    /// than start on random keys, as it does otherwise until the files are good: `build` does not
-    /// fail.
+    /// Reads the files and reports what is wrong with them. For a server that should rather not
+    /// start than start on random keys, as it does otherwise until the files are good: `build` does
+    /// not fail.
     ///
     /// # Errors
     ///

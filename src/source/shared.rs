@@ -128,7 +128,7 @@ impl<B: Backend> Shared<B> {
         let (place, version) = (self.backend.place(), record.version);
         match loss {
             Some(Loss::Missing) => {
-                warn!(%place, version, "the record of STEKs was missing: written again from memory");
+                warn!(%place, version, "the record of STEKs was missing: written again");
             }
             Some(Loss::RolledBack { found }) => warn!(
                 %place, found, version,

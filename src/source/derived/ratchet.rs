@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use crate::error::Error;
 use crate::kdf::Kdf;
 
-/// The secrets of a row of epochs, numbered from 0, any of which can be put out of reach for good.
+/// The secrets of epochs, numbered from 0, any of which can be forgotten for good.
 ///
 /// A binary tree whose leaves are the epochs: each node's secret gives those of its two children by
 /// HKDF, and not the reverse.
@@ -28,7 +28,7 @@ use crate::kdf::Kdf;
 /// So a step over years costs no more than one over an hour: at most [`HEIGHT`] derivations, about
 /// 0.1 ms, and as many secrets of 32 bytes are kept.
 pub(super) struct Ratchet {
-    /// They cover every epoch that can still be had, each once.
+    /// Together they cover every epoch that is not forgotten, each once.
     nodes: Vec<Node>,
 }
 
@@ -55,7 +55,7 @@ impl Ratchet {
         Self { nodes: vec![root] }
     }
 
-    /// Puts these epochs out of reach.
+    /// Forgets these epochs: nothing that is kept leads to their secrets.
     pub(super) fn forget(&mut self, gone: &Range<u64>) -> Result<(), Error> {
         let mut rest = Vec::new();
         for node in self.nodes.iter().filter(|node| node.is_cut_by(gone)) {
@@ -66,7 +66,7 @@ impl Ratchet {
         Ok(())
     }
 
-    /// Gives the secrets of these epochs, as far as they can still be had.
+    /// Calls `give` with the secret of each of these epochs that is not forgotten.
     pub(super) fn derive(
         &self,
         wanted: &Range<u64>,
@@ -113,7 +113,8 @@ impl Node {
         ])
     }
 
-    /// What is left of a node that the range cuts. A leaf cannot be cut, so this ends there.
+    /// What is left of a node that the range cuts. A leaf cannot be cut, so the recursion ends
+    /// there.
     fn rest(&self, gone: &Range<u64>, rest: &mut Vec<Self>) -> Result<(), Error> {
         for child in self.children()? {
             if child.is_apart_from(gone) {
@@ -143,13 +144,13 @@ impl Node {
     }
 }
 
-/// 32 secret bytes that stay where they are until they are wiped.
+/// 32 secret bytes that never move, and are wiped on drop.
 pub(super) struct Secret(Box<[u8; Self::LEN]>);
 
 impl Secret {
     const LEN: usize = 32;
 
-    /// What follows from a secret for this purpose, and does not lead back to it.
+    /// Derives one from a secret for this purpose. It does not lead back to that secret.
     pub(super) fn derive(secret: &[u8], purpose: &[&[u8]]) -> Result<Self, Error> {
         let mut derived = Self(Box::new([0; Self::LEN]));
         Kdf::new("rustls-resumption epochs", secret).expand(purpose, &mut *derived.0)?;

@@ -7,8 +7,8 @@ use crate::clock::Time;
 /// The monotonic clock knows no date, but the difference between the two tells whether the wall
 /// clock was set meanwhile. A difference is believed once it was seen for the settling time, and of
 /// all that were seen within that time the lowest counts. So a wall clock that was ahead and was
-/// corrected within the settling time was never believed; one that jumped ahead for good, as after a
-/// suspension, is believed after one to two settling times; and while both clocks agree, nothing
+/// corrected within the settling time was never believed; one that jumped ahead for good, as after
+/// a suspension, is believed after one to two settling times; and while both clocks agree, nothing
 /// lags.
 #[derive(Debug, Default)]
 pub(super) struct SettledClock {

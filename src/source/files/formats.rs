@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::stek::weakness;
 
-/// A key as it stands in a file.
+/// A key as it is written in a file.
 pub(super) struct FileKey(Zeroizing<Vec<u8>>);
 
 /// What a file holds.
@@ -28,7 +28,7 @@ pub(super) enum Keys {
     List(Vec<(usize, FileKey)>),
 }
 
-/// Why bytes are not keys.
+/// Why the content of a file is neither a key nor a list of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FormatError {
     Empty,
@@ -60,7 +60,8 @@ impl FileKey {
         matches!(bytes.len(), SHORT | LONG).then_some(Self(bytes))
     }
 
-    /// All of it, of which a STEK is derived: the name as well, so that it is bound to the key.
+    /// The whole key, from which a STEK is derived: the name too, so that it is bound to the
+    /// secret.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -78,8 +79,8 @@ impl FileKey {
         self.0.len() == SHORT
     }
 
-    /// Why it protects nothing, if so. A part that is all one byte, be it the AES or the HMAC key,
-    /// tells of a broken generator or a sparse copy.
+    /// Why the key is weak, if it is. An AES or HMAC key that is all one byte comes from a broken
+    /// generator or a sparse copy.
     pub(super) fn weakness(&self) -> Option<&'static str> {
         let half = self.secret().len() / 2;
         let mut parts = self.secret().chunks(half.max(1));
@@ -93,8 +94,8 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// Reads what a file holds. The format is seen from the content: a file of 48 or 80 bytes is a key,
-/// and no list is as short as a list of two such keys in base64.
+/// Parses a file. The content tells the format: 48 or 80 bytes are a key, as even the shortest
+/// list, of two keys in base64, is longer.
 pub(super) fn parse(content: &[u8]) -> Result<Keys, FormatError> {
     if content.is_empty() {
         return Err(FormatError::Empty);
@@ -135,7 +136,7 @@ fn list(text: &str) -> Result<Vec<(usize, FileKey)>, FormatError> {
 /// Decodes base64 ([RFC 4648 §4](https://www.rfc-editor.org/rfc/rfc4648#section-4)), with its
 /// padding and nothing else, in constant time.
 fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Never grows, so leaves no copy behind.
+    // It never grows, so it leaves no copies behind.
     let mut bytes = Zeroizing::new(vec![0; (text.len() / 4).saturating_mul(3)]);
     let len = Base64::decode(text, &mut bytes).ok()?.len();
     bytes.truncate(len);
@@ -163,7 +164,7 @@ impl fmt::Display for FormatError {
                 }
             }
             Self::OneLine => f.write_str(
-                "one line: a list needs two keys at least, of which the one before the last seals",
+                "one line: a list needs at least two keys, of which the last but one seals",
             ),
             Self::TooManyLines => write!(f, "more than {MAX_KEYS} keys"),
         }

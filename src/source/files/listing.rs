@@ -9,23 +9,23 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::source::SourceError;
 
-/// What the files say at one moment: checked, and with nothing wrong.
+/// The keys that the files list at one moment, checked.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// In the order of the files and lines.
     pub(super) keys: Vec<ListedKey>,
-    /// Which of them is meant to seal.
+    /// The index of the one that is meant to seal.
     pub(super) sealing: usize,
-    /// What is not wrong, but should be better.
+    /// What works, but should be improved.
     pub(super) advice: Vec<String>,
 }
 
-/// A key, and where it stands.
+/// A key, and where it is listed.
 #[derive(Debug)]
 pub(super) struct ListedKey {
     pub(super) key: FileKey,
     place: String,
-    /// When its file was last changed: for so long it has stood there at least.
+    /// When its file was last changed: it has been listed at least since then.
     pub(super) modified: Time,
 }
 
@@ -41,7 +41,7 @@ impl Listing {
         Self::of(paths.iter().map(|path| (&**path, Contents::read(path))))
     }
 
-    /// What files hold, each read when its turn comes.
+    /// The same of contents, each of which is read when its turn comes.
     fn of<'a>(
         files: impl ExactSizeIterator<Item = (&'a Path, Result<Contents, SourceError>)>,
     ) -> Result<Self, SourceError> {
@@ -93,12 +93,12 @@ impl Listing {
             let path = path.display();
             self.advice.push(format!(
                 "{path}: {keys} keys, of which HAProxy uses the last {HAPROXY_KEYS}: here every \
-                 one opens as long as it is listed, so remove those that are out of use"
+                 listed key opens, so remove those that are no longer in use"
             ));
         }
     }
 
-    /// Refuses keys that protect nothing, and keys that contradict each other.
+    /// Refuses weak keys, and keys that contradict each other.
     fn check(&self) -> Result<(), Error> {
         for (i, this) in self.keys.iter().enumerate() {
             if let Some(why) = this.key.weakness() {
@@ -109,8 +109,10 @@ impl Listing {
                 let same_secret = this.key.secret() == earlier.key.secret();
                 let why = match (same_name, same_secret) {
                     (true, true) => "the same key twice: list each once",
-                    (true, false) => "one name with two secrets: each key has a name of its own",
-                    (false, true) => "one secret under two names: each key has a secret of its own",
+                    (true, false) => "one name with two secrets: give each key a name of its own",
+                    (false, true) => {
+                        "one secret under two names: give each key a secret of its own"
+                    }
                     (false, false) => continue,
                 };
                 let places = format!("{} and {}", earlier.place, this.place);
@@ -121,7 +123,7 @@ impl Listing {
     }
 }
 
-/// What was read of a file.
+/// What was read from a file.
 struct Contents {
     bytes: Zeroizing<Vec<u8>>,
     modified: Time,
@@ -130,14 +132,14 @@ struct Contents {
 impl Contents {
     fn read(path: &Path) -> Result<Self, SourceError> {
         let at = |wrong: &dyn std::fmt::Display| format!("{}: {wrong}", path.display());
-        // Before it is opened: opening a FIFO may take for ever.
+        // Before it is opened: opening a FIFO may block for ever.
         if !fs::metadata(path).map_err(|error| at(&error))?.is_file() {
             return Err(at(&"not a regular file").into());
         }
         let mut file = File::open(path).map_err(|error| at(&error))?;
         let metadata = file.metadata().map_err(|error| at(&error))?;
         check_permissions(&metadata).map_err(|wrong| at(&wrong))?;
-        // Never grows, so leaves no copy behind.
+        // It never grows, so it leaves no copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(TOO_LONG));
         let mut limited = Read::by_ref(&mut file).take(TOO_LONG as u64);
         let read = limited.read_to_end(&mut bytes);
@@ -150,7 +152,7 @@ impl Contents {
     }
 }
 
-/// Refuses what others than the owner may change, or others than the owner and the group may read.
+/// Refuses a file that anyone but its owner may change, or anyone but its owner and group may read.
 #[cfg(unix)]
 fn check_permissions(metadata: &fs::Metadata) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;

@@ -72,8 +72,8 @@ impl Succession {
     }
 
     /// The key that seals: the wanted one, once every node has it; until then the one that sealed
-    /// before or, at the start, another that every node has. Failing all these, the wanted one seals
-    /// at once.
+    /// before or, at the start, another that every node has. Failing all these, the wanted one
+    /// seals at once.
     fn choose(&self, wanted: Option<KeyName>, monotonic: Duration) -> Option<KeyName> {
         let listed = |name: Option<KeyName>| {
             let mut keys = self.keys.iter();

@@ -34,11 +34,11 @@ use files::Locked;
 ///
 /// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
 /// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], and the first to do so when a rotation
-/// is due makes it, under a lock that the kernel releases when its holder dies. The file is replaced as a whole, so a process that is killed at any moment leaves either
-/// the old or the new one; leftovers beside it are wiped by the next process. A replaced file is
-/// overwritten before it is unlinked. That is the best that can be done, and enough on a tmpfs that
-/// is not swapped out; a copy-on-write or journalling file system, or a flash medium, may keep old
-/// blocks.
+/// is due makes it, under a lock that the kernel releases when its holder dies. The file is
+/// replaced as a whole, so a process that is killed at any moment leaves either the old or the new
+/// one; leftovers beside it are wiped by the next process. A replaced file is overwritten before it
+/// is unlinked. That is the best that can be done, and enough on a tmpfs that is not swapped out; a
+/// copy-on-write or journalling file system, or a flash medium, may keep old blocks.
 ///
 /// # Trouble
 ///
@@ -61,8 +61,8 @@ impl KeyDirectory {
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] if it cannot be created or opened, if it does not belong to this user, or if
-    /// it is open to others.
+    /// [`Error::Source`] if it cannot be created or opened, if it does not belong to this user, or
+    /// if it is open to others.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let trouble = |why: String| Error::source(NAME, why);

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The additional data is everything before the nonce, then the name of the key in Redis: a value
-//! that is moved to another key does not open. The algorithm is bound into both the KEK's key and its
-//! name, so with the feature `fips` both differ.
+//! that is moved to another key does not open. The algorithm is bound into both the KEK's key and
+//! its name, so with the feature `fips` both differ.
 
 use std::fmt;
 

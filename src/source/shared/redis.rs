@@ -17,8 +17,8 @@ mod exchange;
 
 use exchange::{Exchange, Found};
 
-/// STEKs that a fleet shares through Redis, sealed under a key-encryption key (KEK) that Redis never
-/// sees. Needs the feature `redis`.
+/// STEKs that a fleet shares through Redis, sealed under a key-encryption key (KEK) that Redis
+/// never sees. Needs the feature `redis`.
 ///
 /// ```no_run
 /// use rustls_resumption::Resumption;
@@ -35,13 +35,13 @@ use exchange::{Exchange, Found};
 ///
 /// One value, `rustls-resumption:steks:1` unless the [prefix](RedisSource::prefix) says otherwise:
 /// the secrets, their windows, the schedule and a version, sealed with AES-256-GCM-SIV and bound to
-/// the key's name. Each node reads it every [`SourceQuery::DEFAULT_INTERVAL`], with one command. The
-/// first to do so when a rotation is due makes it: a script compares and sets, so that one node wins
-/// and the others take over its keys. The value expires with the last of its keys.
+/// the key's name. Each node reads it every [`SourceQuery::DEFAULT_INTERVAL`], with one command.
+/// The first to do so when a rotation is due makes it: a script compares and sets, so that one node
+/// wins and the others take over its keys. The value expires with the last of its keys.
 ///
 /// Anyone with a KEK and any copy of the value, be it from a dump, a backup or the wire, has the
-/// STEKs of its time. Protect the KEK accordingly for as long as copies are kept, and replace it now
-/// and then (see [`also_kek`](RedisSource::also_kek)).
+/// STEKs of its time. Protect the KEK accordingly for as long as copies are kept, and replace it
+/// now and then (see [`also_kek`](RedisSource::also_kek)).
 ///
 /// # Time
 ///
@@ -118,9 +118,9 @@ impl RedisSource {
         Ok(Self(Shared::new(value)).prefix(Self::DEFAULT_PREFIX))
     }
 
-    /// Another KEK, which opens what it sealed, while the first continues to seal. To replace a KEK,
-    /// add the new one to every node; then make the new one the first on every node, and the old one
-    /// the other; then rotate, and remove the old one. See the page
+    /// Another KEK, which opens what it sealed, while the first continues to seal. To replace a
+    /// KEK, add the new one to every node; then make the new one the first on every node, and the
+    /// old one the other; then rotate, and remove the old one. See the page
     /// [`operating`](crate::docs::operating).
     ///
     /// # Errors
@@ -240,8 +240,8 @@ impl RedisValue {
         format!("Redis {}: {why}", self.address).into()
     }
 
-    /// Logs when this host's clock and that of Redis begin to differ by more than the schedule allows
-    /// for, and when they agree again.
+    /// Logs when this host's clock and that of Redis begin to differ by more than the schedule
+    /// allows for, and when they agree again.
     fn compare_clocks(&mut self, theirs: Time, query: &SourceQuery<'_>) {
         let ours = query.now;
         let difference = ours.since(theirs).max(theirs.since(ours));

@@ -1,5 +1,5 @@
-//! Commands to Redis, sent from a thread of its own: name resolution and some of the `redis` crate's
-//! own look-ups have no timeout, and the ring must not wait for them.
+//! Commands to Redis, sent from a thread of its own: name resolution and some of the `redis`
+//! crate's own look-ups have no timeout, and the ring must not wait for them.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -64,8 +64,8 @@ impl Exchange {
         })
     }
 
-    /// Writes `next` if the value is still what was found. False if it is not. After an error it may
-    /// have been written or not, so it is not tried again.
+    /// Writes `next` if the value is still what was found. False if it is not. After an error it
+    /// may have been written or not, so it is not tried again.
     pub(super) fn swap(
         &mut self,
         key: &str,
