@@ -36,11 +36,6 @@ pub mod fuzzed;
 mod hex;
 mod kdf;
 mod lineage;
-#[cfg(feature = "metrics")]
-mod metrics;
-#[cfg(not(feature = "metrics"))]
-#[path = "metrics/off.rs"]
-mod metrics;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;

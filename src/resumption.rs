@@ -8,10 +8,10 @@ use tracing::warn;
 
 use crate::cache::SessionCache;
 use crate::error::Error;
-use crate::metrics::Publisher;
 use crate::ring::StekRing;
 use crate::scope::Scope;
 use crate::stats::Stats;
+use crate::stats::metrics::Publisher;
 use crate::stek::KeyName;
 use crate::storage::{AcceptorCounts, Installed, Storage};
 use crate::store::{SharedStore, Sharing, SharingSettings};

@@ -1,5 +1,10 @@
 //! What [`Stats`] consists of.
 
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "stats/metrics/off.rs"]
+pub(crate) mod metrics;
 mod table;
 
 use std::time::Duration;

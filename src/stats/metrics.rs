@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_page_operating_lists_every_metric_as_it_is() {
-        let page = include_str!("docs/operating.md");
+        let page = include_str!("../docs/operating.md");
         let table = table();
         assert!(page.contains(&table), "put this there:\n{table}");
     }
