@@ -23,7 +23,8 @@ use tracing::{trace, warn};
 use crate::context::Claimed;
 use crate::lineage::BirthRecord;
 use crate::ring::StekRing;
-use crate::storage::{Count, Installed};
+use crate::stats::HandshakeCount;
+use crate::storage::Installed;
 use crate::store::{Miss, Sharing};
 
 #[cfg(feature = "axum-server")]
@@ -415,24 +416,24 @@ impl Handshake {
         };
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let outcome = if is_resumed {
-            Count::Resumed
+            HandshakeCount::Resumed
         } else if !self.is_offered(connection) {
-            Count::NotOffered
+            HandshakeCount::NotOffered
         } else {
             match self.found {
-                Ok(()) => Count::Declined,
-                Err(Miss::NotFound) => Count::NotFound,
-                Err(Miss::Unavailable) => Count::StoreUnavailable,
+                Ok(()) => HandshakeCount::Declined,
+                Err(Miss::NotFound) => HandshakeCount::NotFound,
+                Err(Miss::Unavailable) => HandshakeCount::StoreUnavailable,
             }
         };
         trace!(?outcome, retry = self.with_retry, "accepted");
         let counts = &installed.counts;
         counts.add(outcome);
         if is_resumed && self.with_early_data {
-            counts.add(Count::EarlyData);
+            counts.add(HandshakeCount::EarlyData);
         }
         if self.with_retry {
-            counts.add(Count::HelloRetry);
+            counts.add(HandshakeCount::HelloRetry);
         }
     }
 
@@ -453,7 +454,7 @@ impl Drop for Handshake {
             && !self.is_counted
             && let Some(installed) = &self.target.installed
         {
-            installed.counts.add(Count::Failed);
+            installed.counts.add(HandshakeCount::Failed);
         }
     }
 }

@@ -1,18 +1,18 @@
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use tracing::trace;
 use zeroize::Zeroize;
 
 use crate::clock::{Basis, Clock, Now, Time};
 use crate::context;
-use crate::counters::{Counters, cores};
+use crate::counters::{Counted, Counters, cores};
 use crate::lineage::BirthRecord;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
-use crate::stats::{CacheStats, Evictions, Misses, NotStored};
+use crate::stats::{CacheCount, CacheStats};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
@@ -180,7 +180,7 @@ impl SessionCache {
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
     pub(crate) fn count_not_claimed(&self) {
-        self.inner.counters.add(Count::NotClaimed as usize);
+        self.inner.counters.add(CacheCount::NotClaimed);
     }
 
     /// The time on the clock that births go by.
@@ -286,7 +286,7 @@ impl Sweeper {
 
 struct Inner {
     /// A power of two of them.
-    shards: Box<[Padded<Mutex<Shard>>]>,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
     hasher: KeyHasher,
     /// Entries of the budget that no shard has. Each shard has half its share for good; the other
     /// half goes where it is needed, so that the cache as a whole is full before a shard evicts.
@@ -294,20 +294,9 @@ struct Inner {
     closed: AtomicBool,
     settings: CacheSettings,
     scopes: Arc<Scopes>,
-    counters: Counters<COUNTS>,
+    /// What is counted without a shard.
+    counters: Counters<CacheStats>,
 }
-
-/// What is counted without a shard, by index.
-#[derive(Clone, Copy)]
-enum Count {
-    MalformedLookup,
-    MalformedStore,
-    TooOld,
-    AgeUnknown,
-    NotClaimed,
-}
-
-const COUNTS: usize = Count::NotClaimed as usize + 1;
 
 /// A shard gives spare room back when it has more than this.
 const IDLE_ROOM: usize = 8;
@@ -326,7 +315,7 @@ impl Inner {
         let byte_limit = settings.bytes.map_or(usize::MAX, |bytes| bytes / count);
         let hasher = KeyHasher::random();
         let shard = |_| {
-            Padded(Mutex::new(Shard::new(
+            CachePadded::new(Mutex::new(Shard::new(
                 hasher,
                 entries / count,
                 own,
@@ -348,7 +337,7 @@ impl Inner {
         let value = value_of(value);
         let Ok(fixed) = <&[u8; 32]>::try_from(id.as_slice()) else {
             id.zeroize();
-            self.counters.add(Count::MalformedStore as usize);
+            self.counters.add(CacheCount::MalformedStore);
             return false;
         };
         let now = self.settings.clock.now();
@@ -372,7 +361,7 @@ impl Inner {
 
     fn insert(&self, scope: &ScopeState, id: &[u8; 32], entry: Entry, now: Time) -> bool {
         if entry.expires <= now {
-            self.counters.add(Count::TooOld as usize);
+            self.counters.add(CacheCount::TooOld);
             return false;
         }
         let mut removed = Removed::default();
@@ -454,7 +443,7 @@ impl Inner {
         let session = session.filter(|session| session.version == Version::Tls13)?;
         let record = BirthRecord::split(session.application_data).0;
         if record.is_none() {
-            self.counters.add(Count::AgeUnknown as usize);
+            self.counters.add(CacheCount::AgeUnknown);
         }
         record
     }
@@ -462,7 +451,7 @@ impl Inner {
     fn well_formed<'a>(&self, id: &'a [u8]) -> Option<&'a [u8; 32]> {
         let id = id.try_into().ok();
         if id.is_none() {
-            self.counters.add(Count::MalformedLookup as usize);
+            self.counters.add(CacheCount::MalformedLookup);
         }
         id
     }
@@ -536,24 +525,17 @@ impl Inner {
     }
 
     fn stats(&self) -> CacheStats {
-        let count = |counter| self.counters.sum(counter as usize);
-        let outside = CacheStats {
-            misses: Misses {
-                malformed: count(Count::MalformedLookup),
-                not_claimed: count(Count::NotClaimed),
-                ..Misses::default()
-            },
-            refused: NotStored {
-                malformed: count(Count::MalformedStore),
-                too_old: count(Count::TooOld),
-                ..NotStored::default()
-            },
-            age_unknown: count(Count::AgeUnknown),
+        let mut stats = CacheStats {
             max_entries: self.settings.entries as u64,
-            ..CacheStats::default()
+            ..self.counters.read()
         };
-        let shards = self.shards.iter().map(|shard| shard.lock().stats());
-        shards.fold(outside, sum)
+        for shard in &self.shards {
+            let shard = shard.lock().stats();
+            stats.entries = stats.entries.saturating_add(shard.entries);
+            stats.bytes = stats.bytes.saturating_add(shard.bytes);
+            stats.add(&shard);
+        }
+        stats
     }
 }
 
@@ -562,44 +544,3 @@ const SWEEP_STEP: u32 = 256;
 
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
-
-/// Adds what a shard counts: `all` has the rest.
-#[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
-fn sum(all: CacheStats, shard: CacheStats) -> CacheStats {
-    CacheStats {
-        entries: all.entries + shard.entries,
-        bytes: all.bytes + shard.bytes,
-        stored: all.stored + shard.stored,
-        hits: all.hits + shard.hits,
-        misses: Misses {
-            unknown: all.misses.unknown + shard.misses.unknown,
-            expired: all.misses.expired + shard.misses.expired,
-            other_version: all.misses.other_version + shard.misses.other_version,
-            ..all.misses
-        },
-        evictions: Evictions {
-            entries: all.evictions.entries + shard.evictions.entries,
-            bytes: all.evictions.bytes + shard.evictions.bytes,
-            forgotten: all.evictions.forgotten + shard.evictions.forgotten,
-            replaced: all.evictions.replaced + shard.evictions.replaced,
-        },
-        refused: NotStored {
-            no_room: all.refused.no_room + shard.refused.no_room,
-            ..all.refused
-        },
-        expired: all.expired + shard.expired,
-        ..all
-    }
-}
-
-/// On cache lines of its own, in pairs as processors fetch them.
-#[repr(align(128))]
-struct Padded<T>(T);
-
-impl<T> Deref for Padded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}

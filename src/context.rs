@@ -23,9 +23,10 @@ use foldhash::quality::RandomState;
 use zeroize::Zeroizing;
 
 use crate::clock::Time;
+use crate::counters::Counters;
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
-use crate::store::counts::{Count, Counts};
+use crate::stats::{StoreCount, StoreStats};
 use crate::sync::thread_local;
 
 thread_local! {
@@ -109,7 +110,7 @@ pub(crate) struct Claimed {
 
 pub(crate) struct ClaimedSession {
     /// Where it is counted if it is not used.
-    pub(crate) counts: Arc<Counts>,
+    pub(crate) counts: Arc<Counters<StoreStats>>,
     pub(crate) scope: Arc<ScopeState>,
     pub(crate) id: [u8; 32],
     pub(crate) bytes: Zeroizing<Vec<u8>>,
@@ -135,7 +136,7 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         if let Some(session) = &self.session {
-            session.counts.add(Count::Unused);
+            session.counts.add(StoreCount::Unused);
         }
     }
 }

@@ -7,13 +7,14 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
 use crate::cache::SessionCache;
+use crate::counters::Counters;
 use crate::error::Error;
 use crate::ring::StekRing;
 use crate::scope::Scope;
-use crate::stats::Stats;
 use crate::stats::metrics::Publisher;
+use crate::stats::{AcceptorStats, Stats};
 use crate::stek::KeyName;
-use crate::storage::{AcceptorCounts, Installed, Storage};
+use crate::storage::{Installed, Storage};
 use crate::store::{SharedStore, Sharing, SharingSettings};
 use crate::timer::Timer;
 
@@ -51,7 +52,7 @@ pub struct Resumption {
     /// Whether the ring seals tickets, not only what goes into a shared store.
     makes_tickets: bool,
     sharing: Option<Arc<Sharing>>,
-    acceptor: Arc<AcceptorCounts>,
+    acceptor: Arc<Counters<AcceptorStats>>,
     timer: Option<Arc<Timer>>,
     publisher: Publisher,
 }
@@ -98,7 +99,7 @@ impl Resumption {
             ring,
             makes_tickets,
             sharing,
-            acceptor: Arc::new(AcceptorCounts::new()),
+            acceptor: Arc::new(Counters::new()),
             timer: None,
             publisher,
         };
@@ -174,7 +175,7 @@ impl Resumption {
                 .as_deref()
                 .map(Sharing::stats)
                 .unwrap_or_default(),
-            acceptor: self.acceptor.stats(),
+            acceptor: self.acceptor.read(),
         }
     }
 

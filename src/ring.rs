@@ -17,7 +17,7 @@ use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
 use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stats::metrics::Publisher;
-use crate::stats::{NotSealed, Refused, StekStats, TicketStats};
+use crate::stats::{StekStats, TicketCount, TicketStats};
 use crate::stek::{KeyName, Stek};
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
@@ -261,7 +261,7 @@ impl StekRing {
         self.core.counters.add(match &sealed {
             Ok((_, count)) => *count,
             Err(why) => *why,
-        } as usize);
+        });
         sealed.ok().map(|(ticket, _)| ticket)
     }
 
@@ -272,9 +272,9 @@ impl StekRing {
             Err(why) => trace!(?why, "ticket refused"),
         }
         self.core.counters.add(match &opened {
-            Ok(_) => Count::Opened,
+            Ok(_) => TicketCount::Opened,
             Err(why) => *why,
-        } as usize);
+        });
         opened.ok()
     }
 }
@@ -349,27 +349,6 @@ struct Asking {
     asked: Option<Duration>,
 }
 
-/// What is counted, by index.
-#[derive(Clone, Copy, Debug)]
-enum Count {
-    Sealed,
-    Opened,
-    SealedAgeUnknown,
-    UnknownKeyName,
-    TooLong,
-    Malformed,
-    Forged,
-    WrongScope,
-    ExpiredKey,
-    TooOld,
-    Revoked,
-    NoKeyToSeal,
-    TooLongToSeal,
-    TooOldToSeal,
-}
-
-const COUNTS: usize = Count::TooOldToSeal as usize + 1;
-
 struct Core {
     /// What handshakes read.
     snapshot: ArcSwap<Snapshot>,
@@ -381,7 +360,7 @@ struct Core {
     basis: Basis,
     settings: RingSettings,
     scopes: Arc<Scopes>,
-    counters: Counters<COUNTS>,
+    counters: Counters<TicketStats>,
 }
 
 impl Core {
@@ -390,11 +369,15 @@ impl Core {
     }
 
     /// A ticket, and what to count it under.
-    fn seal(&self, scope: &ScopeState, session: &[u8]) -> Result<(Vec<u8>, Count), Count> {
+    fn seal(
+        &self,
+        scope: &ScopeState,
+        session: &[u8],
+    ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
         let parsed = Session::parse(session);
         let inherited = context::inherit(parsed.as_ref());
         if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
-            return Err(Count::TooLongToSeal);
+            return Err(TicketCount::TooLongToSeal);
         }
         // First the snapshot, then the clock: so the time is never before the snapshot's, in which
         // what had retired by then no longer seals.
@@ -403,7 +386,7 @@ impl Core {
         let recorded = parsed.as_ref().and_then(recorded_birth);
         let birth = inherited.or(recorded).unwrap_or(now);
         if self.is_too_old(birth, now) {
-            return Err(Count::TooOldToSeal);
+            return Err(TicketCount::TooOldToSeal);
         }
         let trailer = Trailer {
             // What was forgotten at this very moment was issued before it; this is issued after.
@@ -411,25 +394,25 @@ impl Core {
             birth,
             scope: *scope.scope.digest(),
         };
-        let stek = snapshot.sealing(now).ok_or(Count::NoKeyToSeal)?;
-        let ticket = ticket::seal(stek, &trailer, session).ok_or(Count::NoKeyToSeal)?;
+        let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
+        let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
         let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
         let is_age_known = !is_tls13 || recorded.is_some();
         let count = match is_age_known {
-            true => Count::Sealed,
-            false => Count::SealedAgeUnknown,
+            true => TicketCount::Sealed,
+            false => TicketCount::SealedAgeUnknown,
         };
         Ok((ticket, count))
     }
 
-    fn open(&self, scope: &ScopeState, ticket: &[u8]) -> Result<Vec<u8>, Count> {
+    fn open(&self, scope: &ScopeState, ticket: &[u8]) -> Result<Vec<u8>, TicketCount> {
         if ticket.len() > self.settings.max_ticket_len {
-            return Err(Count::TooLong);
+            return Err(TicketCount::TooLong);
         }
-        let name = ticket::key_name(ticket).ok_or(Count::Malformed)?;
+        let name = ticket::key_name(ticket).ok_or(TicketCount::Malformed)?;
         let snapshot = self.snapshot.load();
         let (key, now) = opening(&snapshot, &name, || self.now())?;
-        let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(Count::Forged)?;
+        let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(TicketCount::Forged)?;
         if let Err(why) = self.admit(&trailer, scope, now) {
             drop(zeroize::Zeroizing::new(session));
             return Err(why);
@@ -439,15 +422,15 @@ impl Core {
     }
 
     /// Whether an opened ticket may be used here and now.
-    fn admit(&self, trailer: &Trailer, scope: &ScopeState, now: Time) -> Result<(), Count> {
+    fn admit(&self, trailer: &Trailer, scope: &ScopeState, now: Time) -> Result<(), TicketCount> {
         if trailer.scope != *scope.scope.digest() {
-            return Err(Count::WrongScope);
+            return Err(TicketCount::WrongScope);
         }
         if trailer.issued <= scope.forgotten() {
-            return Err(Count::Revoked);
+            return Err(TicketCount::Revoked);
         }
         if self.is_too_old(trailer.birth, now) {
-            return Err(Count::TooOld);
+            return Err(TicketCount::TooOld);
         }
         Ok(())
     }
@@ -568,26 +551,10 @@ impl Core {
     }
 
     fn ticket_stats(&self) -> TicketStats {
-        let count = |counter| self.counters.sum(counter as usize);
+        let counted = self.counters.read();
         TicketStats {
-            sealed: count(Count::Sealed).saturating_add(count(Count::SealedAgeUnknown)),
-            opened: count(Count::Opened),
-            refused: Refused {
-                unknown_key_name: count(Count::UnknownKeyName),
-                too_long: count(Count::TooLong),
-                malformed: count(Count::Malformed),
-                forged: count(Count::Forged),
-                wrong_scope: count(Count::WrongScope),
-                expired_key: count(Count::ExpiredKey),
-                too_old: count(Count::TooOld),
-                revoked: count(Count::Revoked),
-            },
-            not_sealed: NotSealed {
-                no_key: count(Count::NoKeyToSeal),
-                too_long: count(Count::TooLongToSeal),
-                too_old: count(Count::TooOldToSeal),
-            },
-            age_unknown: count(Count::SealedAgeUnknown),
+            sealed: counted.sealed.saturating_add(counted.age_unknown),
+            ..counted
         }
     }
 
@@ -623,19 +590,19 @@ fn opening<'a>(
     snapshot: &'a Snapshot,
     name: &KeyName,
     now: impl FnOnce() -> Time,
-) -> Result<(&'a SourceKey, Time), Count> {
+) -> Result<(&'a SourceKey, Time), TicketCount> {
     let key = match snapshot.find(name) {
         Found::Key(key) => key,
-        Found::Expired => return Err(Count::ExpiredKey),
-        Found::Revoked => return Err(Count::Revoked),
-        Found::Nothing => return Err(Count::UnknownKeyName),
+        Found::Expired => return Err(TicketCount::ExpiredKey),
+        Found::Revoked => return Err(TicketCount::Revoked),
+        Found::Nothing => return Err(TicketCount::UnknownKeyName),
     };
     let now = now();
     if now < key.window.published {
-        return Err(Count::UnknownKeyName);
+        return Err(TicketCount::UnknownKeyName);
     }
     match key.window.opens(now) {
         true => Ok((key, now)),
-        false => Err(Count::ExpiredKey),
+        false => Err(TicketCount::ExpiredKey),
     }
 }

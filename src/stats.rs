@@ -1,20 +1,29 @@
-//! What [`Stats`] consists of.
+//! What [`Stats`](crate::Stats) consists of.
 
-#[cfg(feature = "metrics")]
-pub(crate) mod metrics;
-#[cfg(not(feature = "metrics"))]
-#[path = "stats/metrics/off.rs"]
-pub(crate) mod metrics;
-mod table;
+// Each value is declared once; `stats/declare.rs` says what comes of it.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::counters::Counted;
 use crate::stek::KeyName;
+use crate::sync::atomic::AtomicU64;
 
-/// What resumption did since it was set up, and the state it is in: one snapshot.
+mod declare;
+pub(crate) mod metrics;
+#[cfg(feature = "metrics")]
+mod sample;
+mod table;
+
+use declare::declare;
+#[cfg(feature = "metrics")]
+use sample::{Sample, Value};
+use table::{Row, write_title};
+
+/// What resumption has done since it was set up, and the state it is in: one snapshot.
 ///
-/// Counters only grow. Taking a snapshot sums per-thread and per-shard counters: some microseconds,
-/// and nothing that handshakes wait for. Printed with `{}` it is a table for people.
+/// Counters only grow. Taking a snapshot sums per-thread and per-shard counters, which takes some
+/// microseconds and does not delay handshakes. Printed with `{}` it is a table for people.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -30,292 +39,448 @@ pub struct Stats {
     pub acceptor: AcceptorStats,
 }
 
-/// Counters of a [`SessionCache`](crate::SessionCache).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Sessions in the cache now, expired ones that were not swept yet included.
-    pub entries: u64,
-    /// How many there may be.
-    pub max_entries: u64,
-    /// Bytes of their values now.
-    pub bytes: u64,
-    /// Sessions stored.
-    pub stored: u64,
-    /// Sessions handed to rustls.
-    pub hits: u64,
-    /// Look-ups that handed out nothing, by reason.
-    pub misses: Misses,
-    /// Sessions that left before their time, by reason.
-    pub evictions: Evictions,
-    /// Sessions that were not stored, by reason.
-    pub refused: NotStored,
-    /// Sessions dropped because they expired.
-    pub expired: u64,
-    /// Sessions stored whose full handshake is not known (TLS 1.3 without an acceptor that tells),
-    /// so that their age counts from here.
-    pub age_unknown: u64,
+declare! {
+    /// Counters of a [`SessionCache`](crate::SessionCache).
+    pub struct CacheStats, counted by CacheCount, shown as "cache" {
+        states {
+            /// Sessions in the cache now, including expired ones that have not been swept yet.
+            entries: u64, shown as "entries" {
+                "resumption_cache_entries", "Sessions in the cache.", Value::number(entries);
+            }
+            /// The most sessions it may hold.
+            max_entries: u64, shown as "at most" {
+                "resumption_cache_max_entries", "Sessions that the cache may hold.",
+                    Value::number(max_entries);
+            }
+            /// The bytes of their values now.
+            bytes: u64, shown as "bytes" {
+                "resumption_cache_bytes", "Bytes of the sessions in the cache.",
+                    Value::number(bytes);
+            }
+        }
+        counters {
+            /// Sessions stored.
+            stored: "resumption_cache_stored_total";
+            /// Sessions found and handed to rustls.
+            hits: "resumption_cache_hits_total";
+            /// Sessions dropped because they expired.
+            expired: "resumption_cache_expired_total";
+            /// Sessions stored whose full handshake is not known.
+            /// Their age counts from here: TLS 1.3 without an acceptor that tells.
+            age_unknown as AgeUnknown: "resumption_cache_age_unknown_total";
+        }
+        reasons {
+            /// Look-ups that found nothing.
+            misses: "resumption_cache_misses_total", shown as "cache misses";
+            /// Why a look-up in the cache found nothing.
+            struct Misses {
+                /// No such session: never stored, already taken, evicted, or of another scope.
+                unknown,
+                /// It had expired.
+                expired,
+                /// It is of the other TLS version: a TLS 1.2 session ID offered as a TLS 1.3 PSK
+                /// identity or the reverse.
+                other_version,
+                /// The ID is not 32 bytes long, as every session ID of rustls is.
+                malformed as MalformedLookup,
+                /// With a shared store: a TLS 1.3 session that rustls asked for although no
+                /// acceptor had claimed it, so a full handshake. Accept connections through an
+                /// acceptor.
+                not_claimed as NotClaimed,
+            }
+
+            /// Sessions that left before their time.
+            evictions: "resumption_cache_evictions_total", shown as "evictions";
+            /// Why sessions left the cache before their time.
+            struct Evictions {
+                /// The budget of entries was used up.
+                entries,
+                /// The budget of bytes was used up.
+                bytes,
+                /// Their scope was forgotten, or everything was revoked.
+                forgotten,
+                /// Another session was stored under the same ID.
+                replaced,
+            }
+
+            /// Sessions that were not stored.
+            not_stored: "resumption_cache_not_stored_total", shown as "not stored";
+            /// Why a session was not stored.
+            struct NotStored {
+                /// Larger than a shard's share of the byte budget, or the cache has no room at all.
+                no_room,
+                /// Already older than `max_session_age`.
+                too_old as TooOld,
+                /// Its ID is not 32 bytes long.
+                malformed as MalformedStore,
+            }
+        }
+    }
 }
 
-/// Why a look-up in the cache handed out nothing.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Misses {
-    /// No such session: never stored, taken already, evicted, or of another scope.
-    pub unknown: u64,
-    /// It had expired.
-    pub expired: u64,
-    /// It is of the other TLS version: a TLS 1.2 session ID offered as a TLS 1.3 PSK identity or
-    /// the reverse.
-    pub other_version: u64,
-    /// What was asked for is not 32 bytes long, as every session ID of rustls is.
-    pub malformed: u64,
-    /// With a shared store: a TLS 1.3 session that rustls asked for although no acceptor had claimed
-    /// it, so a full handshake. Accept connections through an acceptor.
-    pub not_claimed: u64,
+declare! {
+    /// Counters of the tickets of a [`StekRing`](crate::StekRing).
+    pub struct TicketStats, counted by TicketCount, shown as "tickets" {
+        states {}
+        counters {
+            /// Tickets made.
+            sealed as Sealed: "resumption_tickets_sealed_total";
+            /// Tickets opened and handed to rustls.
+            opened as Opened: "resumption_tickets_opened_total";
+            /// Tickets made for sessions whose full handshake is not known.
+            /// Their age counts from here: TLS 1.3 without an acceptor that tells.
+            age_unknown as SealedAgeUnknown: "resumption_tickets_age_unknown_total";
+        }
+        reasons {
+            /// Tickets that were not opened: each a full handshake.
+            refused: "resumption_tickets_refused_total", shown as "refused";
+            /// Why a ticket was not opened. Each is a full handshake.
+            struct Refused {
+                /// It bears the name of no STEK that is or was here: another server's, an older
+                /// process's, or junk.
+                unknown_key_name as UnknownKeyName,
+                /// Longer than the fixed maximum.
+                too_long as TooLong,
+                /// Too short to be a ticket.
+                malformed as Malformed,
+                /// Authentication failed.
+                forged as Forged,
+                /// It was made in another scope.
+                wrong_scope as WrongScope,
+                /// Its STEK has expired.
+                expired_key as ExpiredKey,
+                /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
+                too_old as TooOld,
+                /// Its STEK was revoked, or its scope forgotten.
+                revoked as Revoked,
+            }
+
+            /// Tickets that were not made.
+            not_sealed: "resumption_tickets_not_sealed_total", shown as "not sealed";
+            /// Why a ticket was not made. rustls goes on without.
+            struct NotSealed {
+                /// No STEK may seal at this time, or sealing failed.
+                no_key as NoKeyToSeal,
+                /// It would be longer than the fixed maximum: a client with a very long certificate
+                /// chain.
+                too_long as TooLongToSeal,
+                /// The session is as old as `max_session_age` allows.
+                too_old as TooOldToSeal,
+            }
+        }
+    }
 }
 
-/// Why sessions left the cache before their time.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Evictions {
-    /// The budget of entries was used up.
-    pub entries: u64,
-    /// The budget of bytes was used up.
-    pub bytes: u64,
-    /// Their scope was forgotten, or all was revoked.
-    pub forgotten: u64,
-    /// Another session was stored under the same ID.
-    pub replaced: u64,
+declare! {
+    /// The state of a [`StekRing`](crate::StekRing).
+    pub struct StekStats, shown as "STEKs" {
+        states {
+            /// The STEK that seals now, if one does.
+            active: Option<KeyName> {
+                "resumption_stek_active", "1 if a STEK seals.", Value::flag(active.is_some());
+                "resumption_stek_active_key",
+                    "First 48 bits of the active STEK's name: nodes that agree show the same number.",
+                    active.map_or(Value::Gauge(f64::NAN), |name| Value::key(&name));
+            }
+            /// How long it has been sealing.
+            active_age: Option<Duration> {
+                "resumption_stek_active_age_seconds",
+                    "How long the active STEK has been sealing; NaN if that is not known.",
+                    Value::seconds(active_age, f64::NAN);
+            }
+            /// Whether that is longer than the schedule's interval: whoever supplies the STEK
+            /// should replace it. It is kept.
+            over_age: bool {
+                "resumption_stek_over_age",
+                    "1 if the active STEK is older than the interval: its supplier should replace it.",
+                    Value::flag(over_age);
+            }
+            /// How long each STEK is to seal, by the schedule; `None` without a ring.
+            interval: Option<Duration> {
+                "resumption_stek_interval_seconds", "How long each STEK is to seal.",
+                    Value::seconds(interval, f64::NAN);
+            }
+            /// STEKs held, including published and retired ones.
+            keys: u64, shown as "keys" {
+                "resumption_stek_keys", "STEKs held, including published and retired ones.",
+                    Value::number(keys);
+            }
+            /// The name of the source they come from; empty without a ring.
+            source: &'static str {
+                "resumption_stek_source_info",
+                    "Always 1; the label names the source that STEKs come from.",
+                    Value::Gauge(1.0), label "source" = source;
+            }
+            /// How long ago the source last answered; `None` if it never did.
+            source_answered: Option<Duration> {
+                "resumption_stek_source_answer_age_seconds",
+                    "How long ago the source last answered; +Inf if it never did.",
+                    Value::seconds(source_answered, f64::INFINITY);
+            }
+            /// Whether local random STEKs seal because the source has no active one.
+            fallen_back: bool {
+                "resumption_stek_fallen_back",
+                    "1 if local random STEKs seal because the source has no active one.",
+                    Value::flag(fallen_back);
+            }
+            /// Whether the other users of the source keep the same schedule, where it can tell.
+            fleet_agrees: Option<bool> {
+                "resumption_stek_fleet_agrees",
+                    "1 if the other users of the source keep the same schedule; NaN if it cannot tell.",
+                    fleet_agrees.map_or(Value::Gauge(f64::NAN), Value::flag);
+            }
+        }
+        counters {
+            /// How often another STEK became the one that seals.
+            rotations: "resumption_stek_rotations_total";
+            /// STEKs revoked on this node.
+            revocations: "resumption_stek_revocations_total";
+            /// How often the source failed to answer.
+            source_failures: "resumption_stek_source_failures_total";
+        }
+        reasons {}
+    }
 }
 
-/// Why a session was not stored.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct NotStored {
-    /// Larger than a shard's share of the byte budget, or the cache has room for nothing.
-    pub no_room: u64,
-    /// Older than `max_session_age` already.
-    pub too_old: u64,
-    /// Its ID is not 32 bytes long.
-    pub malformed: u64,
+declare! {
+    /// Counters of a [`SharedStore`](crate::store::SharedStore) and of what goes through it.
+    pub struct StoreStats, counted by StoreCount, shown as "store" {
+        states {
+            /// The store's name; empty without one.
+            store: &'static str {
+                "resumption_store_info", "Always 1; the label names the shared store.",
+                    Value::Gauge(1.0), label "store" = store;
+            }
+            /// How the store itself is doing.
+            health: StoreHealth {}
+        }
+        counters {
+            /// Sessions handed to the store.
+            shared as Shared: "resumption_store_shared_total";
+            /// TLS 1.3 sessions found, opened and deleted in the store.
+            claimed as Claimed: "resumption_store_claimed_total";
+            /// Claimed sessions that rustls did not take.
+            /// The client went away, or no longer offered them after a HelloRetryRequest. Wiped.
+            unused as Unused: "resumption_store_unused_total";
+            /// TLS 1.2 sessions fetched into the cache.
+            fetched as Fetched: "resumption_store_fetched_total";
+            /// Sessions shared whose full handshake is not known.
+            /// Their age counts from here: TLS 1.3 where no acceptor told.
+            age_unknown as AgeUnknown: "resumption_store_age_unknown_total";
+        }
+        reasons {
+            /// Sessions that were not handed to the store.
+            not_shared: "resumption_store_not_shared_total", shown as "not shared";
+            /// Why a session was not handed to the shared store. A TLS 1.3 client gets no ticket
+            /// then.
+            struct NotShared {
+                /// The STEK source failed, and the local STEKs that stand in open nothing on other
+                /// nodes.
+                fallen_back as FallenBack,
+                /// No STEK may seal at this time, or sealing failed.
+                no_key as NoKey,
+                /// The store did not take it: its queue is full, or its circuit breaker is open.
+                not_taken as NotTaken,
+                /// The session is as old as `max_session_age` allows.
+                too_old as TooOldToShare,
+                /// Not a session in a form that this crate knows, or larger than 64 KiB.
+                malformed as Malformed,
+            }
+
+            /// Look-ups that found nothing of use.
+            misses: "resumption_store_misses_total", shown as "store misses";
+            /// Why a look-up in the shared store found nothing of use.
+            struct StoreMisses {
+                /// No such session: already claimed, expired, never written, or of another scope.
+                not_found as NotFound,
+                /// No answer by the deadline.
+                timed_out as TimedOut,
+                /// The store was not asked, because the circuit breaker is open.
+                unavailable as Unavailable,
+                /// The store was not asked, because too many look-ups were under way.
+                busy as Busy,
+                /// The store answered with an error.
+                failed as Failed,
+                /// What the store returned is not the value of a session.
+                malformed as Garbage,
+                /// It bears the name of no STEK that opens here: expired, revoked, or another
+                /// fleet's.
+                unknown_key_name as UnknownKeyName,
+                /// Authentication failed: forged, or stored in the place of another session.
+                forged as Forged,
+                /// It had expired, and the store returned it all the same.
+                expired as Expired,
+                /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
+                too_old as TooOld,
+                /// Its scope was forgotten here after it was made.
+                forgotten as Forgotten,
+            }
+        }
+    }
 }
 
-/// Counters of a [`StekRing`](crate::StekRing).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct TicketStats {
-    /// Tickets made.
-    pub sealed: u64,
-    /// Tickets opened and handed to rustls.
-    pub opened: u64,
-    /// Tickets that were not opened, by reason.
-    pub refused: Refused,
-    /// Tickets that were not made, by reason.
-    pub not_sealed: NotSealed,
-    /// Tickets made for sessions whose full handshake is not known (TLS 1.3 without an acceptor
-    /// that tells), so that their age counts from here.
-    pub age_unknown: u64,
+declare! {
+    /// How a [`SharedStore`](crate::store::SharedStore) is doing, as far as it can tell.
+    pub struct StoreHealth, shown as "store up" {
+        states {
+            /// Whether its circuit breaker is open, so that nobody waits for it.
+            is_down: bool {
+                "resumption_store_down", "1 while the store's circuit breaker is open.",
+                    Value::flag(is_down);
+            }
+        }
+        counters {
+            /// Sessions known to have been written.
+            written: "resumption_store_written_total";
+            /// Dropped unsent, because the connection was lost while they waited.
+            dropped: "resumption_store_not_written_total",
+                a reason of "Sessions that were not written, or of which that is not known.";
+            /// Refused by the store, as one that is full does.
+            refused: "resumption_store_not_written_total",
+                a reason of "Sessions that were not written, or of which that is not known.";
+            /// Of unknown outcome. They are not written again.
+            unknown: "resumption_store_not_written_total",
+                a reason of "Sessions that were not written, or of which that is not known.";
+            /// Connections made to the store.
+            connections: "resumption_store_connections_total";
+            /// How often the store's circuit breaker opened.
+            outages: "resumption_store_outages_total";
+        }
+        reasons {}
+    }
 }
 
-/// Why a ticket was not opened. Each is a full handshake.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Refused {
-    /// It bears the name of no STEK that is or was here: another server's, an older process's, or
-    /// junk.
-    pub unknown_key_name: u64,
-    /// Longer than the fixed maximum.
-    pub too_long: u64,
-    /// Too short to be a ticket.
-    pub malformed: u64,
-    /// Its seal does not fit.
-    pub forged: u64,
-    /// It was made in another scope.
-    pub wrong_scope: u64,
-    /// Its STEK has expired.
-    pub expired_key: u64,
-    /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
-    pub too_old: u64,
-    /// Its STEK was revoked, or its scope forgotten.
-    pub revoked: u64,
+declare! {
+    /// Counters of the handshakes that acceptors saw.
+    pub struct AcceptorStats, counted by HandshakeCount, shown as "handshakes" {
+        states {}
+        counters {
+            /// Handshakes that resumed, as acceptors saw them.
+            resumed as Resumed: "resumption_handshakes_resumed_total";
+            /// Resumed handshakes whose early data was accepted.
+            early_data as EarlyData: "resumption_handshakes_early_data_total";
+            /// Handshakes that failed or were given up after the ClientHello.
+            failed as Failed: "resumption_handshakes_failed_total";
+            /// Handshakes with a HelloRetryRequest.
+            /// Full and resumed ones.
+            hello_retries as HelloRetry: "resumption_handshakes_hello_retries_total";
+        }
+        reasons {
+            /// Full handshakes, as acceptors saw them.
+            full: "resumption_handshakes_full_total", shown as "full because", in all "full";
+            /// Why a handshake was a full one.
+            struct NotResumed {
+                /// The client offered no session.
+                not_offered as NotOffered,
+                /// What it offered was not found or not accepted: the counters of tickets, cache
+                /// and store say why.
+                not_found as NotFound,
+                /// The shared store gave no answer.
+                store_unavailable as StoreUnavailable,
+                /// The session was found in the shared store, but rustls did not resume it: it was
+                /// made for another server name or cipher suite.
+                declined as Declined,
+            }
+        }
+    }
 }
 
-/// Why a ticket was not made. rustls goes on without.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct NotSealed {
-    /// No STEK may seal at this time, or sealing failed.
-    pub no_key: u64,
-    /// It would be longer than the fixed maximum: a client with a very long certificate chain.
-    pub too_long: u64,
-    /// The session is as old as `max_session_age` allows.
-    pub too_old: u64,
+impl Stats {
+    /// Every metric with its value. What is not set up has none, so that nobody is alarmed that no
+    /// STEK seals in stateful mode.
+    #[cfg(feature = "metrics")]
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        self.cache.samples(&mut samples);
+        self.tickets.samples(&mut samples);
+        if !self.steks.source.is_empty() {
+            self.steks.samples(&mut samples);
+        }
+        if !self.store.store.is_empty() {
+            self.store.samples(&mut samples);
+            self.store.health.samples(&mut samples);
+        }
+        self.acceptor.samples(&mut samples);
+        samples
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = [self.cache.rows(), self.tickets.rows(), self.steks.rows()].concat();
+        if !self.store.store.is_empty() {
+            rows.extend(self.store.rows());
+            let health = self.store.health;
+            let title = if health.is_down {
+                "store DOWN"
+            } else {
+                "store up"
+            };
+            rows.extend(health.rows().into_iter().map(|row| Row { title, ..row }));
+        }
+        if self.acceptor != AcceptorStats::default() {
+            rows.extend(self.acceptor.rows());
+        }
+        rows
+    }
 }
 
-/// The state of a [`StekRing`](crate::StekRing).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct StekStats {
-    /// The STEK that seals now, if one does.
-    pub active: Option<KeyName>,
-    /// How long it has been sealing.
-    pub active_age: Option<Duration>,
-    /// Whether that is longer than the schedule's interval: a STEK which its operator should have
-    /// replaced. It is kept.
-    pub over_age: bool,
-    /// How long each STEK is to seal, by the schedule; `None` without a ring.
-    pub interval: Option<Duration>,
-    /// STEKs held, published and retired ones included.
-    pub keys: u64,
-    /// How often another STEK became the one that seals.
-    pub rotations: u64,
-    /// STEKs revoked here.
-    pub revocations: u64,
-    /// The name of the source they come from; empty without a ring.
-    pub source: &'static str,
-    /// How long ago the source last answered; `None` if it never did.
-    pub source_answered: Option<Duration>,
-    /// How often the source failed to answer.
-    pub source_failures: u64,
-    /// Whether local random STEKs seal because the source has none that may.
-    pub fallen_back: bool,
-    /// Whether the other users of the source keep the same schedule, where it can tell.
-    pub fleet_agrees: Option<bool>,
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in self.rows() {
+            write!(f, "{row}")?;
+        }
+        write_title(f, "active STEK")?;
+        let steks = &self.steks;
+        match steks.active {
+            Some(name) => write!(f, " {name}")?,
+            None => f.write_str(" none")?,
+        }
+        if let Some(age) = steks.active_age {
+            write!(f, ", for {:.1} s", age.as_secs_f64())?;
+        }
+        if steks.over_age {
+            f.write_str(", OVER AGE")?;
+        }
+        if !steks.source.is_empty() {
+            write!(f, ", source {}", steks.source)?;
+        }
+        if let Some(ago) = steks.source_answered {
+            write!(f, ", answered {:.1} s ago", ago.as_secs_f64())?;
+        }
+        if steks.fallen_back {
+            f.write_str(", FALLEN BACK to local random keys")?;
+        }
+        match steks.fleet_agrees {
+            Some(true) => f.write_str(", the fleet agrees"),
+            Some(false) => f.write_str(", the fleet DISAGREES on the schedule"),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Counters of a [`SharedStore`](crate::store::SharedStore) and of what goes through it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct StoreStats {
-    /// The store's name; empty without one.
-    pub store: &'static str,
-    /// Sessions handed to the store.
-    pub shared: u64,
-    /// Sessions that were not, by reason.
-    pub not_shared: NotShared,
-    /// TLS 1.3 sessions among those shared whose full handshake is not known (no acceptor told), so
-    /// that their age counts from here.
-    pub age_unknown: u64,
-    /// TLS 1.3 sessions claimed: found, opened and deleted in the store.
-    pub claimed: u64,
-    /// Claimed sessions that rustls did not take: the client went away, or no longer offered them
-    /// after a HelloRetryRequest. Wiped.
-    pub unused: u64,
-    /// TLS 1.2 sessions fetched into the local cache.
-    pub fetched: u64,
-    /// Look-ups that found nothing of use, by reason.
-    pub misses: StoreMisses,
-    /// How the store itself fares.
-    pub health: StoreHealth,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Why a session was not handed to the shared store. A TLS 1.3 client gets no ticket then.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct NotShared {
-    /// The STEK source failed, and the local STEKs that stand in open nothing on other nodes.
-    pub fallen_back: u64,
-    /// No STEK may seal at this time, or sealing failed.
-    pub no_key: u64,
-    /// The store would not take it: its queue is full, or it does not answer.
-    pub not_taken: u64,
-    /// The session is as old as `max_session_age` allows.
-    pub too_old: u64,
-    /// Not a session as this crate knows them, or larger than 64 KiB.
-    pub malformed: u64,
-}
-
-/// Why a look-up in the shared store found nothing of use.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct StoreMisses {
-    /// No such session: claimed already, expired, never written, or of another scope.
-    pub not_found: u64,
-    /// No answer by the deadline.
-    pub timed_out: u64,
-    /// The store was not asked, because it did not answer lately.
-    pub unavailable: u64,
-    /// The store was not asked, because too many look-ups were under way.
-    pub busy: u64,
-    /// The store answered with an error.
-    pub failed: u64,
-    /// What the store gave is not a session's value.
-    pub malformed: u64,
-    /// It bears the name of no STEK that opens here: expired, revoked, or another fleet's.
-    pub unknown_key_name: u64,
-    /// Its seal does not fit: forged, or stored in the place of another session.
-    pub forged: u64,
-    /// It had expired, and the store gave it all the same.
-    pub expired: u64,
-    /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
-    pub too_old: u64,
-    /// Its scope was forgotten here after it was made.
-    pub forgotten: u64,
-}
-
-/// How a [`SharedStore`](crate::store::SharedStore) fares, as far as it tells.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct StoreHealth {
-    /// Values of which it is known that they were written.
-    pub written: u64,
-    /// Values dropped unsent, because the connection was lost while they waited.
-    pub dropped: u64,
-    /// Values that the store refused, as one that is full does.
-    pub refused: u64,
-    /// Values of which the outcome is unknown. They are not written again.
-    pub unknown: u64,
-    /// Connections made, the first one included.
-    pub connections: u64,
-    /// How often it was given up for a while because it did not answer.
-    pub outages: u64,
-    /// Whether it is given up now, so that nobody waits for it.
-    pub is_down: bool,
-}
-
-/// Counters of the handshakes that acceptors saw.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct AcceptorStats {
-    /// Handshakes that resumed, by rustls's own word.
-    pub resumed: u64,
-    /// Those among them whose early data was accepted.
-    pub early_data: u64,
-    /// Full handshakes, by reason.
-    pub full: NotResumed,
-    /// Handshakes, of either kind, with a HelloRetryRequest.
-    pub hello_retries: u64,
-    /// Handshakes that failed or were given up after the ClientHello.
-    pub failed: u64,
-}
-
-/// Why a handshake was a full one.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct NotResumed {
-    /// The client offered no session.
-    pub not_offered: u64,
-    /// What it offered was not found or not accepted: the counters of tickets, cache and store say
-    /// why.
-    pub not_found: u64,
-    /// The shared store gave no answer.
-    pub store_unavailable: u64,
-    /// The session was found in the shared store, but rustls did not resume it: it was made for
-    /// another server name or cipher suite.
-    pub declined: u64,
-}
-
-impl NotResumed {
-    /// All full handshakes.
-    #[expect(clippy::arithmetic_side_effects, reason = "nobody counts to 2^64")]
-    pub fn total(&self) -> u64 {
-        let Self {
-            not_offered,
-            not_found,
-            store_unavailable,
-            declined,
-        } = self;
-        not_offered + not_found + store_unavailable + declined
+    #[test]
+    fn the_table_names_the_key_and_cries_out_when_fallen_back() {
+        let mut stats = Stats::default();
+        stats.steks.active = Some(KeyName::from_bytes([0xab; 16]));
+        stats.steks.active_age = Some(Duration::from_millis(1_500));
+        stats.steks.source = "redis";
+        stats.steks.fallen_back = true;
+        stats.tickets.refused.forged = 3;
+        let table = stats.to_string();
+        assert!(
+            table.contains("refused       unknown key name 0, too long 0, malformed 0, forged 3")
+        );
+        assert!(table.ends_with(
+            "active STEK   abababababababababababababababab, for 1.5 s, source redis, FALLEN BACK to local random keys"
+        ));
+        stats.steks.over_age = true;
+        assert!(
+            stats
+                .to_string()
+                .contains(", for 1.5 s, OVER AGE, source redis")
+        );
     }
 }

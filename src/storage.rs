@@ -7,13 +7,11 @@ use zeroize::Zeroizing;
 
 use crate::cache::SessionCache;
 use crate::context::{self, Taken};
+use crate::counters::Counters;
 use crate::ring::StekRing;
 use crate::session::{Session, Version};
+use crate::stats::AcceptorStats;
 use crate::store::Sharing;
-
-mod counts;
-
-pub(crate) use counts::{AcceptorCounts, Count};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
 /// configuration: the cache, or cache and shared store.
@@ -25,7 +23,7 @@ pub(crate) struct Installed {
     pub(crate) cache: SessionCache,
     /// With the ring whose store keys seal what is shared.
     pub(crate) sharing: Option<(Arc<Sharing>, StekRing)>,
-    pub(crate) counts: Arc<AcceptorCounts>,
+    pub(crate) counts: Arc<Counters<AcceptorStats>>,
 }
 
 impl Storage {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::hex::Hex;
 use crate::stats::StoreHealth;
 
-pub(crate) mod counts;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]

@@ -97,7 +97,7 @@ impl Shard {
     ) -> bool {
         let size = entry.value.len();
         if self.limit == 0 || size > self.byte_limit {
-            self.stats.refused.no_room += 1;
+            self.stats.not_stored.no_room += 1;
             return false;
         }
         if let Some(index) = self.find(key) {

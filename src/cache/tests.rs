@@ -3,6 +3,7 @@ use std::thread;
 use super::*;
 use crate::clock::FakeClock;
 use crate::session::tests::encoded;
+use crate::stats::{Evictions, Misses, NotStored};
 
 fn id(number: u64) -> Vec<u8> {
     let mut id = vec![0x5a; 24];
@@ -43,7 +44,7 @@ fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
     cache.inner.spare.fetch_add(1, Ordering::AcqRel);
     assert!(!cache.store(id(1), vec![7; 8]));
     assert_eq!(cache.stats().entries, 0);
-    assert_eq!(cache.stats().refused.no_room, 1);
+    assert_eq!(cache.stats().not_stored.no_room, 1);
 }
 
 #[test]
@@ -210,12 +211,12 @@ fn what_shards_and_cache_count_is_told_in_full() {
         replaced: 1,
     };
     assert_eq!(stats.evictions, evictions);
-    let refused = NotStored {
+    let not_stored = NotStored {
         no_room: 1,
         too_old: 1,
         malformed: 1,
     };
-    assert_eq!(stats.refused, refused);
+    assert_eq!(stats.not_stored, not_stored);
     assert_eq!((stats.expired, stats.age_unknown), (1, 1));
 }
 

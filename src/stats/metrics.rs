@@ -3,98 +3,134 @@
 //! Handshakes pay nothing for it: they add to the counters they always had, and the timer thread
 //! reads those once a second.
 
-use std::time::{Duration, Instant};
+#[cfg(feature = "metrics")]
+pub(crate) use facade::Publisher;
+#[cfg(not(feature = "metrics"))]
+pub(crate) use nothing::Publisher;
 
-use ::metrics::{
-    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+#[cfg(feature = "metrics")]
+mod facade {
+    use std::time::{Duration, Instant};
 
-use crate::stats::Stats;
+    use ::metrics::{
+        Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+        histogram,
+    };
 
-mod samples;
+    use crate::stats::Stats;
+    use crate::stats::sample::Value;
 
-use samples::{Value, samples};
+    /// How often the timer publishes.
+    const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the timer publishes.
-const INTERVAL: Duration = Duration::from_secs(1);
+    /// How long a source took to answer: the one thing measured where it happens.
+    pub(super) const SOURCE_SECONDS: &str = "resumption_stek_source_seconds";
+    pub(super) const SOURCE_SECONDS_HELP: &str =
+        "How long a shared STEK source took to answer, on the timer thread.";
 
-/// How long a source took to answer: the one thing measured where it happens.
-const SOURCE_SECONDS: &str = "resumption_stek_source_seconds";
-const SOURCE_SECONDS_HELP: &str =
-    "How long a shared STEK source took to answer, on the timer thread.";
-
-/// Publishes the stats of one [`Resumption`](crate::Resumption).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Publisher {
-    labels: Vec<Label>,
-    published: Option<Instant>,
-}
-
-impl Publisher {
-    pub(crate) fn add_label(&mut self, key: String, value: String) {
-        self.labels.push(Label::new(key, value));
+    /// Publishes the stats of one [`Resumption`](crate::Resumption).
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Publisher {
+        labels: Vec<Label>,
+        published: Option<Instant>,
     }
 
-    pub(crate) fn publish_if_due(&mut self, stats: impl FnOnce() -> Stats) {
-        if self.published.is_none_or(|at| at.elapsed() >= INTERVAL) {
-            self.published = Some(Instant::now());
-            self.publish(stats);
+    impl Publisher {
+        pub(crate) fn add_label(&mut self, key: String, value: String) {
+            self.labels.push(Label::new(key, value));
         }
-    }
 
-    /// Describes each time too: a recorder may be installed at any time, and it keeps the first.
-    pub(crate) fn publish(&self, stats: impl FnOnce() -> Stats) {
-        for sample in samples(&stats()) {
-            let labels = self.with(sample.label);
-            let (name, help, unit) = (sample.name, sample.help, unit(sample.name));
-            match sample.value {
-                Value::Counter(value) => {
-                    describe_counter!(name, unit, help);
-                    counter!(name, labels).absolute(value);
-                }
-                Value::Gauge(value) => {
-                    describe_gauge!(name, unit, help);
-                    gauge!(name, labels).set(value);
+        pub(crate) fn publish_if_due(&mut self, stats: impl FnOnce() -> Stats) {
+            if self.published.is_none_or(|at| at.elapsed() >= INTERVAL) {
+                self.published = Some(Instant::now());
+                self.publish(stats);
+            }
+        }
+
+        /// Describes each time too: a recorder may be installed at any time, and it keeps the
+        /// first.
+        pub(crate) fn publish(&self, stats: impl FnOnce() -> Stats) {
+            for sample in stats().samples() {
+                let labels = self.with(sample.label);
+                let (name, help, unit) = (sample.name, sample.help, unit(sample.name));
+                match sample.value {
+                    Value::Counter(value) => {
+                        describe_counter!(name, unit, help);
+                        counter!(name, labels).absolute(value);
+                    }
+                    Value::Gauge(value) => {
+                        describe_gauge!(name, unit, help);
+                        gauge!(name, labels).set(value);
+                    }
                 }
             }
         }
+
+        pub(crate) fn source_answered(&self, source: &'static str, took: Duration) {
+            describe_histogram!(SOURCE_SECONDS, Unit::Seconds, SOURCE_SECONDS_HELP);
+            histogram!(SOURCE_SECONDS, self.with(Some(("source", source)))).record(took);
+        }
+
+        fn with(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
+            let label = label.map(|(key, value)| Label::from_static_parts(key, value));
+            self.labels.iter().cloned().chain(label).collect()
+        }
     }
 
-    pub(crate) fn source_answered(&self, source: &'static str, took: Duration) {
-        describe_histogram!(SOURCE_SECONDS, Unit::Seconds, SOURCE_SECONDS_HELP);
-        histogram!(SOURCE_SECONDS, self.with(Some(("source", source)))).record(took);
-    }
-
-    fn with(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
-        let label = label.map(|(key, value)| Label::from_static_parts(key, value));
-        self.labels.iter().cloned().chain(label).collect()
+    /// Names say their unit, as Prometheus wants it.
+    fn unit(name: &str) -> Unit {
+        match name.rsplit('_').next() {
+            Some("bytes") => Unit::Bytes,
+            Some("seconds") => Unit::Seconds,
+            _ => Unit::Count,
+        }
     }
 }
 
-/// Names say their unit, as Prometheus wants it.
-fn unit(name: &str) -> Unit {
-    match name.rsplit('_').next() {
-        Some("bytes") => Unit::Bytes,
-        Some("seconds") => Unit::Seconds,
-        _ => Unit::Count,
+/// What stands in without the feature `metrics`, so that callers need not ask.
+#[cfg(not(feature = "metrics"))]
+mod nothing {
+    use std::time::Duration;
+
+    use crate::stats::Stats;
+
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Publisher {}
+
+    impl Publisher {
+        pub(crate) fn publish(&self, _stats: impl FnOnce() -> Stats) {}
+
+        pub(crate) fn publish_if_due(&mut self, _stats: impl FnOnce() -> Stats) {}
+
+        pub(crate) fn source_answered(&self, _name: &'static str, _took: Duration) {}
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "metrics"))]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
 
-    use super::*;
+    use super::facade::{SOURCE_SECONDS, SOURCE_SECONDS_HELP};
+    use crate::stats::Stats;
+    use crate::stats::sample::{Sample, Value};
     use crate::{FakeClock, Resumption};
 
-    /// A row a metric: name, type, labels, meaning.
-    fn table() -> String {
+    const PAGE: &str = include_str!("../docs/operating.md");
+
+    /// Every metric that is declared, whatever is set up.
+    fn declared() -> Vec<Sample> {
         let mut stats = Stats::default();
         stats.steks.source = "random";
         stats.store.store = "redis";
+        stats.samples()
+    }
+
+    /// A row a metric: name, type, labels, meaning.
+    fn table() -> String {
         let mut labels: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut rows: Vec<(&str, &str, &str)> = Vec::new();
-        for sample in samples(&stats) {
+        for sample in declared() {
             let kind = match sample.value {
                 Value::Counter(_) => "counter",
                 Value::Gauge(_) => "gauge",
@@ -130,18 +166,27 @@ mod tests {
 
     #[test]
     fn the_page_operating_lists_every_metric_as_it_is() {
-        let page = include_str!("../docs/operating.md");
         let table = table();
-        assert!(page.contains(&table), "put this there:\n{table}");
+        assert!(PAGE.contains(&table), "put this there:\n{table}");
+    }
+
+    #[test]
+    fn the_page_operating_names_no_metric_that_does_not_exist() {
+        let mut names: BTreeSet<_> = declared().iter().map(|sample| sample.name).collect();
+        names.insert(SOURCE_SECONDS);
+        let words = PAGE.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut named = 0;
+        for word in words.filter(|word| word.starts_with("resumption_")) {
+            assert!(names.contains(word), "{word}");
+            named += 1;
+        }
+        assert!(named > names.len(), "the text names some, too");
     }
 
     #[test]
     fn names_are_as_prometheus_wants_them() {
         let mut seen = BTreeSet::new();
-        let mut stats = Stats::default();
-        stats.steks.source = "random";
-        stats.store.store = "redis";
-        for sample in samples(&stats) {
+        for sample in declared() {
             let name = sample.name;
             assert!(name.starts_with("resumption_"), "{name}");
             assert!(
@@ -162,7 +207,7 @@ mod tests {
         let resumption = Resumption::builder().clock(time.clock()).build().unwrap();
         time.advance(Duration::from_secs(90));
         let stats = resumption.stats();
-        let samples = samples(&stats);
+        let samples = stats.samples();
         let value = |name: &str| {
             let sample = samples.iter().find(|sample| sample.name == name);
             sample.unwrap_or_else(|| panic!("{name}")).value
@@ -188,8 +233,8 @@ mod tests {
 
     #[test]
     fn without_a_ring_there_is_nothing_to_say_of_steks() {
-        let samples = samples(&Resumption::stateful(10).unwrap().stats());
-        let is_about_steks = |sample: &&samples::Sample| sample.name.starts_with("resumption_stek");
+        let samples = Resumption::stateful(10).unwrap().stats().samples();
+        let is_about_steks = |sample: &&Sample| sample.name.starts_with("resumption_stek");
         assert_eq!(samples.iter().filter(is_about_steks).count(), 0);
         assert!(!samples.is_empty());
     }

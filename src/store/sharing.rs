@@ -4,23 +4,23 @@ use std::time::Duration;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use super::counts::{Count, Counts};
 use super::value::{self, Header, Place};
 use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::context::{Claimed, ClaimedSession};
+use crate::counters::Counters;
 use crate::lineage::BirthRecord;
 use crate::ring::{SharingKey, StekRing};
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
-use crate::stats::StoreStats;
+use crate::stats::{StoreCount, StoreStats};
 
 /// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring
 /// that each call is given.
 pub(crate) struct Sharing {
     store: Box<dyn SharedStore>,
     settings: SharingSettings,
-    counts: Arc<Counts>,
+    counts: Arc<Counters<StoreStats>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl Sharing {
         Self {
             store,
             settings,
-            counts: Arc::new(Counts::new()),
+            counts: Arc::new(Counters::new()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Sharing {
             Ok(()) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
         }
-        self.counts.add(written.err().unwrap_or(Count::Shared));
+        self.counts.add(written.err().unwrap_or(StoreCount::Shared));
         written.is_ok()
     }
 
@@ -81,20 +81,20 @@ impl Sharing {
         scope: &ScopeState,
         id: &[u8; 32],
         bytes: &[u8],
-    ) -> Result<(), Count> {
-        let session = Session::parse(bytes).ok_or(Count::Malformed)?;
+    ) -> Result<(), StoreCount> {
+        let session = Session::parse(bytes).ok_or(StoreCount::Malformed)?;
         if bytes.len() > value::MAX_SESSION_LEN {
-            return Err(Count::Malformed);
+            return Err(StoreCount::Malformed);
         }
         let key = match ring.sharing_key() {
             SharingKey::Key(key) => key,
-            SharingKey::FallenBack => return Err(Count::FallenBack),
-            SharingKey::NoKey => return Err(Count::NoKey),
+            SharingKey::FallenBack => return Err(StoreCount::FallenBack),
+            SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = ring.now();
         let birth = self.birth(&session, now);
         if ring.is_too_old(birth, now) {
-            return Err(Count::TooOldToShare);
+            return Err(StoreCount::TooOldToShare);
         }
         let expires = now
             .plus(self.settings.ttl)
@@ -111,10 +111,10 @@ impl Sharing {
             version: session.version,
             id,
         };
-        let value = value::seal(&key.stek, &place, &header, bytes).ok_or(Count::NoKey)?;
+        let value = value::seal(&key.stek, &place, &header, bytes).ok_or(StoreCount::NoKey)?;
         match self.store.write(place.key(), value, expires.since(now)) {
             true => Ok(()),
-            false => Err(Count::NotTaken),
+            false => Err(StoreCount::NotTaken),
         }
     }
 
@@ -126,7 +126,7 @@ impl Sharing {
         }
         let record = BirthRecord::split(session.application_data).0;
         if record.is_none() {
-            self.counts.add(Count::AgeUnknown);
+            self.counts.add(StoreCount::AgeUnknown);
         }
         record.map_or(now, |record| record.birth)
     }
@@ -152,7 +152,7 @@ impl Sharing {
             let Some(opened) = self.open(ring, scope, &place, &value) else {
                 continue;
             };
-            self.counts.add(Count::Claimed);
+            self.counts.add(StoreCount::Claimed);
             return Ok(Claimed::from(ClaimedSession {
                 counts: Arc::clone(&self.counts),
                 scope: Arc::clone(scope),
@@ -179,7 +179,7 @@ impl Sharing {
         let value = self.answer(fetch.await)?.ok_or(Miss::NotFound)?;
         let opened = self.open(ring, scope, &place, &value);
         let opened = opened.ok_or(Miss::NotFound)?;
-        self.counts.add(Count::Fetched);
+        self.counts.add(StoreCount::Fetched);
         Ok(opened)
     }
 
@@ -187,14 +187,14 @@ impl Sharing {
         let failed = match answer {
             Ok(found) => {
                 if found.is_none() {
-                    self.counts.add(Count::NotFound);
+                    self.counts.add(StoreCount::NotFound);
                 }
                 return Ok(found);
             }
-            Err(StoreError::Busy) => Count::Busy,
-            Err(StoreError::Failed(_)) => Count::Failed,
-            Err(StoreError::TimedOut) => Count::TimedOut,
-            Err(StoreError::Unavailable) => Count::Unavailable,
+            Err(StoreError::Busy) => StoreCount::Busy,
+            Err(StoreError::Failed(_)) => StoreCount::Failed,
+            Err(StoreError::TimedOut) => StoreCount::TimedOut,
+            Err(StoreError::Unavailable) => StoreCount::Unavailable,
         };
         self.counts.add(failed);
         Err(Miss::Unavailable)
@@ -217,11 +217,15 @@ impl Sharing {
 
     /// The look-ups for a connection took longer than the deadline.
     pub(crate) fn count_timed_out(&self) {
-        self.counts.add(Count::TimedOut);
+        self.counts.add(StoreCount::TimedOut);
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
-        self.counts.stats(self.store.name(), self.store.health())
+        StoreStats {
+            store: self.store.name(),
+            health: self.store.health(),
+            ..self.counts.read()
+        }
     }
 }
 
@@ -230,19 +234,19 @@ fn try_open(
     scope: &ScopeState,
     place: &Place<'_>,
     value: &[u8],
-) -> Result<Opened, Count> {
-    let name = value::key_name(value).ok_or(Count::Garbage)?;
-    let stek = ring.opening_key(&name).ok_or(Count::UnknownKeyName)?;
-    let (header, bytes) = value::open(&stek, place, value).ok_or(Count::Forged)?;
+) -> Result<Opened, StoreCount> {
+    let name = value::key_name(value).ok_or(StoreCount::Garbage)?;
+    let stek = ring.opening_key(&name).ok_or(StoreCount::UnknownKeyName)?;
+    let (header, bytes) = value::open(&stek, place, value).ok_or(StoreCount::Forged)?;
     let now = ring.now();
     if header.issued <= scope.forgotten() {
-        return Err(Count::Forgotten);
+        return Err(StoreCount::Forgotten);
     }
     if header.expires <= now {
-        return Err(Count::Expired);
+        return Err(StoreCount::Expired);
     }
     if ring.is_too_old(header.birth, now) {
-        return Err(Count::TooOld);
+        return Err(StoreCount::TooOld);
     }
     match Session::parse(&bytes) {
         Some(session) if session.version == place.version => Ok(Opened {
@@ -250,7 +254,7 @@ fn try_open(
             birth: header.birth,
             expires: header.expires,
         }),
-        _ => Err(Count::Garbage),
+        _ => Err(StoreCount::Garbage),
     }
 }
 

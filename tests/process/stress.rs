@@ -115,7 +115,7 @@ fn check(stats: &Stats, done: &Tally) {
     assert!(cache.entries <= ENTRIES as u64, "{cache:?}");
     assert!(cache.bytes <= BYTES as u64, "{cache:?}");
     assert_eq!(cache.stored, done.stored);
-    assert_eq!(cache.refused.no_room, done.not_stored);
+    assert_eq!(cache.not_stored.no_room, done.not_stored);
     assert_eq!(cache.hits, done.got + done.taken);
     let misses = cache.misses;
     let missed = misses.unknown + misses.expired + misses.other_version;

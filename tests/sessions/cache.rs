@@ -101,7 +101,7 @@ fn absurd_budgets_neither_panic_nor_cost_memory() {
     let none = SessionCache::new(0);
     assert!(!none.can_cache());
     assert!(!none.put(id(1).to_vec(), vec![1, 2, 3]));
-    assert_eq!(none.stats().refused.no_room, 1);
+    assert_eq!(none.stats().not_stored.no_room, 1);
 }
 
 #[test]
@@ -113,7 +113,10 @@ fn ids_that_are_not_32_bytes_store_nothing_and_find_nothing() {
         assert_eq!(cache.take(&vec![7; len]), None);
     }
     let stats = cache.stats();
-    assert_eq!((stats.refused.malformed, stats.misses.malformed), (5, 10));
+    assert_eq!(
+        (stats.not_stored.malformed, stats.misses.malformed),
+        (5, 10)
+    );
     assert_eq!(stats.entries, 0);
 }
 
