@@ -4,7 +4,7 @@ use std::time::Duration;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use super::value::{self, Header, Place};
+use super::value::{self, Binding, Times};
 use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::context::{Claimed, ClaimedSession};
@@ -53,12 +53,12 @@ impl Sharing {
         }
     }
 
-    /// How long a handshake waits, at most and in all.
+    /// The longest that a handshake may wait for the store in all.
     pub(crate) fn deadline(&self) -> Duration {
         self.settings.deadline
     }
 
-    /// Hands a session to the store. Never waits.
+    /// Queues a session to be written to the store. Never blocks.
     pub(crate) fn write(
         &self,
         ring: &StekRing,
@@ -100,26 +100,26 @@ impl Sharing {
             .plus(self.settings.ttl)
             .min(birth.plus(ring.max_session_age()))
             .min(key.window.expires);
-        let header = Header {
-            // What was forgotten at this very moment was issued before it; this is issued after.
+        let times = Times {
+            // `forget` covers what was issued up to its time, and this session is made after it.
             issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
             birth,
             expires,
         };
-        let place = Place {
+        let binding = Binding {
             scope: scope.scope.digest(),
             version: session.version,
             id,
         };
-        let value = value::seal(&key.stek, &place, &header, bytes).ok_or(StoreCount::NoKey)?;
-        match self.store.write(place.key(), value, expires.since(now)) {
+        let value = value::seal(&key.stek, &binding, &times, bytes).ok_or(StoreCount::NoKey)?;
+        match self.store.write(binding.key(), value, expires.since(now)) {
             true => Ok(()),
             false => Err(StoreCount::NotTaken),
         }
     }
 
-    /// The time of a session's full handshake. TLS 1.2 stores right after it; of TLS 1.3 an
-    /// acceptor tells. Where none did the age counts from here, and that is counted.
+    /// The time of a session's full handshake. TLS 1.2 stores a session right after it; for TLS 1.3
+    /// it is in the acceptor's record. Without a record the age runs from now, which is counted.
     fn birth(&self, session: &Session<'_>, now: Time) -> Time {
         if session.version == Version::Tls12 {
             return now;
@@ -131,7 +131,7 @@ impl Sharing {
         record.map_or(now, |record| record.birth)
     }
 
-    /// Claims the first of these TLS 1.3 sessions that there is.
+    /// Claims the first of these TLS 1.3 sessions that the store has.
     pub(crate) async fn claim(
         &self,
         ring: &StekRing,
@@ -139,17 +139,17 @@ impl Sharing {
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
         for id in ids {
-            let place = Place {
+            let binding = Binding {
                 scope: scope.scope.digest(),
                 version: Version::Tls13,
                 id,
             };
-            let claim = self.store.claim(&place.key(), self.settings.deadline);
+            let claim = self.store.claim(&binding.key(), self.settings.deadline);
             let Some(value) = self.answer(claim.await)? else {
                 continue;
             };
             // A value that does not open is a miss like any other.
-            let Some(opened) = self.open(ring, scope, &place, &value) else {
+            let Some(opened) = self.open(ring, scope, &binding, &value) else {
                 continue;
             };
             self.counts.add(StoreCount::Claimed);
@@ -170,14 +170,14 @@ impl Sharing {
         scope: &ScopeState,
         id: &[u8; 32],
     ) -> Result<Opened, Miss> {
-        let place = Place {
+        let binding = Binding {
             scope: scope.scope.digest(),
             version: Version::Tls12,
             id,
         };
-        let fetch = self.store.fetch(&place.key(), self.settings.deadline);
+        let fetch = self.store.fetch(&binding.key(), self.settings.deadline);
         let value = self.answer(fetch.await)?.ok_or(Miss::NotFound)?;
-        let opened = self.open(ring, scope, &place, &value);
+        let opened = self.open(ring, scope, &binding, &value);
         let opened = opened.ok_or(Miss::NotFound)?;
         self.counts.add(StoreCount::Fetched);
         Ok(opened)
@@ -204,10 +204,10 @@ impl Sharing {
         &self,
         ring: &StekRing,
         scope: &ScopeState,
-        place: &Place<'_>,
+        binding: &Binding<'_>,
         value: &[u8],
     ) -> Option<Opened> {
-        let opened = try_open(ring, scope, place, value);
+        let opened = try_open(ring, scope, binding, value);
         if let Err(why) = &opened {
             trace!(?why, "stored session refused");
             self.counts.add(*why);
@@ -232,27 +232,27 @@ impl Sharing {
 fn try_open(
     ring: &StekRing,
     scope: &ScopeState,
-    place: &Place<'_>,
+    binding: &Binding<'_>,
     value: &[u8],
 ) -> Result<Opened, StoreCount> {
     let name = value::key_name(value).ok_or(StoreCount::Garbage)?;
     let stek = ring.opening_key(&name).ok_or(StoreCount::UnknownKeyName)?;
-    let (header, bytes) = value::open(&stek, place, value).ok_or(StoreCount::Forged)?;
+    let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
     let now = ring.now();
-    if header.issued <= scope.forgotten() {
+    if times.issued <= scope.forgotten() {
         return Err(StoreCount::Forgotten);
     }
-    if header.expires <= now {
+    if times.expires <= now {
         return Err(StoreCount::Expired);
     }
-    if ring.is_too_old(header.birth, now) {
+    if ring.is_too_old(times.birth, now) {
         return Err(StoreCount::TooOld);
     }
     match Session::parse(&bytes) {
-        Some(session) if session.version == place.version => Ok(Opened {
+        Some(session) if session.version == binding.version => Ok(Opened {
             bytes,
-            birth: header.birth,
-            expires: header.expires,
+            birth: times.birth,
+            expires: times.expires,
         }),
         _ => Err(StoreCount::Garbage),
     }

@@ -1,14 +1,14 @@
-//! How a session leaves the process.
+//! The format of a session in a shared store.
 //!
 //! ```text
 //!  0          16      28        36      44        52                   n-16     n
-//!  | key name | nonce | issued  | birth | expires | what rustls gave us … | tag |
+//!  | key name | nonce | issued  | birth | expires | rustls's session …    | tag |
 //!  |                  |<----------------- sealed ------------------------>|     |
 //! ```
 //!
-//! Times are milliseconds since the Unix epoch, big-endian. Sealed under the STEK's store key. The
-//! additional data are the key name and the [`Place`] where the session belongs, so that no value
-//! opens for another scope, version or session ID, however a store may mix them up.
+//! Times are milliseconds since the Unix epoch, big-endian. Sealed under the STEK's store key, with
+//! the key name and the session's [`Binding`] as additional data, so that no value opens for another
+//! scope, version or session ID, however a store may mix them up.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
@@ -21,36 +21,36 @@ use crate::sealed::{self, Envelope};
 use crate::session::Version;
 use crate::stek::{KeyName, Stek};
 
-/// The largest value that is written or opened. A client's certificate chain is all that can be
-/// large in a session.
+/// The largest value that is written or opened. Only a client's certificate chain can make a session
+/// large.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
-/// Where a session belongs.
+/// What a value is bound to: it opens for this scope, TLS version and session ID alone.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct Binding<'a> {
     pub(super) scope: &'a [u8; Scope::DIGEST_LEN],
     pub(super) version: Version,
     pub(super) id: &'a [u8; 32],
 }
 
-/// What each value says beside the session.
+/// When a session was issued, when its full handshake was, and when it expires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Header {
+pub(super) struct Times {
     pub(super) issued: Time,
     pub(super) birth: Time,
     pub(super) expires: Time,
 }
 
-const HEADER_LEN: usize = 8 + 8 + 8;
-const OVERHEAD: usize = KeyName::LEN + HEADER_LEN + sealed::OVERHEAD;
+const TIMES_LEN: usize = 8 + 8 + 8;
+const OVERHEAD: usize = KeyName::LEN + TIMES_LEN + sealed::OVERHEAD;
 
-const AAD_LEN: usize = KeyName::LEN + Place::LEN;
+const AAD_LEN: usize = KeyName::LEN + Binding::LEN;
 
-impl Place<'_> {
+impl Binding<'_> {
     const LEN: usize = Scope::DIGEST_LEN + 2 + 32;
 
-    /// What the session is kept under. Every part has a fixed length, so no two places run
-    /// together.
+    /// The key of the session in the store. Every part has a fixed length, so no two bindings share
+    /// an encoding.
     pub(super) fn key(&self) -> StoreKey {
         let mut context = Context::new(&SHA256);
         context.update(b"rustls-resumption store key 1");
@@ -74,23 +74,23 @@ impl Place<'_> {
 /// Seals a session. One allocation, of the value's exact size.
 pub(super) fn seal(
     stek: &Stek,
-    place: &Place<'_>,
-    header: &Header,
+    binding: &Binding<'_>,
+    times: &Times,
     session: &[u8],
 ) -> Option<Vec<u8>> {
-    let Header {
+    let Times {
         issued,
         birth,
         expires,
-    } = header;
+    } = times;
     let [issued, birth, expires] = [issued, birth, expires].map(|time| time.0.to_be_bytes());
     let plaintext = [&issued[..], &birth, &expires, session];
     let name = stek.name();
-    let aad = place.aad(name);
+    let aad = binding.aad(name);
     sealed::seal(stek.store_key(), name.as_bytes(), &aad, &plaintext)
 }
 
-/// The key name that a value bears, if it can be a value at all.
+/// The key name in a value, if its length is that of a value.
 pub(super) fn key_name(value: &[u8]) -> Option<KeyName> {
     if !(OVERHEAD..=MAX_LEN).contains(&value.len()) {
         return None;
@@ -98,26 +98,26 @@ pub(super) fn key_name(value: &[u8]) -> Option<KeyName> {
     value.first_chunk().copied().map(KeyName::from_bytes)
 }
 
-/// Opens a value whose key name was looked up. `None` if it is forged, or belongs elsewhere.
+/// Opens a value with the STEK of its key name. `None` if it is forged, or has another binding.
 pub(super) fn open(
     stek: &Stek,
-    place: &Place<'_>,
+    binding: &Binding<'_>,
     value: &[u8],
-) -> Option<(Header, Zeroizing<Vec<u8>>)> {
+) -> Option<(Times, Zeroizing<Vec<u8>>)> {
     let envelope = Envelope::<{ KeyName::LEN }>::parse(value)?;
-    let opened = envelope.open(stek.store_key(), &place.aad(stek.name()))?;
+    let opened = envelope.open(stek.store_key(), &binding.aad(stek.name()))?;
     let mut opened = Zeroizing::new(opened);
-    let header = Header::read(&opened)?;
-    let session_len = opened.len().checked_sub(HEADER_LEN)?;
-    opened.copy_within(HEADER_LEN.., 0);
+    let times = Times::read(&opened)?;
+    let session_len = opened.len().checked_sub(TIMES_LEN)?;
+    opened.copy_within(TIMES_LEN.., 0);
     opened.truncate(session_len);
-    Some((header, opened))
+    Some((times, opened))
 }
 
-/// How long a session is that a value of this length would hold, at most.
+/// The longest session that fits into a value.
 pub(super) const MAX_SESSION_LEN: usize = MAX_LEN - OVERHEAD;
 
-impl Header {
+impl Times {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         Some(Self {
@@ -144,16 +144,16 @@ mod tests {
         Scope::new("api")
     }
 
-    fn place<'a>(scope: &'a Scope, version: Version, id: &'a [u8; 32]) -> Place<'a> {
-        Place {
+    fn binding<'a>(scope: &'a Scope, version: Version, id: &'a [u8; 32]) -> Binding<'a> {
+        Binding {
             scope: scope.digest(),
             version,
             id,
         }
     }
 
-    fn header() -> Header {
-        Header {
+    fn times() -> Times {
+        Times {
             issued: Time(1_800_000_000_123),
             birth: Time(1_799_999_000_456),
             expires: Time(1_800_086_400_123),
@@ -163,17 +163,17 @@ mod tests {
     #[test]
     fn a_value_opens_to_what_was_sealed_and_is_as_long_as_it_says() {
         let scope = scope();
-        let place = place(&scope, Version::Tls13, ID);
+        let binding = binding(&scope, Version::Tls13, ID);
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             let stek = stek(sealing);
             for len in [0, 1, 130, MAX_SESSION_LEN] {
                 let session = vec![0x5a; len];
-                let value = seal(&stek, &place, &header(), &session).unwrap();
+                let value = seal(&stek, &binding, &times(), &session).unwrap();
                 assert_eq!(value.len(), OVERHEAD + len);
                 assert_eq!(value.capacity(), value.len());
                 assert_eq!(key_name(&value), Some(*stek.name()));
-                let (opened, bytes) = open(&stek, &place, &value).unwrap();
-                assert_eq!((opened, &*bytes), (header(), &session));
+                let (opened, bytes) = open(&stek, &binding, &value).unwrap();
+                assert_eq!((opened, &*bytes), (times(), &session));
             }
         }
     }
@@ -184,15 +184,15 @@ mod tests {
         let stek = stek(Sealing::default());
         let mut near = *ID;
         near[31] ^= 1;
-        let places = [
-            place(&scope, Version::Tls13, ID),
-            place(&scope, Version::Tls12, ID),
-            place(&scope, Version::Tls13, &near),
-            place(&other, Version::Tls13, ID),
+        let bindings = [
+            binding(&scope, Version::Tls13, ID),
+            binding(&scope, Version::Tls12, ID),
+            binding(&scope, Version::Tls13, &near),
+            binding(&other, Version::Tls13, ID),
         ];
-        for (i, made) in places.iter().enumerate() {
-            let value = seal(&stek, made, &header(), b"session").unwrap();
-            for (j, asked) in places.iter().enumerate() {
+        for (i, made) in bindings.iter().enumerate() {
+            let value = seal(&stek, made, &times(), b"session").unwrap();
+            for (j, asked) in bindings.iter().enumerate() {
                 assert_eq!(open(&stek, asked, &value).is_some(), i == j, "{i} {j}");
                 assert_eq!(made.key() == asked.key(), i == j, "{i} {j}");
             }
@@ -202,22 +202,25 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_truncation_is_refused() {
         let scope = scope();
-        let place = place(&scope, Version::Tls12, ID);
+        let binding = binding(&scope, Version::Tls12, ID);
         let stek = stek(Sealing::default());
-        let value = seal(&stek, &place, &header(), b"session").unwrap();
+        let value = seal(&stek, &binding, &times(), b"session").unwrap();
         let names_it = |value: &[u8]| key_name(value) == Some(*stek.name());
         for bit in 0..value.len() * 8 {
             let mut forged = value.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            let opens = names_it(&forged) && open(&stek, &place, &forged).is_some();
+            let opens = names_it(&forged) && open(&stek, &binding, &forged).is_some();
             assert!(!opens, "bit {bit}");
         }
         for len in 0..value.len() {
-            assert!(open(&stek, &place, &value[..len]).is_none(), "length {len}");
+            assert!(
+                open(&stek, &binding, &value[..len]).is_none(),
+                "length {len}"
+            );
         }
         let mut longer = value;
         longer.push(0);
-        assert!(open(&stek, &place, &longer).is_none());
+        assert!(open(&stek, &binding, &longer).is_none());
     }
 
     #[test]
@@ -232,11 +235,11 @@ mod tests {
     #[test]
     fn golden_value_and_key() {
         let scope = scope();
-        let place = place(&scope, Version::Tls13, ID);
+        let binding = binding(&scope, Version::Tls13, ID);
         let golden = hex::decode(include_str!("../../tests/golden/store-value.hex"));
-        let (opened, bytes) = open(&stek(Sealing::Aes256GcmSiv), &place, &golden).unwrap();
-        assert_eq!((opened, bytes.as_slice()), (header(), &b"golden"[..]));
+        let (opened, bytes) = open(&stek(Sealing::Aes256GcmSiv), &binding, &golden).unwrap();
+        assert_eq!((opened, bytes.as_slice()), (times(), &b"golden"[..]));
         let golden = hex::decode(include_str!("../../tests/golden/store-key.hex"));
-        assert_eq!(place.key().as_bytes().as_slice(), golden);
+        assert_eq!(binding.key().as_bytes().as_slice(), golden);
     }
 }

@@ -132,12 +132,12 @@ impl Node {
     }
 
     fn put_back(&self, value: Vec<u8>) {
-        let place = Place {
+        let binding = Binding {
             scope: self.cache.scope().scope.digest(),
             version: Version::Tls13,
             id: &ID,
         };
-        self.map.values.lock().insert(place.key(), (value, HOUR));
+        self.map.values.lock().insert(binding.key(), (value, HOUR));
     }
 }
 
@@ -166,17 +166,17 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
         };
         let now = node.ring.now();
         let (issued, expires) = (now.plus(Duration::from_millis(1)), now.plus(HOUR));
-        let header = Header {
+        let times = Times {
             issued,
             birth: now,
             expires,
         };
-        let place = Place {
+        let binding = Binding {
             scope: node.cache.scope().scope.digest(),
             version,
             id: &ID,
         };
-        value::seal(&key.stek, &place, &header, session).unwrap()
+        value::seal(&key.stek, &binding, &times, session).unwrap()
     };
     let session = tls13(None);
     node.put_back(sealed(Version::Tls13, &session));

@@ -29,7 +29,7 @@ const ID: &[u8; 32] = b"an ID as rustls makes: 32 bytes!";
 /// Opens what the bytes say.
 pub fn run(data: &[u8]) {
     let Golden { stek, scope, value } = &*GOLDEN;
-    let place = Place {
+    let binding = Binding {
         scope: scope.digest(),
         version: Version::Tls13,
         id: ID,
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
         Some((0, rest)) => rest.to_vec(),
         Some((1, rest)) => [stek.name().as_bytes(), rest].concat(),
         Some((2, rest)) => changed(value, rest),
-        Some((_, rest)) => return sealed_elsewhere(stek, place, rest),
+        Some((_, rest)) => return sealed_elsewhere(stek, binding, rest),
         None => Vec::new(),
     };
     let name = key_name(&returned);
@@ -46,35 +46,39 @@ pub fn run(data: &[u8]) {
     assert_eq!(name.is_some(), may_be_one);
     let opened = name
         .filter(|name| name == stek.name())
-        .and_then(|_| open(stek, &place, &returned));
+        .and_then(|_| open(stek, &binding, &returned));
     let is_true = returned == *value;
     assert_eq!(opened.is_some(), is_true);
-    if let Some((header, session)) = opened {
-        assert_eq!(header.issued, Time(1_800_000_000_123));
+    if let Some((times, session)) = opened {
+        assert_eq!(times.issued, Time(1_800_000_000_123));
         assert_eq!(*session, b"golden");
     }
 }
 
 /// Seals bytes in one place, which comes first in them, and looks for them in another.
-fn sealed_elsewhere(stek: &Stek, true_place: Place<'_>, data: &[u8]) {
+fn sealed_elsewhere(stek: &Stek, true_binding: Binding<'_>, data: &[u8]) {
     let Some((&[changes, at, bit], data)) = data.split_first_chunk() else {
         return;
     };
-    let Some((times, session)) = data.split_first_chunk::<HEADER_LEN>() else {
+    let Some((times, session)) = data.split_first_chunk::<TIMES_LEN>() else {
         return;
     };
-    let header = Header::read(times).unwrap();
-    let mut id = *true_place.id;
+    let times = Times::read(times).unwrap();
+    let mut id = *true_binding.id;
     id[usize::from(at % 32)] ^= bit;
-    let mut scope = *true_place.scope;
+    let mut scope = *true_binding.scope;
     scope[usize::from(at % 32)] ^= bit;
-    let place = Place {
+    let binding = Binding {
         scope: if changes & 1 == 0 {
-            true_place.scope
+            true_binding.scope
         } else {
             &scope
         },
-        id: if changes & 2 == 0 { true_place.id } else { &id },
+        id: if changes & 2 == 0 {
+            true_binding.id
+        } else {
+            &id
+        },
         version: if changes & 4 == 0 {
             Version::Tls13
         } else {
@@ -82,10 +86,10 @@ fn sealed_elsewhere(stek: &Stek, true_place: Place<'_>, data: &[u8]) {
         },
     };
     let is_true = changes & 4 == 0 && (bit == 0 || changes & 3 == 0);
-    let value = seal(stek, &place, &header, session).unwrap();
+    let value = seal(stek, &binding, &times, session).unwrap();
     assert_eq!(value.len(), OVERHEAD + session.len());
-    let (read, opened) = open(stek, &place, &value).unwrap();
-    assert_eq!((read, &**opened), (header, session));
-    assert_eq!(open(stek, &true_place, &value).is_some(), is_true);
-    assert_eq!(true_place.key() == place.key(), is_true);
+    let (read, opened) = open(stek, &binding, &value).unwrap();
+    assert_eq!((read, &**opened), (times, session));
+    assert_eq!(open(stek, &true_binding, &value).is_some(), is_true);
+    assert_eq!(true_binding.key() == binding.key(), is_true);
 }
