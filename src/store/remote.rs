@@ -2,16 +2,14 @@
 //!
 //! ```text
 //!  Remote   what the handles of a store share: the prefix of its keys, and its nodes
-//!  Node     one server: its connection, queue of writes, look-ups in flight and circuit breaker
-//!  Driver   the node's tasks, on the store's thread
+//!  Driver   the tasks of one node, on the store's thread: they keep its connection and serve it
+//!  Node     a handle on one server: queue of writes, look-ups in flight, circuit breaker
 //!  Backend  the protocol: the only part that a new store brings itself
 //! ```
 //!
-//! A store has one node so far. One of several would route each key to its node; all of them can
-//! share one thread, because a node comes with a future that drives it.
+//! A store has one node so far. One with several would route each key to its node, and run all of
+//! their drivers on one thread.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,60 +20,17 @@ use super::{StoreKey, StoreLookup};
 use crate::error::Error;
 use crate::stats::StoreHealth;
 
+mod backend;
 mod breaker;
 mod driver;
 mod node;
 mod queue;
 
+pub(super) use backend::{Backend, Failure, FailureKind};
 pub(super) use node::Node;
 pub(super) use queue::Write;
 
-/// How one server is spoken with. It is displayed in logs, so it must not show a secret.
-///
-/// Nothing here needs a timeout: the node gives up on what takes too long, by dropping the future.
-pub(super) trait Backend: fmt::Display + Send + 'static {
-    /// A connection that many tasks use at once. Its clones share it.
-    type Connection: Clone + Send + 'static;
-
-    fn connect(&mut self) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;
-
-    fn ping(connection: &mut Self::Connection) -> impl Future<Output = Result<(), Failure>> + Send;
-
-    fn get(
-        connection: &mut Self::Connection,
-        key: &str,
-    ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
-
-    /// Both in one step, on the server: of any number of callers at most one gets the value.
-    fn get_and_delete(
-        connection: &mut Self::Connection,
-        key: &str,
-    ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
-
-    /// Writes a batch, once: nothing of unknown outcome may be repeated. Returns the outcome of
-    /// each write, or a failure if they are unknown.
-    fn write(
-        connection: &mut Self::Connection,
-        batch: &[Write],
-    ) -> impl Future<Output = Result<Vec<Result<(), Failure>>, Failure>> + Send;
-}
-
-/// Why a server did not do what it was asked.
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
-    pub(super) cause: Box<dyn StdError + Send + Sync>,
-}
-
-/// What a failure says of the server.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum FailureKind {
-    /// The connection is of no use any more: the circuit breaker opens at once.
-    ConnectionLost,
-    /// The server has no room for a value, but serves what it has: no reason to open the breaker.
-    Full,
-    /// The server answered with an error: several in a row open the breaker.
-    Refused,
-}
+use driver::Driver;
 
 /// What all handles of one store share.
 #[derive(Clone)]
@@ -92,7 +47,8 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
-        let (node, driven) = Node::new(backend);
+        let (node, requests) = Node::new();
+        let driven = Driver::run(backend, requests);
         thread::Builder::new()
             .name(thread.into())
             .spawn(move || runtime.block_on(driven))
@@ -141,7 +97,7 @@ impl Remote {
 impl Remote {
     /// A store whose thread never runs.
     pub(super) fn idle(prefix: &str) -> Self {
-        Self::over(Node::idle().0, prefix)
+        Self::over(Node::new().0, prefix)
     }
 }
 

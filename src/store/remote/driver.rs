@@ -8,8 +8,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
+use super::backend::{Backend, Failure, FailureKind};
 use super::node::{Lookup, Requests, State};
-use super::{Backend, Failure, FailureKind, Write};
+use super::queue::Write;
 use crate::store::StoreError;
 
 /// How often the server is pinged when nothing else is asked of it.
@@ -38,21 +39,22 @@ pub(super) struct Driver<B: Backend> {
 }
 
 impl<B: Backend> Driver<B> {
-    pub(super) fn new(state: Arc<State>) -> Self {
-        Self {
+    /// Serves a node until its last handle is dropped and its queue is written.
+    pub(super) async fn run(backend: B, requests: Requests) {
+        let Requests {
+            state,
+            lookups,
+            writes,
+        } = requests;
+        let driver = Arc::new(Self {
             state,
             connection: Mutex::new(None),
             is_lost: Notify::new(),
             has_answered: AtomicBool::new(false),
-        }
-    }
-
-    /// Ends when there are no more handles, and what they left is written.
-    pub(super) async fn run(self, backend: B, requests: Requests) {
-        let driver = Arc::new(self);
+        });
         let connecting = tokio::spawn(Arc::clone(&driver).stay_connected(backend));
-        let writing = tokio::spawn(Arc::clone(&driver).write_all(requests.writes));
-        driver.look_up_all(requests.lookups).await;
+        let writing = tokio::spawn(Arc::clone(&driver).write_all(writes));
+        driver.look_up_all(lookups).await;
         let _ = writing.await;
         connecting.abort();
     }

@@ -7,9 +7,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::breaker::Breaker;
-use super::driver::Driver;
-use super::queue::Queue;
-use super::{Backend, Write};
+use super::queue::{Queue, Write};
 use crate::clock::instant_in;
 use crate::stats::StoreHealth;
 use crate::store::{DEFAULT_STORE_DEADLINE, StoreError, StoreLookup};
@@ -45,8 +43,9 @@ pub(super) struct Lookup {
     _in_flight: OwnedSemaphorePermit,
 }
 
-/// What the handles ask of the driver.
+/// What a driver needs to serve a node.
 pub(super) struct Requests {
+    pub(super) state: Arc<State>,
     pub(super) lookups: UnboundedReceiver<Lookup>,
     pub(super) writes: UnboundedReceiver<Write>,
 }
@@ -58,25 +57,18 @@ impl Node {
     /// How many look-ups may be in flight.
     pub(in crate::store) const MAX_LOOKUPS: usize = 1024;
 
-    /// With the future that drives it, to be run on a tokio runtime. It ends after the last handle
-    /// is dropped and the queue is written.
-    pub(super) fn new<B: Backend>(backend: B) -> (Self, impl Future<Output = ()> + Send) {
-        let (node, requests) = Self::idle();
-        let driver = Driver::new(Arc::clone(&node.state));
-        (node, driver.run(backend, requests))
-    }
-
-    /// With what its driver would serve.
-    pub(super) fn idle() -> (Self, Requests) {
+    pub(super) fn new() -> (Self, Requests) {
+        let state = Arc::<State>::default();
         let (lookups, asked) = mpsc::unbounded_channel();
         let (writes, queued) = Queue::new(Self::MAX_QUEUED);
         let node = Self {
-            state: Arc::default(),
+            state: Arc::clone(&state),
             in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
             lookups,
             writes,
         };
         let requests = Requests {
+            state,
             lookups: asked,
             writes: queued,
         };
@@ -165,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_written_stays_within_its_bound() {
-        let (node, mut requests) = Node::idle();
+        let (node, mut requests) = Node::new();
         let write = |len| node.write("key".into(), vec![7; len], DEFAULT_STORE_DEADLINE);
         assert!(!write(1), "before there is a connection");
         node.state.breaker.close();
@@ -190,7 +182,7 @@ mod tests {
 
     #[test]
     fn so_many_look_ups_are_in_flight_and_no_more() {
-        let (node, _requests) = Node::idle();
+        let (node, _requests) = Node::new();
         let in_flight: Vec<_> = (0..Node::MAX_LOOKUPS)
             .map(|_| node.admit().unwrap())
             .collect();
@@ -202,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_last_deadline_is_noted_to_the_millisecond() {
-        let (node, _requests) = Node::idle();
+        let (node, _requests) = Node::new();
         node.state.note_deadline(Duration::from_millis(70));
         assert_eq!(node.state.deadline(), Duration::from_millis(70));
         assert_eq!(millis(Duration::MAX), u64::MAX);
@@ -210,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_all_time_is_only_a_long_one() {
-        let (node, _requests) = Node::idle();
+        let (node, _requests) = Node::new();
         drop(node.look_up("key".into(), Duration::MAX, false));
         assert_eq!(node.state.deadline(), Duration::from_millis(u64::MAX));
         // And past the breaker.
