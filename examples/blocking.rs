@@ -3,19 +3,36 @@
 use std::error::Error;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use clap::Parser;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use rustls_resumption::Resumption;
 
-/// A client that says nothing for so long is let go.
+/// How long a client may be silent before it is disconnected.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args().nth(1);
+/// A TLS echo server of threads whose clients resume.
+#[derive(Parser)]
+struct Flags {
+    /// Where to listen; port 0 picks a free one
+    #[arg(default_value = "127.0.0.1:8443")]
+    address: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    let Err(error) = run(Flags::parse().address) else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("rustls-resumption-blocking.pem");
     fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
@@ -27,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Resumption::tickets()?.install(&mut config, "localhost");
 
     let config = Arc::new(config);
-    let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:8443"))?;
+    let listener = TcpListener::bind(address)?;
     let address = listener.local_addr()?;
     println!("listening on {address}, CA in {}", ca.display());
     loop {

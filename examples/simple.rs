@@ -1,7 +1,8 @@
 //! A TLS echo server whose clients resume: `cargo run --release --example simple`.
 
-use std::{env, error::Error, fs, sync::Arc};
+use std::{env, error::Error, fs, net::SocketAddr, process::ExitCode, sync::Arc};
 
+use clap::Parser;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{HandshakeKind, ServerConfig};
 use rustls_resumption::Resumption;
@@ -9,8 +10,24 @@ use tokio::io::{self, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+/// A TLS echo server whose clients resume.
+#[derive(Parser)]
+struct Flags {
+    /// Where to listen
+    #[arg(default_value = "127.0.0.1:8443")]
+    address: SocketAddr,
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    let Err(error) = serve(Flags::parse().address).await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("rustls-resumption-simple.pem");
     fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
@@ -22,8 +39,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Resumption::tickets()?.install(&mut config, "localhost");
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:8443").await?;
-    println!("listening on 127.0.0.1:8443, CA in {}", ca.display());
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}, CA in {}", ca.display());
     loop {
         let (tcp, peer) = listener.accept().await?;
         let handshake = acceptor.accept(tcp);

@@ -4,38 +4,28 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
-};
+use example_support::certificate::{Authority, Identity};
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
-/// A certificate chain, the server's first, and its key.
-pub(crate) struct Identity {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: PrivateKeyDer<'static>,
-}
-
-impl Identity {
-    /// Reads PEM files.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that names the file.
-    pub(crate) fn read(chain: &Path, key: &Path) -> Result<Self, String> {
-        let chain = read_certificates("--cert", chain)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
-            pem::Error::NoItemsFound => format!(
-                "--key {}: no private key in it; it must be a PEM file with a BEGIN PRIVATE KEY \
-                 line, not encrypted",
-                key.display()
-            ),
-            error => unreadable("--key", key, &error),
-        })?;
-        Ok(Self { chain, key })
-    }
+/// Reads a certificate chain and its key from PEM files.
+///
+/// # Errors
+///
+/// A sentence that names the file.
+pub(crate) fn read_identity(chain: &Path, key: &Path) -> Result<Identity, String> {
+    let chain = read_certificates("--cert", chain)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => format!(
+            "--key {}: no private key in it; it must be a PEM file with a BEGIN PRIVATE KEY line, \
+             not encrypted",
+            key.display()
+        ),
+        error => unreadable("--key", key, &error),
+    })?;
+    Ok(Identity { chain, key })
 }
 
 /// Reads all certificates of a PEM file, at least one.
@@ -69,16 +59,15 @@ fn unreadable(flag: &str, path: &Path, error: &pem::Error) -> String {
     }
 }
 
-/// An authority that is made when the server starts and lives as long as it does. Its certificate
-/// lies in a file for clients to trust.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: Certificate,
+/// An authority that is made when the server starts, whose certificate lies in a file for clients to
+/// trust. The file goes away with this value.
+pub(crate) struct LocalAuthority {
+    authority: Authority,
     names: Vec<String>,
     directory: TempDir,
 }
 
-impl Authority {
+impl LocalAuthority {
     /// Makes one that vouches for `localhost`, the loopback addresses and `addresses`.
     ///
     /// # Errors
@@ -94,38 +83,30 @@ impl Authority {
                 names.push(name);
             }
         }
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        name(&mut params, "authority of the echo server");
-        let key = KeyPair::generate().map_err(not_made)?;
-        let certificate = params.self_signed(&key).map_err(not_made)?;
-
         let directory = TempDir::with_prefix("echo_server-").map_err(|error| {
             format!(
                 "cannot make a directory for the CA: {error}; set TMPDIR to one that is writable"
             )
         })?;
         let authority = Self {
-            issuer: Issuer::new(params, key),
-            certificate,
+            authority: Authority::new("authority of the echo server").map_err(not_made)?,
             names,
             directory,
         };
         let path = authority.path();
-        fs::write(&path, authority.certificate.pem())
+        fs::write(&path, authority.authority.pem())
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         Ok(authority)
     }
 
-    /// The PEM file for clients to trust. It goes away with this value.
+    /// The PEM file for clients to trust.
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// The certificate that clients trust.
-    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
-        self.certificate.der()
+    /// What clients trust.
+    pub(crate) fn roots(&self) -> RootCertStore {
+        self.authority.roots()
     }
 
     /// Makes a certificate with a key of its own: another one each time.
@@ -134,24 +115,10 @@ impl Authority {
     ///
     /// A sentence about what could not be made.
     pub(crate) fn issue(&self) -> Result<Identity, String> {
-        let mut params = CertificateParams::new(self.names.clone()).map_err(not_made)?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        name(&mut params, "echo server");
-        let key = KeyPair::generate().map_err(not_made)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(not_made)?;
-        Ok(Identity {
-            chain: vec![certificate.into()],
-            key: key.into(),
-        })
+        self.authority.issue(&self.names).map_err(not_made)
     }
 }
 
-fn name(params: &mut CertificateParams, name: &str) {
-    params.distinguished_name.push(DnType::CommonName, name);
-}
-
 fn not_made(error: rcgen::Error) -> String {
-    format!("no certificate could be made: {error}; give one with --cert and --key")
+    format!("cannot make a certificate: {error}; give one with --cert and --key")
 }

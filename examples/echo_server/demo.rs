@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
+use example_support::certificate::Identity;
 use rustls::crypto::aws_lc_rs;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, SessionCache};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::certificate::{Authority, Identity};
+use crate::certificate::LocalAuthority;
 use crate::cli;
 use crate::client::{Client, ClientOptions, Outcome};
 use crate::log::Log;
@@ -154,7 +155,7 @@ struct Stage {
     resumption: Resumption,
     mode: Mode,
     version: &'static SupportedProtocolVersion,
-    authority: Authority,
+    authority: LocalAuthority,
     client: Client,
     home: (SocketAddr, Arc<Server>),
     other: (SocketAddr, Arc<Server>),
@@ -169,18 +170,14 @@ impl Stage {
             builder = builder.stateful();
         }
         let resumption = builder.build().map_err(|error| error.to_string())?;
-        let authority = Authority::new([])?;
+        let authority = LocalAuthority::new([])?;
 
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority.certificate().clone())
-            .map_err(|error| error.to_string())?;
         let mut accepting = JoinSet::new();
         let home = serve(&mut accepting, config(&resumption, &authority, HOME)?).await?;
         let other = serve(&mut accepting, config(&resumption, &authority, OTHER)?).await?;
         let options = ClientOptions {
             version,
-            ..ClientOptions::new(vec![home.0, other.0], roots)
+            ..ClientOptions::new(vec![home.0, other.0], authority.roots())
         };
         Ok(Self {
             time,
@@ -284,7 +281,7 @@ const OTHER: &str = "bank";
 /// A configuration with a certificate of its own.
 fn config(
     resumption: &Resumption,
-    authority: &Authority,
+    authority: &LocalAuthority,
     scope: &str,
 ) -> Result<ServerConfig, String> {
     let Identity { chain, key } = authority.issue()?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use example_support::certificate::Identity;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
@@ -11,7 +12,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_resumption::Scope;
 
-use crate::certificate::{Authority, Identity, read_certificates};
+use crate::certificate::{LocalAuthority, read_certificates, read_identity};
 use crate::flags::Flags;
 use crate::storage::Storage;
 
@@ -20,7 +21,7 @@ pub(crate) struct Setup {
     pub(crate) storage: Storage,
     flags: Flags,
     /// `None` if the certificate comes from files.
-    authority: Option<Authority>,
+    authority: Option<LocalAuthority>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -31,7 +32,9 @@ impl Setup {
     pub(crate) fn new(flags: Flags) -> Result<Self, String> {
         let authority = match &flags.cert {
             Some(_) => None,
-            None => Some(Authority::new(flags.listen.iter().map(SocketAddr::ip))?),
+            None => Some(LocalAuthority::new(
+                flags.listen.iter().map(SocketAddr::ip),
+            )?),
         };
         Ok(Self {
             storage: Storage::new(&flags)?,
@@ -43,7 +46,7 @@ impl Setup {
 
     /// The file of the authority that clients have to trust, if the server made it.
     pub(crate) fn ca(&self) -> Option<PathBuf> {
-        self.authority.as_ref().map(Authority::path)
+        self.authority.as_ref().map(LocalAuthority::path)
     }
 
     /// Reads the files anew, or makes a new certificate. Sessions stay with the storage.
@@ -73,7 +76,7 @@ impl Setup {
 
     fn identity(&self) -> Result<Identity, String> {
         match (&self.authority, &self.flags.cert, &self.flags.key) {
-            (None, Some(cert), Some(key)) => Identity::read(cert, key),
+            (None, Some(cert), Some(key)) => read_identity(cert, key),
             (Some(authority), ..) => authority.issue(),
             _ => Err("--cert and --key go together: give both or none".to_owned()),
         }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use std::{env, fs, io};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use example_support::certificate::{Authority, Identity};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(crate) enum Certificate {
     Files {
@@ -20,7 +20,7 @@ pub(crate) enum Certificate {
     },
     /// Each time another one, by an authority that lives as long as the process.
     Made {
-        authority: Box<Issuer<'static, KeyPair>>,
+        authority: Box<Authority>,
         names: Vec<String>,
         ca: PathBuf,
     },
@@ -29,16 +29,11 @@ pub(crate) enum Certificate {
 impl Certificate {
     /// Makes an authority and writes its certificate where clients can be told to find it.
     pub(crate) fn of_own_making(names: Vec<String>) -> Result<Self, Box<dyn Error>> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "axum example CA");
-        let key = KeyPair::generate()?;
+        let authority = Box::new(Authority::new("axum example CA")?);
         let ca = env::temp_dir().join("axum-example-ca.pem");
-        fs::write(&ca, params.self_signed(&key)?.pem())?;
+        fs::write(&ca, authority.pem())?;
         Ok(Self::Made {
-            authority: Box::new(Issuer::new(params, key)),
+            authority,
             names,
             ca,
         })
@@ -46,7 +41,7 @@ impl Certificate {
 
     /// A configuration with the certificate as it is now.
     pub(crate) fn config(&self) -> Result<ServerConfig, Box<dyn Error + Send + Sync>> {
-        let (chain, key) = self.load()?;
+        let Identity { chain, key } = self.load()?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -64,16 +59,11 @@ impl Certificate {
                     .map_err(|error| format!("{}: {error}", certificate.display()))?;
                 let key = PrivateKeyDer::from_pem_file(key)
                     .map_err(|error| format!("{}: {error}", key.display()))?;
-                Ok((chain, key))
+                Ok(Identity { chain, key })
             }
             Self::Made {
                 authority, names, ..
-            } => {
-                let key = KeyPair::generate()?;
-                let made = CertificateParams::new(names.clone())?.signed_by(&key, authority)?;
-                let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-                Ok((vec![made.der().clone()], key.into()))
-            }
+            } => Ok(authority.issue(names)?),
         }
     }
 
@@ -89,8 +79,6 @@ impl Certificate {
         }
     }
 }
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// How often the files are looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use example_support::certificate::{Authority, Identity};
 use example_support::{cli, client};
 use indicatif::{ProgressBar, ProgressStyle};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::KeyPair;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -135,20 +136,15 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
     Ok(verdict(&clients, &nodes, &balancer))
 }
 
-/// Writes an authority's certificate, and one of it for the nodes. Returns the former's path.
+/// Writes an authority's certificate, and one that it issued for the nodes. Returns the former's
+/// path.
 fn write_certificates(directory: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
-    let authority = params.self_signed(&key)?;
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate()?;
-    let params = CertificateParams::new(vec!["localhost".to_owned()])?;
-    let certificate = params.signed_by(&key, &issuer)?;
+    let authority = Authority::new("fleet example CA")?;
+    let Identity { chain, key } = authority.issue(&["localhost".to_owned()])?;
     let ca = directory.join("ca.pem");
     std::fs::write(&ca, authority.pem())?;
-    std::fs::write(directory.join("certificate.pem"), certificate.pem())?;
-    std::fs::write(directory.join("key.pem"), key.serialize_pem())?;
+    std::fs::write(directory.join("certificate.der"), &chain[0])?;
+    std::fs::write(directory.join("key.der"), key.secret_der())?;
     Ok(ca)
 }
 

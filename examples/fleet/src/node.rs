@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls_resumption::source::RedisSource;
 use rustls_resumption::store::RedisStore;
 use rustls_resumption::{Resumption, ResumptionAcceptor, Rotation, Stats};
@@ -52,9 +51,8 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
         .shared_store(RedisStore::new(redis)?)
         .build()?;
 
-    let chain = CertificateDer::pem_file_iter(directory.join("certificate.pem"))?;
-    let chain = chain.collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(directory.join("key.pem"))?;
+    let chain = vec![std::fs::read(directory.join("certificate.der"))?.into()];
+    let key = PrivateKeyDer::try_from(std::fs::read(directory.join("key.der"))?)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

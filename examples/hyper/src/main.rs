@@ -3,10 +3,13 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs};
 
+use clap::Parser;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Bytes;
@@ -21,11 +24,24 @@ use tokio::time::timeout;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// HTTP/1.1 and HTTP/2 over TLS whose clients resume; answers with the kind of the handshake.
+#[derive(Parser)]
+struct Flags {
+    /// Where to listen; port 0 picks a free one
+    #[arg(default_value = "127.0.0.1:8443")]
+    address: SocketAddr,
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let address = env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:8443".into());
+async fn main() -> ExitCode {
+    let Err(error) = run(Flags::parse().address).await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("hyper-example.pem");
     fs::write(&ca, made.cert.pem())?; // the certificate is its own CA

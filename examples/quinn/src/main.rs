@@ -11,12 +11,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
+use example_support::certificate::{Authority, Identity};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, VarInt};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::version::TLS13;
 use rustls_resumption::Resumption;
 
@@ -55,7 +53,7 @@ async fn run(flags: &Flags) -> Result<(), Failure> {
         Mode::Tickets => Resumption::tickets()?,
         Mode::Stateful => Resumption::stateful(10_000)?,
     };
-    let authority = authority()?;
+    let authority = Authority::new("quinn example CA")?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = Endpoint::server(
         server_config(&authority, &resumption, flags.mode)?,
@@ -104,14 +102,11 @@ fn server_config(
     resumption: &Resumption,
     mode: Mode,
 ) -> Result<ServerConfig, Failure> {
-    let key = KeyPair::generate()?;
-    let certificate =
-        CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, authority)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let Identity { chain, key } = authority.issue(&["localhost".to_owned()])?;
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())?;
+        .with_single_cert(chain, key)?;
     if mode == Mode::Stateful {
         tls.max_early_data_size = u32::MAX; // what QUIC asks for (RFC 9001, section 4.6.1)
     }
@@ -121,11 +116,9 @@ fn server_config(
 }
 
 fn client_config(authority: &Authority) -> Result<ClientConfig, Failure> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone())?;
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots)
+        .with_root_certificates(authority.roots())
         .with_no_client_auth();
     tls.enable_early_data = true;
     let crypto = QuicClientConfig::try_from(tls)?;
@@ -178,14 +171,4 @@ async fn ask(connection: &Connection) -> Result<(), Failure> {
         b"safe to repeat" => Ok(()),
         other => Err(format!("answered {other:?}").into()),
     }
-}
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Result<Authority, Failure> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let name = (DnType::CommonName, "quinn example CA");
-    params.distinguished_name.push(name.0, name.1);
-    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }

@@ -1,4 +1,5 @@
 //! What the examples, tests and benchmarks share.
 
+pub mod certificate;
 pub mod cli;
 pub mod client;
