@@ -1,4 +1,4 @@
-//! What [`Stats`](crate::Stats) consists of.
+//! What [`Stats`] consists of.
 
 // Each value is declared once; `stats/declare.rs` says what comes of it.
 
@@ -319,6 +319,9 @@ declare! {
     }
 }
 
+#[cfg(feature = "metrics")]
+const NOT_WRITTEN: &str = "Sessions that were not written, or of which that is not known.";
+
 declare! {
     /// How a [`SharedStore`](crate::store::SharedStore) is doing, as far as it can tell.
     pub struct StoreHealth, shown as "store up" {
@@ -333,14 +336,11 @@ declare! {
             /// Sessions known to have been written.
             written: "resumption_store_written_total";
             /// Dropped unsent, because the connection was lost while they waited.
-            dropped: "resumption_store_not_written_total",
-                a reason of "Sessions that were not written, or of which that is not known.";
+            dropped: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
             /// Refused by the store, as one that is full does.
-            refused: "resumption_store_not_written_total",
-                a reason of "Sessions that were not written, or of which that is not known.";
+            refused: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
             /// Of unknown outcome. They are not written again.
-            unknown: "resumption_store_not_written_total",
-                a reason of "Sessions that were not written, or of which that is not known.";
+            unknown: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
             /// Connections made to the store.
             connections: "resumption_store_connections_total";
             /// How often the store's circuit breaker opened.

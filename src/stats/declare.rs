@@ -30,15 +30,15 @@
 ///
 /// * A *state* is of any type. It has any number of metrics: a name, a help text, an expression
 ///   over the state, and perhaps `, label "kind" = kind`.
-/// * A *counter* is a `u64`. The first line of its doc comment is the help text of its metric, so it
-///   is one sentence. Several counters may be one metric, told apart by the label `reason`:
-///   `lost: "resumption_widgets_gone_total", a reason of "Widgets that are gone.";`.
+/// * A *counter* is a `u64`. The first line of its doc comment is the help text of its metric, and
+///   so must be one sentence. Several counters may be one metric, told apart by the label `reason`:
+///   `lost: "resumption_widgets_gone_total", a reason of GONE;`, where `GONE` is the help text.
 /// * *Reasons* are counters in a struct of their own, and one metric with the label `reason`. With
 ///   `, in all "not made"` the row of the group shows their sum.
-/// * `as Made` makes `WidgetCount::Made` count it in a [`Counters`](crate::counters::Counters). What
-///   has no such name is counted elsewhere: in the struct itself, under a lock.
-/// * `shown as` is what the table for people calls it; counters and reasons are shown under their
-///   own names. In a row the states come first, then the counters.
+/// * `as Made` makes `WidgetCount::Made`, by which a [`Counters`](crate::counters::Counters) counts
+///   it. What has no such name is counted elsewhere: in the struct itself, under a lock.
+/// * `shown as` is its name in the table for people; counters and reasons appear under their own
+///   names. In a row the states come first, then the counters.
 macro_rules! declare {
     (
         $(#[$doc:meta])*
@@ -64,7 +64,7 @@ macro_rules! declare {
                 #[doc = $help:literal]
                 $(#[$counter_doc:meta])*
                 $counter:ident $(as $counted:ident)?: $metric:literal
-                    $(, a reason of $whole:literal)?;
+                    $(, a reason of $whole:expr)?;
             )*}
             reasons {$(
                 #[doc = $group_help:literal]
@@ -153,7 +153,7 @@ macro_rules! declare {
             counters {$(
                 $(#[$counter_doc:meta])*
                 $counter:ident $(as $counted:ident)?: $metric:literal
-                    $(, a reason of $whole:literal)?;
+                    $(, a reason of $whole:expr)?;
             )*}
             reasons {$(
                 $(#[$group_doc:meta])*
