@@ -39,7 +39,7 @@ mod versions;
 pub use axum_server::AxumAcceptor;
 pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
 use versions::speaks_tls13;
 

@@ -1,5 +1,6 @@
 //! What a fuzzer runs of what is private. Each takes any bytes, and panics if a promise is broken.
-//! There under `cfg(fuzzing)` for the targets in `fuzz/`, and in the tests below.
+//! There under a cfg of its own for the targets in `fuzz/`, and in the tests below: whoever fuzzes a
+//! server has `cfg(fuzzing)` set in every crate, and not the files.
 
 pub use crate::acceptor::fuzzed_client_hello as client_hello;
 pub use crate::lineage::fuzzed as birth_record;

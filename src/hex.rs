@@ -11,7 +11,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// The bytes of a golden file, whatever stands between the digits.
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) fn decode(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()

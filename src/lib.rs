@@ -30,7 +30,7 @@ mod context;
 mod counters;
 mod error;
 mod fips;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 #[doc(hidden)]
 pub mod fuzzed;
 mod hex;

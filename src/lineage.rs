@@ -52,9 +52,10 @@ impl BirthRecord {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../fuzz/bodies/private/birth_record.rs"]
 mod fuzzed;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub use fuzzed::run as fuzzed;
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod shared;
 
 pub use derived::DerivedSource;
 pub use files::KeyFiles;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub use files::fuzzed as fuzzed_key_file;
 pub use key::SourceKey;
 pub(crate) use random::RandomSource;
@@ -28,7 +28,7 @@ pub(crate) use random::RandomSource;
 pub use shared::KeyDirectory;
 #[cfg(feature = "redis")]
 pub use shared::RedisSource;
-#[cfg(all(feature = "redis", any(test, fuzzing)))]
+#[cfg(all(feature = "redis", any(test, rustls_resumption_fuzzing)))]
 pub use shared::fuzzed_redis_record;
 
 /// A source of STEKs. It answers one question: which STEKs exist now, and when may each be used?

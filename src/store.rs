@@ -23,7 +23,7 @@ pub(crate) use sharing::{Miss, Sharing, SharingSettings};
 
 #[cfg(feature = "redis")]
 pub use crate::redis::RedisClient;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub use value::fuzzed::run as fuzzed_value;
 
 /// By default a handshake waits for the shared store for at most 50 milliseconds in all.

@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/fuzzed/ticket.rs"]
-mod ticket;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ticket::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::ticket::run(data));

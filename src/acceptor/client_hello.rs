@@ -137,7 +137,8 @@ fn is_complete(message: &[u8]) -> bool {
     body.len() >= u32::from_be_bytes([0, a, b, c]) as usize
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../../fuzz/bodies/private/client_hello.rs"]
 pub(super) mod fuzzed;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod succession;
 
 use formats::MAX_KEYS;
 use listing::Listing;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
 pub use listing::fuzzed::run as fuzzed;
 use succession::Succession;
 

@@ -23,7 +23,7 @@ mod redis;
 
 #[cfg(unix)]
 pub use directory::KeyDirectory;
-#[cfg(all(feature = "redis", any(test, fuzzing)))]
+#[cfg(all(feature = "redis", any(test, rustls_resumption_fuzzing)))]
 pub use kek::fuzzed::run as fuzzed_redis_record;
 use record::{Record, Schedule};
 #[cfg(feature = "redis")]

@@ -128,7 +128,8 @@ impl Times {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../../fuzz/bodies/private/store_value.rs"]
 pub(super) mod fuzzed;
 
 #[cfg(test)]

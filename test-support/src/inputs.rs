@@ -21,7 +21,7 @@ pub fn try_all(target: &str, cases: u32, run: fn(&[u8])) {
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let directory = repository().join("tests/fuzzed/seeds");
+    let directory = repository().join("fuzz/seeds");
     let files = fs::read_dir(directory.join(target)).expect("seeds");
     let seeds: Vec<_> = files
         .map(|file| fs::read(file.expect("a seed").path()).expect("a seed"))

@@ -6,6 +6,3 @@ mod redis_source;
 mod ring;
 mod simulation;
 mod sources;
-
-// For the model of the ring.
-use test_support::session;

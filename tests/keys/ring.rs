@@ -1,14 +1,11 @@
 //! The ring of STEKs against its windows, on a clock that does what clocks do.
 
-#[path = "../fuzzed/ring.rs"]
-mod model;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{Op, fake};
+use fuzz_bodies::ring::{Op, check, fake};
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
 use rustls_resumption::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
@@ -38,7 +35,7 @@ proptest! {
 
     #[test]
     fn tickets_open_in_their_window_and_never_outside(ops in ops()) {
-        model::check(ops);
+        check(ops);
     }
 }
 

@@ -1,12 +1,9 @@
 //! The session cache against a naive model, its budgets, and a flood.
 
-#[path = "../fuzzed/cache.rs"]
-mod model;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Op, TTL};
+use fuzz_bodies::cache::{Op, TTL, check};
 use proptest::prelude::*;
 use rustls::HandshakeKind;
 use rustls::server::StoresServerSessions;
@@ -30,7 +27,7 @@ proptest! {
 
     #[test]
     fn behaves_as_a_naive_model_does(ops in ops(), entries in 0..30_usize, bytes in 0..3_000_usize) {
-        model::check(ops, entries, bytes);
+        check(ops, entries, bytes);
     }
 }
 

@@ -3,6 +3,3 @@
 mod cache;
 mod flood;
 mod redis_store;
-
-// For the model of the cache.
-use test_support::session;

@@ -177,7 +177,8 @@ fn check_permissions(_metadata: &fs::Metadata) -> Result<(), String> {
     Ok(())
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../../../fuzz/bodies/private/key_file.rs"]
 pub(super) mod fuzzed;
 
 #[cfg(test)]

@@ -145,7 +145,8 @@ impl fmt::Debug for Name {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../../../fuzz/bodies/private/redis_record.rs"]
 pub(super) mod fuzzed;
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 //! The ring of STEKs against a model of its windows.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use rustls::server::ProducesTickets;
 use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation};
 
-use crate::session;
+use test_support::session;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -1,13 +1,8 @@
 //! The bodies of the fuzz targets, on their seeds and on some random bytes: the same that `fuzz/`
-//! runs for long. Those of what is private are in `src/fuzzed.rs`.
+//! runs for long. Those of what is private are run by the crate's module `fuzzed`.
 
-mod cache;
-mod ring;
-mod sessions;
-mod ticket;
-
+use fuzz_bodies::{cache, ring, sessions, ticket};
 use test_support::inputs::try_all;
-use test_support::session;
 
 #[test]
 fn whatever_is_done_the_cache_does_what_its_model_does() {

@@ -1,7 +1,6 @@
 //! What rustls may hand over as a session: any bytes, for it puts a client's choice of server name
 //! and certificates into them. Through tickets and cache they come back as they were, in their
 //! scope alone, and none that is not known to be of TLS 1.3 outlives its age by renewal.
-#![allow(unreachable_pub, clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! What a client may offer for a ticket: any bytes, any bytes behind the name of a STEK that opens,
 //! and true tickets changed in any way.
-#![allow(unreachable_pub, clippy::unwrap_used)]
 
 use std::cell::OnceCell;
 use std::sync::Arc;

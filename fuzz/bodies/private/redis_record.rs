@@ -21,8 +21,8 @@ static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
     let secret: Vec<u8> = (200..232).collect();
     Golden {
         keks: Keks::with_sealing(&secret, Sealing::Aes256GcmSiv).unwrap(),
-        sealed: hex::decode(include_str!("../../../../tests/golden/redis-record.hex")),
-        record: hex::decode(include_str!("../../../../tests/golden/record.hex")),
+        sealed: hex::decode(include_str!("../../../tests/golden/redis-record.hex")),
+        record: hex::decode(include_str!("../../../tests/golden/record.hex")),
     }
 });
 

@@ -1,11 +1,10 @@
 //! The session cache against a naive model.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::time::Duration;
 
 use rustls_resumption::{FakeClock, Resumption};
 
-use crate::session::id;
+use test_support::session::id;
 
 /// Reads a budget and operations from bytes, as a fuzzer makes them.
 pub fn run(data: &[u8]) {
