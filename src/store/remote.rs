@@ -102,18 +102,4 @@ impl Remote {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_begin_with_the_prefix() {
-        let key = StoreKey([0xab; StoreKey::LEN]);
-        let remote = Remote::idle("rustls-resumption");
-        assert_eq!(
-            remote.key(&key),
-            format!("rustls-resumption:session:{}", "ab".repeat(32))
-        );
-        let remote = remote.with_prefix("eu");
-        assert!(remote.key(&key).starts_with("eu:session:abab"));
-    }
-}
+mod tests;

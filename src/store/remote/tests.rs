@@ -1,0 +1,186 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::store::StoreError;
+
+/// A server in memory. Clones are the same server.
+#[derive(Clone, Default)]
+struct Memory {
+    values: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    /// What it fails with, except when it is connected to.
+    failing: Arc<Mutex<Option<FailureKind>>>,
+}
+
+impl Memory {
+    fn fail(&self, kind: impl Into<Option<FailureKind>>) {
+        *self.failing.lock() = kind.into();
+    }
+
+    fn answer(&self) -> Result<(), Failure> {
+        self.failing.lock().map_or(Ok(()), |kind| {
+            Err(Failure {
+                kind,
+                cause: "told to".into(),
+            })
+        })
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("memory")
+    }
+}
+
+impl Backend for Memory {
+    type Connection = Self;
+
+    async fn connect(&mut self) -> Result<Self, Failure> {
+        Ok(self.clone())
+    }
+
+    /// A full server answers.
+    async fn ping(connection: &mut Self) -> Result<(), Failure> {
+        match connection.answer() {
+            Err(failure) if failure.kind != FailureKind::Full => Err(failure),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn get(connection: &mut Self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+        connection.answer()?;
+        Ok(connection.values.lock().get(key).cloned())
+    }
+
+    async fn get_and_delete(connection: &mut Self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+        connection.answer()?;
+        Ok(connection.values.lock().remove(key))
+    }
+
+    async fn write(
+        connection: &mut Self,
+        batch: &[Write],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        let write = |write: &Write| {
+            connection.answer()?;
+            let (key, value) = (write.key.clone(), write.value.clone());
+            connection.values.lock().insert(key, value);
+            Ok(())
+        };
+        Ok(batch.iter().map(write).collect())
+    }
+}
+
+const KEY: StoreKey = StoreKey([0xab; StoreKey::LEN]);
+const PATIENT: Duration = Duration::from_secs(30);
+
+fn store() -> (Memory, Remote) {
+    let memory = Memory::default();
+    let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+    until(&remote, |health| !health.is_down);
+    (memory, remote)
+}
+
+fn until(remote: &Remote, reached: impl Fn(StoreHealth) -> bool) {
+    let start = Instant::now();
+    while !reached(remote.health()) {
+        assert!(start.elapsed() < PATIENT, "{:?}", remote.health());
+        thread::yield_now();
+    }
+}
+
+fn answer(lookup: StoreLookup) -> Result<Option<Vec<u8>>, StoreError> {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(lookup)
+}
+
+fn write(remote: &Remote) -> bool {
+    remote.write(&KEY, b"value".to_vec(), PATIENT)
+}
+
+#[test]
+fn keys_begin_with_the_prefix() {
+    let remote = Remote::idle("rustls-resumption");
+    assert_eq!(
+        remote.key(&KEY),
+        format!("rustls-resumption:session:{}", "ab".repeat(32))
+    );
+    let remote = remote.with_prefix("eu");
+    assert!(remote.key(&KEY).starts_with("eu:session:abab"));
+}
+
+#[test]
+fn a_value_is_fetched_often_and_claimed_once() {
+    let (memory, remote) = store();
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
+    assert!(memory.values.lock().contains_key(&remote.key(&KEY)));
+    for _ in 0..2 {
+        let found = answer(remote.fetch(&KEY, PATIENT)).unwrap();
+        assert_eq!(found, Some(b"value".to_vec()));
+    }
+    let claimed = answer(remote.claim(&KEY, PATIENT)).unwrap();
+    assert_eq!(claimed, Some(b"value".to_vec()));
+    assert_eq!(answer(remote.claim(&KEY, PATIENT)).unwrap(), None);
+}
+
+#[test]
+fn a_lookup_that_is_dropped_before_it_is_polled_claims_nothing() {
+    let (_memory, remote) = store();
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
+    drop(remote.claim(&KEY, PATIENT));
+    assert!(answer(remote.claim(&KEY, PATIENT)).unwrap().is_some());
+}
+
+#[test]
+fn a_full_server_refuses_writes_without_opening_the_breaker() {
+    let (memory, remote) = store();
+    memory.fail(FailureKind::Full);
+    for refused in 1..=5 {
+        assert!(write(&remote));
+        until(&remote, |health| health.refused == refused);
+    }
+    memory.fail(None);
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
+    assert_eq!(remote.health().outages, 0);
+}
+
+#[test]
+fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
+    let (memory, remote) = store();
+    memory.fail(FailureKind::Refused);
+    let mut failed = 0;
+    while !remote.health().is_down {
+        match answer(remote.fetch(&KEY, PATIENT)) {
+            Err(StoreError::Failed(cause)) => assert_eq!(cause.to_string(), "told to"),
+            Err(StoreError::Unavailable) => break,
+            other => panic!("{other:?}"),
+        }
+        failed += 1;
+    }
+    assert!(failed <= 3, "{failed}"); // fewer if a heartbeat failed between
+    assert!(!write(&remote), "while the breaker is open");
+    memory.fail(None);
+    until(&remote, |health| !health.is_down);
+    assert!(write(&remote));
+    let health = remote.health();
+    assert_eq!((health.connections, health.outages), (2, 1));
+}
+
+#[test]
+fn a_lost_connection_opens_the_breaker_at_once() {
+    let (memory, remote) = store();
+    memory.fail(FailureKind::ConnectionLost);
+    assert!(answer(remote.fetch(&KEY, PATIENT)).is_err());
+    assert_eq!(remote.health().outages, 1);
+    assert!(remote.health().is_down);
+    memory.fail(None);
+    until(&remote, |health| !health.is_down);
+}
