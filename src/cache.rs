@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tracing::trace;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::{Basis, Clock, Now, Time};
-use crate::context;
+use crate::context::{self, Given, ResumedBy};
 use crate::counters::{Counted, Counters, cores};
-use crate::lineage::BirthRecord;
+use crate::lineage::Lineage;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
@@ -34,7 +34,7 @@ mod value;
 use key::KeyHasher;
 use shard::Shard;
 use slab::Entry;
-use value::{Removed, value_of};
+use value::{Removed, Value};
 
 /// Stateful resumption: the server remembers sessions.
 ///
@@ -155,12 +155,18 @@ impl SessionCache {
     pub(crate) fn fetch(&self, id: &[u8]) -> Option<Vec<u8>> {
         let found = self.inner.fetch(&self.scope, id);
         trace!(hit = found.is_some(), "session looked up");
+        if found.is_none() {
+            context::miss(NOT_FOUND);
+        }
         found
     }
 
     pub(crate) fn claim(&self, id: &[u8]) -> Option<Vec<u8>> {
         let found = self.inner.claim(&self.scope, id);
         trace!(hit = found.is_some(), "session taken");
+        if found.is_none() {
+            context::miss(NOT_FOUND);
+        }
         found
     }
 
@@ -173,9 +179,18 @@ impl SessionCache {
         self.inner.holds(&self.scope, id)
     }
 
-    /// Keeps a TLS 1.2 session whose client is back, and of which another process knows the dates.
-    pub(crate) fn keep(&self, id: &[u8; 32], value: Vec<u8>, birth: Time, expires: Time) {
-        self.inner.keep(&self.scope, id, value, birth, expires);
+    /// Keeps a TLS 1.2 session that another process stored, because its client is here.
+    pub(crate) fn keep(&self, id: &[u8; 32], value: Vec<u8>, lineage: Lineage, expires: Time) {
+        let now = self.inner.settings.clock.now();
+        let time = now.on(self.inner.settings.basis);
+        let stay = self.inner.stay(lineage, time).min(expires.since(time));
+        let entry = Entry {
+            value: Value::new(value, lineage),
+            version: Some(Version::Tls12),
+            expires: now.steady.plus(stay),
+            is_renewal: true,
+        };
+        self.inner.insert(&self.scope, id, entry, now.steady);
     }
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
@@ -203,6 +218,9 @@ impl fmt::Debug for SessionCache {
             .finish_non_exhaustive()
     }
 }
+
+/// Why rustls is given nothing, in the context of its handshake.
+pub(crate) const NOT_FOUND: &str = "not_found";
 
 /// How a cache is to work.
 #[derive(Clone, Debug)]
@@ -234,11 +252,6 @@ impl Default for CacheSettings {
 impl CacheSettings {
     fn now(&self) -> Time {
         self.clock.now().on(self.basis)
-    }
-
-    /// How long a session whose full handshake is now may stay.
-    fn stay(&self) -> Duration {
-        self.ttl.min(self.max_session_age)
     }
 
     /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
@@ -334,7 +347,7 @@ impl Inner {
     }
 
     fn store(&self, scope: &ScopeState, mut id: Vec<u8>, value: Vec<u8>) -> bool {
-        let value = value_of(value);
+        let mut value = Zeroizing::new(value);
         let Ok(fixed) = <&[u8; 32]>::try_from(id.as_slice()) else {
             id.zeroize();
             self.counters.add(CacheCount::MalformedStore);
@@ -342,18 +355,18 @@ impl Inner {
         };
         let now = self.settings.clock.now();
         let session = Session::parse(&value);
-        let (record, version) = (self.record(session.as_ref()), session.map(|s| s.version));
-        let mut entry = Entry {
-            version,
-            expires: now.steady.plus(self.settings.stay()),
-            is_renewal: record.is_some_and(|record| record.is_renewal),
-            value,
-        };
-        if let Some(record) = record {
-            let age = now.on(self.settings.basis).since(record.birth);
-            let left = self.settings.max_session_age.saturating_sub(age);
-            entry.expires = entry.expires.min(now.steady.plus(left));
+        let time = now.on(self.settings.basis);
+        let lineage = context::lineage(session.as_ref(), time);
+        let version = session.map(|session| session.version);
+        if version == Some(Version::Tls13) && lineage.begins_unknown() {
+            self.counters.add(CacheCount::AgeUnknown);
         }
+        let entry = Entry {
+            version,
+            expires: now.steady.plus(self.stay(lineage, time)),
+            is_renewal: lineage.is_renewal,
+            value: Value::new(std::mem::take(&mut *value), lineage),
+        };
         let stored = self.insert(scope, fixed, entry, now.steady);
         id.zeroize();
         stored
@@ -381,21 +394,6 @@ impl Inner {
         }
     }
 
-    fn keep(&self, scope: &ScopeState, id: &[u8; 32], value: Vec<u8>, birth: Time, expires: Time) {
-        let now = self.settings.clock.now();
-        let time = now.on(self.settings.basis);
-        // From this `birth()` finds the birth again; where the session expires before its time it
-        // will pass for older than it is.
-        let left = self.settings.stay().saturating_sub(time.since(birth));
-        let entry = Entry {
-            value: value_of(value),
-            version: Some(Version::Tls12),
-            expires: now.steady.plus(left.min(expires.since(time))),
-            is_renewal: true,
-        };
-        self.insert(scope, id, entry, now.steady);
-    }
-
     fn holds(&self, scope: &ScopeState, id: &[u8; 32]) -> bool {
         let key = self.hasher.key(scope.number(), id);
         let now = self.settings.clock.now().steady;
@@ -408,11 +406,11 @@ impl Inner {
         let key = self.hasher.key(scope.number(), id);
         let mut value = Vec::with_capacity(USUAL_LEN);
         let mut removed = Removed::default();
-        let expires = {
+        let lineage = {
             let mut shard = self.shard(key.hash).lock();
             shard.get(key, now.steady, &mut value, &mut removed)
         }?;
-        context::leave(&value, self.birth(expires, now));
+        self.give(&value, lineage, now);
         Some(value)
     }
 
@@ -421,31 +419,36 @@ impl Inner {
         let now = self.settings.clock.now();
         let key = self.hasher.key(scope.number(), id);
         let mut removed = Removed::default();
-        let mut value = {
+        let value = {
             let mut shard = self.shard(key.hash).lock();
             let value = shard.take(key, now.steady, &mut removed);
             self.give_back_room(&mut shard);
             value
         }?;
-        Some(std::mem::take(&mut *value).into_vec())
+        let (session, lineage) = value.into_parts()?;
+        self.give(&session, lineage, now);
+        Some(session)
     }
 
-    /// The birth of a session that was `get`: those are TLS 1.2's, stored right after their full
-    /// handshake, for the whole stay.
-    fn birth(&self, expires: Time, now: Now) -> Time {
-        let stored = expires.minus(self.settings.stay());
-        now.on(self.settings.basis).minus(now.steady.since(stored))
+    /// Notes what rustls is given, in the context of its handshake.
+    fn give(&self, session: &[u8], lineage: Lineage, now: Now) {
+        let given = Given {
+            by: ResumedBy::Cache,
+            lineage,
+            age: now.on(self.settings.basis).since(lineage.birth),
+            key_name: None,
+        };
+        context::give(session, given);
     }
 
-    /// What an acceptor wrote into a TLS 1.3 session. Where it wrote nothing, the age counts from
-    /// here, and that is counted.
-    fn record(&self, session: Option<&Session<'_>>) -> Option<BirthRecord> {
-        let session = session.filter(|session| session.version == Version::Tls13)?;
-        let record = BirthRecord::split(session.application_data).0;
-        if record.is_none() {
-            self.counters.add(CacheCount::AgeUnknown);
-        }
-        record
+    /// How long a session may stay that is stored now.
+    fn stay(&self, lineage: Lineage, now: Time) -> Duration {
+        let CacheSettings {
+            ttl,
+            max_session_age,
+            ..
+        } = self.settings;
+        ttl.min(max_session_age.saturating_sub(now.since(lineage.birth)))
     }
 
     fn well_formed<'a>(&self, id: &'a [u8]) -> Option<&'a [u8; 32]> {

@@ -35,6 +35,20 @@ enum Reading {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Time(pub(crate) u64);
 
+impl Time {
+    /// Its length in bytes where it is written: six last for nine millennia.
+    pub(crate) const LEN: usize = 6;
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let [_, _, bytes @ ..] = self.0.to_be_bytes();
+        bytes
+    }
+
+    pub(crate) fn from_bytes([a, b, c, d, e, f]: [u8; Self::LEN]) -> Self {
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+}
+
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {

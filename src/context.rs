@@ -1,159 +1,326 @@
-//! What one call of rustls leaves for the next on its thread.
+//! The context of a handshake: what one call of rustls leaves for the next.
 //!
 //! rustls asks for sessions and hands over new ones without saying for which connection, nor which
-//! session a new one renews. So what must be known from one call to the next lies in thread-locals:
+//! session a new one renews. So whoever drives a handshake makes a [`Context`] for it, and puts it
+//! into a slot of the thread around every call that may process messages: each poll of an accept
+//! future, or a blocking call. There
 //!
-//! * **The last session** that rustls was given, for [`inherit`]. TLS 1.2 renewals wrap the *same*
-//!   master secret again, back to back on one thread: `decrypt` or `get`, then `encrypt`. What was
-//!   returned leaves its birth and a fingerprint of its secret, and the very next `encrypt` takes
-//!   them.
-//! * **The claimed session**, for [`take`]. Whoever makes the call that processes a ClientHello lends
-//!   what was claimed for its connection to the thread for as long as the call takes, so no other
-//!   connection can get it.
-//! * **The search** for the session storage in a configuration, for [`search`]. rustls hides the type
-//!   of its storage, so the storage is asked a harmless question and shows itself while it answers.
+//! * [`give`] and [`miss`] note what rustls was given when it asked (`decrypt`, `get`, `take`);
+//! * [`lineage`] reads it when rustls hands a new session over (`encrypt`, `put`): the new one is a
+//!   renewal if it has the server name and cipher suite of the one that was given (TLS 1.3, and
+//!   rustls resumes no other), or its master secret (TLS 1.2);
+//! * [`take_claimed`] hands out what was claimed for this connection, and for no other.
+//!
+//! Wherever it is in doubt whether a session is a renewal, it is one and as old, so that doubt ends in
+//! a full handshake.
+//!
+//! A server without contexts has, for TLS 1.2, the slot `LAST`: there the renewal is sealed back to
+//! back with the look-up, on one thread, so the very next `encrypt` takes what was left. A TLS 1.3
+//! session made without a context says that its birth is not known.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use zeroize::Zeroizing;
 
 use crate::clock::Time;
 use crate::counters::Counters;
+use crate::lineage::Lineage;
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::stats::{StoreCount, StoreStats};
+use crate::stek::KeyName;
 use crate::sync::thread_local;
 
 thread_local! {
-    static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
+    /// The context of the handshake that this thread works on.
+    static CURRENT: Cell<Option<Box<Context>>> = const { Cell::new(None) };
 
-    /// `Some` while a ClientHello is processed whose sessions were looked up.
-    static CLAIMED: RefCell<Option<Option<ClaimedSession>>> = const { RefCell::new(None) };
+    /// The last session that rustls was given without a context.
+    static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
 
     /// `Some` while somebody searches.
     static SEARCH: RefCell<Option<Option<Found>>> = const { RefCell::new(None) };
 }
 
-type Found = Arc<dyn Any + Send + Sync>;
-
-/// What a session that was just handed to rustls leaves for the next `encrypt` on this thread.
-#[derive(Clone, Copy)]
-struct Trace {
-    birth: Time,
-    /// `None` if the session could not be parsed: then whatever comes next is its descendant.
-    fingerprint: Option<u64>,
+/// What is known of one handshake.
+pub(crate) struct Context {
+    began: Time,
+    given: Option<(Given, Trace)>,
+    /// Why rustls was given nothing when it asked last.
+    missed: Option<&'static str>,
+    /// Whether the last session that was made is a renewal.
+    made_renewal: Option<bool>,
+    /// `None` if nobody looked; else what was found and is not used yet.
+    claimed: Option<Option<Claimed>>,
+    from_store: bool,
 }
 
-/// Whether there ever was a ring in this process: nothing else reads what is left here.
+/// A session that rustls was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    pub(crate) by: ResumedBy,
+    pub(crate) lineage: Lineage,
+    pub(crate) age: Duration,
+    pub(crate) key_name: Option<KeyName>,
+}
+
+/// How a session was kept until it was resumed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ResumedBy {
+    /// In this process's cache.
+    Cache,
+    /// By a session storage or ticketer that is not of this crate.
+    Other,
+    /// In a [`SharedStore`](crate::store::SharedStore).
+    SharedStore,
+    /// By the client, in a ticket.
+    Ticket,
+}
+
+impl ResumedBy {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Other => "other",
+            Self::SharedStore => "shared_store",
+            Self::Ticket => "ticket",
+        }
+    }
+}
+
+/// What tells a renewal of a session from another session.
+#[derive(Clone, Copy)]
+struct Trace {
+    lineage: Lineage,
+    /// `None` if the session could not be parsed: then whatever comes next is its renewal.
+    mark: Option<Mark>,
+}
+
+/// What a session and its renewal have in common.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Mark {
+    version: Version,
+    hash: u64,
+}
+
+impl Context {
+    /// Of a handshake that begins now.
+    pub(crate) fn new(began: Time) -> Box<Self> {
+        Box::new(Self {
+            began,
+            given: None,
+            missed: None,
+            made_renewal: None,
+            claimed: None,
+            from_store: false,
+        })
+    }
+
+    /// Sessions are looked up for this handshake: rustls finds what is claimed, and nothing else.
+    pub(crate) fn looked_up(&mut self, claimed: Option<Claimed>) {
+        self.claimed = Some(claimed);
+    }
+
+    /// A session came from a shared store into the cache.
+    pub(crate) fn fetched(&mut self) {
+        self.from_store = true;
+    }
+
+    /// What rustls was given last.
+    pub(crate) fn given(&self) -> Option<Given> {
+        self.given.map(|(given, _)| given)
+    }
+
+    /// Why rustls was given nothing, if it asked.
+    pub(crate) fn missed(&self) -> Option<&'static str> {
+        self.missed
+    }
+
+    /// Whether rustls was given a session and made one that does not renew it, or did not take what
+    /// was claimed for it.
+    pub(crate) fn was_declined(&self) -> bool {
+        let made_another = self.given.is_some() && self.made_renewal == Some(false);
+        made_another || matches!(self.claimed, Some(Some(_)))
+    }
+
+    fn give(&mut self, mut given: Given, trace: Trace) {
+        if self.from_store && given.by == ResumedBy::Cache {
+            given.by = ResumedBy::SharedStore;
+        }
+        self.given = Some((given, trace));
+    }
+
+    fn lineage(&mut self, session: Option<&Session<'_>>, now: Time) -> Lineage {
+        let renewed = self.given.as_ref().map(|(_, trace)| trace);
+        let renewed = renewed.filter(|trace| trace.is_renewed_by(session));
+        self.made_renewal = Some(renewed.is_some());
+        renewed.map_or_else(
+            || Lineage::of_full_handshake(self.began.min(now)),
+            Trace::renewal,
+        )
+    }
+}
+
+impl Trace {
+    fn new(session: &[u8], lineage: Lineage) -> Self {
+        let mark = Session::parse(session).as_ref().map(Mark::of);
+        Self { lineage, mark }
+    }
+
+    fn is_renewed_by(&self, session: Option<&Session<'_>>) -> bool {
+        match (self.mark, session) {
+            (Some(mark), Some(session)) => mark == Mark::of(session),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    fn renewal(&self) -> Lineage {
+        Lineage {
+            is_renewal: true,
+            ..self.lineage
+        }
+    }
+}
+
+impl Mark {
+    fn of(session: &Session<'_>) -> Self {
+        let Session { version, .. } = *session;
+        let hash = match version {
+            Version::Tls12 => fingerprint(session.secret),
+            Version::Tls13 => HASH_KEY.hash_one((session.cipher_suite, session.server_name)),
+        };
+        Self { version, hash }
+    }
+}
+
+/// It may stay on the thread when nothing takes it, so it must not give the secret away: of 64 bits
+/// it can say no more than 64 bits of the 384. Equal secrets are always equal here; unequal ones by
+/// chance only make a session older than it is. A third of the secret will do, because each bit of
+/// it is as random as the next.
+fn fingerprint(secret: &[u8]) -> u64 {
+    match secret.first_chunk() {
+        Some(chunk) => HASH_KEY.hash_one(u128::from_ne_bytes(*chunk)),
+        None => HASH_KEY.hash_one(secret),
+    }
+}
+
+static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// Makes a call in which this is the context of the handshake. What was there before is there again
+/// afterwards, also if the call panics.
+pub(crate) fn within<R>(context: &mut Option<Box<Context>>, call: impl FnOnce() -> R) -> R {
+    let _swapped = Swapped::new(context);
+    call()
+}
+
+/// While it lives, the slot of the thread and this one have changed places.
+struct Swapped<'a>(&'a mut Option<Box<Context>>);
+
+impl<'a> Swapped<'a> {
+    fn new(slot: &'a mut Option<Box<Context>>) -> Self {
+        swap(slot);
+        Self(slot)
+    }
+}
+
+impl Drop for Swapped<'_> {
+    fn drop(&mut self) {
+        swap(self.0);
+    }
+}
+
+fn swap(slot: &mut Option<Box<Context>>) {
+    // While a thread ends it may have no slot; then a handshake on it has no context.
+    let _ = CURRENT.try_with(|current| *slot = current.replace(slot.take()));
+}
+
+/// Works on the context of this thread, if there is one.
+fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
+    let done = CURRENT.try_with(|current| {
+        let mut context = current.take()?;
+        let result = work(&mut context);
+        current.set(Some(context));
+        Some(result)
+    });
+    done.ok()?
+}
+
+/// Whether there ever was a ring in this process: nothing else reads what is left in `LAST`.
 static IS_READ: AtomicBool = AtomicBool::new(false);
 
-/// Has births left from now on.
+/// Enables what servers without contexts have.
 pub(crate) fn read() {
     IS_READ.store(true, Ordering::Relaxed);
 }
 
-/// Leaves the birth of a session that rustls is about to see.
-pub(crate) fn leave(session: &[u8], birth: Time) {
-    if !IS_READ.load(Ordering::Relaxed) {
-        return;
-    }
-    let fingerprint = match Session::parse(session) {
-        // A resumed TLS 1.3 session gets a new secret; its age travels in a birth record.
-        Some(session) if session.version == Version::Tls13 => return set(None),
-        Some(session) => Some(fingerprint(session.secret)),
-        None => None,
-    };
-    set(Some(Trace { birth, fingerprint }));
-}
-
-fn set(trace: Option<Trace>) {
-    // While a thread ends the slot may be gone; then nothing follows on it either.
-    let _ = LAST.try_with(|last| last.set(trace));
-}
-
-/// Takes what was left, and says when the session that is now to be sealed was born, if it descends
-/// from it. Wherever that is in doubt it does, so that doubt ends in a full handshake.
-pub(crate) fn inherit(session: Option<&Session<'_>>) -> Option<Time> {
-    let trace = LAST.try_with(Cell::take).ok()??;
-    match (session, trace.fingerprint) {
-        (Some(session), _) if session.version == Version::Tls13 => None,
-        (Some(session), Some(left)) => (fingerprint(session.secret) == left).then_some(trace.birth),
-        (None, _) | (_, None) => Some(trace.birth),
+/// Notes a session that rustls is about to see.
+pub(crate) fn give(session: &[u8], given: Given) {
+    let noted = with(|context| context.give(given, Trace::new(session, given.lineage)));
+    if noted.is_none() && IS_READ.load(Ordering::Relaxed) {
+        let trace = Trace::new(session, given.lineage);
+        let is_tls13 = trace
+            .mark
+            .is_some_and(|mark| mark.version == Version::Tls13);
+        // While a thread ends the slot may be gone; then nothing follows on it either.
+        let _ = LAST.try_with(|last| last.set((!is_tls13).then_some(trace)));
     }
 }
 
-/// It stays on the thread when nothing takes it, so it must not give the secret away: of 64 bits it
-/// can say no more than 64 bits of the 384. Equal secrets are always equal here; unequal ones by
-/// chance only make a session older than it is. A third of the secret will do, because each bit of
-/// it is as random as the next.
-fn fingerprint(secret: &[u8]) -> u64 {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-    match secret.first_chunk() {
-        Some(chunk) => KEY.hash_one(u128::from_ne_bytes(*chunk)),
-        None => KEY.hash_one(secret),
+/// Notes that rustls asked for a session and is given none.
+pub(crate) fn miss(why: &'static str) {
+    with(|context| context.missed = Some(why));
+}
+
+/// What is known of the descent of a session that rustls hands over now.
+pub(crate) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
+    with(|context| context.lineage(session, now))
+        .unwrap_or_else(|| without_context(session, None, now))
+}
+
+/// The same where the session is sealed, which takes what a look-up left just before.
+pub(crate) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lineage {
+    with(|context| context.lineage(session, now)).unwrap_or_else(|| {
+        let last = LAST.try_with(Cell::take).ok().flatten();
+        without_context(session, last, now)
+    })
+}
+
+fn without_context(session: Option<&Session<'_>>, last: Option<Trace>, now: Time) -> Lineage {
+    let version = session.map(|session| session.version);
+    let renewed =
+        last.filter(|trace| version != Some(Version::Tls13) && trace.is_renewed_by(session));
+    match renewed {
+        Some(trace) => trace.renewal(),
+        None => Lineage {
+            is_known: version == Some(Version::Tls12),
+            ..Lineage::of_full_handshake(now)
+        },
     }
 }
 
-/// What was claimed for one connection: one session at most, because claiming ends at the first
-/// hit. Wiped and counted on drop if it was not used.
-///
-/// The default is for a connection for which nothing was found, or nothing looked up yet.
-#[derive(Default)]
+/// A session that was claimed for one connection. Wiped and counted on drop if rustls did not take
+/// it.
 pub(crate) struct Claimed {
-    session: Option<ClaimedSession>,
-}
-
-pub(crate) struct ClaimedSession {
-    /// Where it is counted if it is not used.
     pub(crate) counts: Arc<Counters<StoreStats>>,
     pub(crate) scope: Arc<ScopeState>,
     pub(crate) id: [u8; 32],
     pub(crate) bytes: Zeroizing<Vec<u8>>,
-}
-
-impl From<ClaimedSession> for Claimed {
-    fn from(session: ClaimedSession) -> Self {
-        Self {
-            session: Some(session),
-        }
-    }
-}
-
-impl Claimed {
-    /// Does what may make rustls take the session. What it leaves is there for the next time, as
-    /// after a HelloRetryRequest.
-    pub(crate) fn during<R>(&mut self, call: impl FnOnce() -> R) -> R {
-        let _lent = Lent::new(&mut self.session);
-        call()
-    }
+    pub(crate) given: Given,
+    pub(crate) is_used: bool,
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if let Some(session) = &self.session {
-            session.counts.add(StoreCount::Unused);
+        if !self.is_used {
+            self.counts.add(StoreCount::Unused);
         }
-    }
-}
-
-struct Lent<'a>(&'a mut Option<ClaimedSession>);
-
-impl<'a> Lent<'a> {
-    fn new(session: &'a mut Option<ClaimedSession>) -> Self {
-        // While a thread ends there is nothing to lend it to; then nothing is found.
-        let _ = CLAIMED.try_with(|current| current.replace(Some(session.take())));
-        Self(session)
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        let _ = CLAIMED.try_with(|current| *self.0 = current.take().flatten());
     }
 }
 
@@ -167,24 +334,32 @@ pub(crate) enum Taken {
 }
 
 /// Takes the session of this ID that was claimed for the connection which this thread serves now.
-pub(crate) fn take(scope: &ScopeState, id: &[u8]) -> Taken {
-    let taken = CLAIMED.try_with(|current| {
-        let mut current = current.borrow_mut();
-        let session = current.as_mut()?;
-        let is_meant = |session: &mut ClaimedSession| {
-            session.scope.scope == scope.scope && session.id.as_slice() == id
+pub(crate) fn take_claimed(scope: &ScopeState, id: &[u8]) -> Taken {
+    let taken = with(|context| {
+        let claimed = context.claimed.as_mut()?;
+        let is_meant = |claimed: &mut Claimed| {
+            claimed.scope.scope == scope.scope && claimed.id.as_slice() == id
         };
-        Some(session.take_if(is_meant))
+        let mut taken = claimed.take_if(is_meant);
+        let session = taken.as_mut().map(|claimed| {
+            claimed.is_used = true;
+            let bytes = std::mem::take(&mut *claimed.bytes);
+            context.give(claimed.given, Trace::new(&bytes, claimed.given.lineage));
+            bytes
+        });
+        Some(session)
     });
-    match taken {
-        Ok(Some(Some(mut session))) => Taken::Session(std::mem::take(&mut *session.bytes)),
-        Ok(Some(None)) => Taken::NotFound,
-        Ok(None) | Err(_) => Taken::NotClaimed,
+    match taken.flatten() {
+        Some(Some(session)) => Taken::Session(session),
+        Some(None) => Taken::NotFound,
+        None => Taken::NotClaimed,
     }
 }
 
-/// Asks a storage a harmless question, and returns what shows itself in the answer. One that is
-/// wrapped in another, which passes questions on, is found too.
+type Found = Arc<dyn Any + Send + Sync>;
+
+/// Finds what is behind a trait object of rustls's: it is asked a harmless question, and shows itself
+/// while it answers. One that is wrapped in another, which passes questions on, is found too.
 pub(crate) fn search(ask: impl FnOnce()) -> Option<Found> {
     SEARCH.try_with(|search| search.replace(Some(None))).ok()?;
     ask();
@@ -200,19 +375,29 @@ pub(crate) fn answer_search<T: Any + Send + Sync>(found: &Arc<T>) {
     });
 }
 
+/// Makes a call in the context of a full handshake that began then.
+#[cfg(test)]
+pub(crate) fn in_handshake<R>(began: Time, call: impl FnOnce() -> R) -> R {
+    within(&mut Some(Context::new(began)), call)
+}
+
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../fuzz/bodies/private/lineage.rs"]
+mod fuzzed;
+#[cfg(any(test, rustls_resumption_fuzzing))]
+pub use fuzzed::run as fuzzed;
+
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
+
     use super::*;
     use crate::session::tests::encoded;
 
-    fn leave(session: &[u8], birth: Time) {
-        read();
-        super::leave(session, birth);
-    }
-
-    fn inherit(session: &[u8]) -> Option<Time> {
-        super::inherit(Session::parse(session).as_ref())
-    }
+    const BORN: Time = Time(7);
+    const BEGAN: Time = Time(1_000);
+    const NOW: Time = Time(1_010);
 
     fn tls12(secret: &[u8]) -> Vec<u8> {
         encoded(Version::Tls12, secret, b"")
@@ -222,33 +407,155 @@ mod tests {
         encoded(Version::Tls13, secret, b"")
     }
 
-    #[test]
-    fn the_same_secret_inherits_once() {
-        leave(&tls12(b"secret"), Time(7));
-        assert_eq!(inherit(&tls12(b"secret")), Some(Time(7)));
-        assert_eq!(inherit(&tls12(b"secret")), None);
+    fn give(session: &[u8]) {
+        read();
+        let given = Given {
+            by: ResumedBy::Cache,
+            lineage: Lineage::of_full_handshake(BORN),
+            age: Duration::from_millis(1),
+            key_name: None,
+        };
+        super::give(session, given);
+    }
+
+    /// Its birth, and whether that is known.
+    fn sealed(session: &[u8]) -> (Time, bool) {
+        let lineage = lineage_of_sealed(Session::parse(session).as_ref(), NOW);
+        (lineage.birth, lineage.is_known)
+    }
+
+    fn stored(session: &[u8]) -> (Time, bool) {
+        let lineage = lineage(Session::parse(session).as_ref(), NOW);
+        (lineage.birth, lineage.is_known)
+    }
+
+    fn context() -> Option<Box<Context>> {
+        Some(Context::new(BEGAN))
     }
 
     #[test]
-    fn another_secret_is_another_session_and_ends_the_trace() {
-        leave(&tls12(b"secret"), Time(7));
-        assert_eq!(inherit(&tls12(b"other")), None);
-        assert_eq!(inherit(&tls12(b"secret")), None);
+    fn without_a_context_the_same_secret_inherits_once() {
+        give(&tls12(b"secret"));
+        assert_eq!(sealed(&tls12(b"secret")), (BORN, true));
+        assert_eq!(sealed(&tls12(b"secret")), (NOW, true));
+    }
+
+    #[test]
+    fn without_a_context_another_secret_ends_the_trace() {
+        give(&tls12(b"secret"));
+        assert_eq!(sealed(&tls12(b"other")), (NOW, true));
+        assert_eq!(sealed(&tls12(b"secret")), (NOW, true));
     }
 
     #[test]
     fn what_cannot_be_parsed_is_taken_for_a_renewal() {
-        leave(b"unheard of", Time(7));
-        assert_eq!(inherit(&tls12(b"any")), Some(Time(7)));
-        leave(&tls12(b"secret"), Time(8));
-        assert_eq!(inherit(b"unheard of"), Some(Time(8)));
+        give(b"unheard of");
+        assert_eq!(sealed(&tls12(b"any")), (BORN, true));
+        give(&tls12(b"secret"));
+        assert_eq!(sealed(b"unheard of"), (BORN, true));
+        assert_eq!(sealed(b"unheard of"), (NOW, false));
+        for (given, made) in [
+            (&b"unheard of"[..], &tls13(b"any")[..]),
+            (&tls13(b"secret"), b"unheard of"),
+        ] {
+            let mut context = context();
+            within(&mut context, || {
+                give(given);
+                assert_eq!(stored(made), (BORN, true));
+            });
+        }
     }
 
     #[test]
-    fn tls13_neither_leaves_nor_inherits() {
-        leave(&tls13(b"secret"), Time(7));
-        assert_eq!(inherit(b"unheard of"), None);
-        leave(&tls12(b"secret"), Time(7));
-        assert_eq!(inherit(&tls13(b"secret")), None);
+    fn without_a_context_tls13_has_no_known_birth() {
+        give(&tls13(b"secret"));
+        assert_eq!(sealed(&tls13(b"secret")), (NOW, false));
+        assert_eq!(stored(&tls13(b"secret")), (NOW, false));
+        give(&tls12(b"secret"));
+        assert_eq!(sealed(&tls13(b"secret")), (NOW, false));
+    }
+
+    #[test]
+    fn a_full_handshake_is_as_old_as_its_context() {
+        let mut context = context();
+        within(&mut context, || {
+            for session in [tls12(b"secret"), tls13(b"secret")] {
+                assert_eq!(stored(&session), (BEGAN, true));
+                assert_eq!(sealed(&session), (BEGAN, true));
+            }
+        });
+        let context = context.unwrap();
+        assert!(context.given().is_none() && !context.was_declined());
+    }
+
+    #[test]
+    fn in_a_context_every_session_of_the_same_name_and_suite_inherits() {
+        let mut context = context();
+        within(&mut context, || give(&tls13(b"secret")));
+        within(&mut context, || {
+            assert_eq!(sealed(&tls13(b"one")), (BORN, true));
+            assert_eq!(stored(&tls13(b"two")), (BORN, true));
+            let mut other_suite = tls13(b"three");
+            other_suite[14] ^= 1;
+            assert_eq!(sealed(&other_suite), (BEGAN, true));
+            let mut other_name = tls13(b"three");
+            other_name[2] ^= 1;
+            assert_eq!(sealed(&other_name), (BEGAN, true));
+            assert_eq!(sealed(&tls12(b"secret")), (BEGAN, true), "another version");
+        });
+        assert!(context.unwrap().was_declined());
+    }
+
+    #[test]
+    fn what_was_of_unknown_birth_stays_so() {
+        let mut context = context();
+        let lineage = Lineage {
+            birth: BORN,
+            is_known: false,
+            is_renewal: false,
+        };
+        let given = Given {
+            by: ResumedBy::Ticket,
+            lineage,
+            age: Duration::ZERO,
+            key_name: None,
+        };
+        within(&mut context, || {
+            super::give(&tls13(b"secret"), given);
+            assert_eq!(sealed(&tls13(b"other")), (BORN, false));
+        });
+    }
+
+    #[test]
+    fn contexts_nest_and_a_panic_mixes_nothing_up() {
+        let (mut outer, mut inner) = (context(), context());
+        within(&mut outer, || {
+            give(&tls13(b"secret"));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                within(&mut inner, || {
+                    assert_eq!(stored(&tls13(b"other")), (BEGAN, true));
+                    panic!("on purpose");
+                });
+            }));
+            assert!(result.is_err());
+            assert_eq!(stored(&tls13(b"other")), (BORN, true));
+        });
+        assert_eq!(stored(&tls13(b"other")), (NOW, false), "nothing is left");
+        assert!(inner.unwrap().given().is_none());
+        assert!(outer.unwrap().given().is_some());
+    }
+
+    #[test]
+    fn a_context_goes_from_thread_to_thread() {
+        let mut context = context();
+        within(&mut context, || give(&tls13(b"secret")));
+        let context = thread::spawn(move || {
+            assert_eq!(stored(&tls13(b"other")), (NOW, false));
+            within(&mut context, || {
+                assert_eq!(stored(&tls13(b"other")), (BORN, true));
+            });
+            context
+        });
+        assert!(!context.join().unwrap().unwrap().was_declined());
     }
 }

@@ -3,7 +3,7 @@
 //! server has `cfg(fuzzing)` set in every crate, and not the files.
 
 pub use crate::acceptor::fuzzed_client_hello as client_hello;
-pub use crate::lineage::fuzzed as birth_record;
+pub use crate::context::fuzzed as lineage;
 pub use crate::source::fuzzed_key_file as key_file;
 #[cfg(feature = "redis")]
 pub use crate::source::fuzzed_redis_record as redis_record;
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn whatever_a_session_holds_its_birth_is_what_a_plain_reading_finds() {
-        inputs::try_all("birth_record", 2_000, birth_record);
+        inputs::try_all("lineage", 2_000, lineage);
     }
 
     #[test]

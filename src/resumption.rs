@@ -7,6 +7,7 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
 use crate::cache::SessionCache;
+use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::ring::StekRing;
@@ -124,6 +125,16 @@ impl Resumption {
             timer: Some(timer),
             ..timed
         })
+    }
+
+    /// The counters of handshakes.
+    pub(crate) fn handshakes(&self) -> &Arc<Counters<AcceptorStats>> {
+        &self.acceptor
+    }
+
+    /// The time on the clock that births go by.
+    pub(crate) fn now(&self) -> Time {
+        self.cache.now()
     }
 
     /// Sets `session_storage` and `ticketer` of a configuration, nothing else.

@@ -7,11 +7,10 @@ use tracing::trace;
 
 use crate::aead::Sealing;
 use crate::clock::{Basis, Clock, Time};
-use crate::context;
+use crate::context::{self, Given, ResumedBy};
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::fips;
-use crate::lineage::BirthRecord;
 use crate::rotation::Rotation;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
@@ -64,7 +63,7 @@ const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 /// ```
 ///
 /// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`] says otherwise, and is
-/// 92 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²
+/// 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²
 /// tickets and still have less than one chance in 2³² that a nonce repeats; and a repeated one would only show
 /// that two equal sessions are equal.
 #[derive(Clone)]
@@ -269,7 +268,10 @@ impl StekRing {
         let opened = self.core.open(&self.scope, ticket);
         match &opened {
             Ok(_) => trace!("ticket opened"),
-            Err(why) => trace!(?why, "ticket refused"),
+            Err(why) => {
+                trace!(?why, "ticket refused");
+                context::miss(reason(*why));
+            }
         }
         self.core.counters.add(match &opened {
             Ok(_) => TicketCount::Opened,
@@ -349,6 +351,21 @@ struct Asking {
     asked: Option<Duration>,
 }
 
+/// Why a ticket was refused, as the metrics have it.
+fn reason(refused: TicketCount) -> &'static str {
+    match refused {
+        TicketCount::UnknownKeyName => "unknown_key_name",
+        TicketCount::TooLong => "too_long",
+        TicketCount::Malformed => "malformed",
+        TicketCount::Forged => "forged",
+        TicketCount::WrongScope => "wrong_scope",
+        TicketCount::ExpiredKey => "expired_key",
+        TicketCount::TooOld => "too_old",
+        TicketCount::Revoked => "revoked",
+        _ => "refused",
+    }
+}
+
 struct Core {
     /// What handshakes read.
     snapshot: ArcSwap<Snapshot>,
@@ -375,7 +392,6 @@ impl Core {
         session: &[u8],
     ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
         let parsed = Session::parse(session);
-        let inherited = context::inherit(parsed.as_ref());
         if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
             return Err(TicketCount::TooLongToSeal);
         }
@@ -383,24 +399,22 @@ impl Core {
         // what had retired by then no longer seals.
         let snapshot = self.snapshot.load();
         let now = self.now();
-        let recorded = parsed.as_ref().and_then(recorded_birth);
-        let birth = inherited.or(recorded).unwrap_or(now);
-        if self.is_too_old(birth, now) {
+        let lineage = context::lineage_of_sealed(parsed.as_ref(), now);
+        if self.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
         }
         let trailer = Trailer {
             // What was forgotten at this very moment was issued before it; this is issued after.
             issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
-            birth,
+            lineage,
             scope: *scope.scope.digest(),
         };
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
         let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
-        let is_age_known = !is_tls13 || recorded.is_some();
-        let count = match is_age_known {
-            true => TicketCount::Sealed,
-            false => TicketCount::SealedAgeUnknown,
+        let count = match is_tls13 && lineage.begins_unknown() {
+            true => TicketCount::SealedAgeUnknown,
+            false => TicketCount::Sealed,
         };
         Ok((ticket, count))
     }
@@ -417,7 +431,13 @@ impl Core {
             drop(zeroize::Zeroizing::new(session));
             return Err(why);
         }
-        context::leave(&session, trailer.birth);
+        let given = Given {
+            by: ResumedBy::Ticket,
+            lineage: trailer.lineage,
+            age: now.since(trailer.lineage.birth),
+            key_name: Some(name),
+        };
+        context::give(&session, given);
         Ok(session)
     }
 
@@ -429,7 +449,7 @@ impl Core {
         if trailer.issued <= scope.forgotten() {
             return Err(TicketCount::Revoked);
         }
-        if self.is_too_old(trailer.birth, now) {
+        if self.is_too_old(trailer.lineage.birth, now) {
             return Err(TicketCount::TooOld);
         }
         Ok(())
@@ -572,16 +592,6 @@ impl Core {
             ..self.keeper.lock().stats(self.settings.clock.monotonic())
         }
     }
-}
-
-/// The birth that an acceptor wrote into a TLS 1.3 session. Where there is none, the age counts
-/// from here.
-fn recorded_birth(session: &Session<'_>) -> Option<Time> {
-    if session.version != Version::Tls13 {
-        return None;
-    }
-    let record = BirthRecord::split(session.application_data).0;
-    record.map(|record| record.birth)
 }
 
 /// The STEK of this name, if it opens now, and the time. The clock is not read for a name that means

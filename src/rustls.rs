@@ -3,6 +3,7 @@
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
 use crate::cache::SessionCache;
+use crate::context;
 use crate::resumption::NoTickets;
 use crate::ring::StekRing;
 use crate::storage::Storage;
@@ -77,6 +78,7 @@ impl ProducesTickets for NoTickets {
     }
 
     fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
+        context::miss("no_tickets");
         None
     }
 }

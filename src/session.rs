@@ -23,9 +23,10 @@ pub(crate) const CODEC_LINE: &str = "rustls 0.23";
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Session<'a> {
+    pub(crate) server_name: Option<&'a [u8]>,
     pub(crate) version: Version,
+    pub(crate) cipher_suite: [u8; 2],
     pub(crate) secret: &'a [u8],
-    pub(crate) application_data: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,15 +49,16 @@ impl<'a> Session<'a> {
     /// `None` if these bytes are not a session of the rustls line that we know.
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut input = Reader::new(encoded);
-        if input.flag()? {
-            input.vector::<1>()?;
-        }
+        let server_name = match input.flag()? {
+            true => Some(input.vector::<1>()?),
+            false => None,
+        };
         let version = match input.array()? {
             [3, 3] => Version::Tls12,
             [3, 4] => Version::Tls13,
             _ => return None,
         };
-        let _cipher_suite = input.array::<2>()?;
+        let cipher_suite = input.array()?;
         let secret = input.vector::<1>()?;
         let _extended_master_secret = input.flag()?;
         if input.flag()? {
@@ -65,13 +67,14 @@ impl<'a> Session<'a> {
         if input.flag()? {
             input.vector::<1>()?;
         }
-        let application_data = input.vector::<2>()?;
+        let _application_data = input.vector::<2>()?;
         let _creation_time = input.array::<8>()?;
         let _age_obfuscation_offset = input.array::<4>()?;
         input.is_empty().then_some(Self {
+            server_name,
             version,
+            cipher_suite,
             secret,
-            application_data,
         })
     }
 }
@@ -102,9 +105,13 @@ pub(crate) mod tests {
         for version in [Version::Tls12, Version::Tls13] {
             let bytes = encoded(version, &[7; 48], b"app");
             let expected = Session {
+                server_name: Some(b"localhost"),
                 version,
+                cipher_suite: match version {
+                    Version::Tls12 => [0xc0, 0x2b],
+                    Version::Tls13 => [0x13, 1],
+                },
                 secret: &[7; 48],
-                application_data: b"app",
             };
             assert_eq!(Session::parse(&bytes), Some(expected));
         }

@@ -66,7 +66,7 @@ declare! {
             /// Sessions dropped because they expired.
             expired: "resumption_cache_expired_total";
             /// Sessions stored whose full handshake is not known.
-            /// Their age counts from here: TLS 1.3 without an acceptor that tells.
+            /// Their age counts from here: TLS 1.3 where handshakes are not followed.
             age_unknown as AgeUnknown: "resumption_cache_age_unknown_total";
         }
         reasons {
@@ -128,7 +128,7 @@ declare! {
             /// Tickets opened and handed to rustls.
             opened as Opened: "resumption_tickets_opened_total";
             /// Tickets made for sessions whose full handshake is not known.
-            /// Their age counts from here: TLS 1.3 without an acceptor that tells.
+            /// Their age counts from here: TLS 1.3 where handshakes are not followed.
             age_unknown as SealedAgeUnknown: "resumption_tickets_age_unknown_total";
         }
         reasons {

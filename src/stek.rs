@@ -154,7 +154,7 @@ impl fmt::Debug for KeyName {
 
 /// The version of the layouts of tickets and stored values. It is part of every key name, so what
 /// another version sealed bears an unknown name.
-pub(crate) const FORMAT_VERSION: u8 = 1;
+pub(crate) const FORMAT_VERSION: u8 = 2;
 
 /// Why a secret that must have at least `min_len` bytes is weak, if it is.
 pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
@@ -209,7 +209,7 @@ mod tests {
         let stek = Stek::with_sealing(&secret(), Sealing::Aes256GcmSiv).unwrap();
         assert_eq!(
             format!("{stek:?}"),
-            "Stek { name: KeyName(57b28138add7585273b2397655d12ca0), sealing: Aes256GcmSiv, .. }"
+            "Stek { name: KeyName(71f1a663d2cf2b6177cb5ecc457571b0), sealing: Aes256GcmSiv, .. }"
         );
     }
 

@@ -5,7 +5,7 @@ use rustls::server::StoresServerSessions;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use crate::cache::SessionCache;
+use crate::cache::{NOT_FOUND, SessionCache};
 use crate::context::{self, Taken};
 use crate::counters::Counters;
 use crate::ring::StekRing;
@@ -57,13 +57,17 @@ impl Storage {
         if sharing.is_none() {
             return cache.claim(id);
         }
-        let taken = context::take(cache.scope(), id);
+        let taken = context::take_claimed(cache.scope(), id);
         trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
         match taken {
             Taken::Session(session) => Some(session),
-            Taken::NotFound => None,
+            Taken::NotFound => {
+                context::miss(NOT_FOUND);
+                None
+            }
             Taken::NotClaimed => {
                 cache.count_not_claimed();
+                context::miss("not_claimed");
                 None
             }
         }

@@ -1,17 +1,18 @@
 //! The ticket's wire format.
 //!
 //! ```text
-//!  0          16      28                      n-64     n-56    n-48    n-16  n
-//!  | key name | nonce | what rustls gave us … | issued | birth | scope | tag |
-//!  |                  |<------------------- sealed ------------------->|     |
+//!  0          16      28                      n-61     n-55      n-48    n-16  n
+//!  | key name | nonce | what rustls gave us … | issued | lineage | scope | tag |
+//!  |                  |<-------------------- sealed -------------------->|     |
 //! ```
 //!
-//! The trailer comes last, so that opening leaves the session at the front of its buffer. Times are
-//! milliseconds since the Unix epoch, big-endian. The key name is the additional data; the scope is
+//! The trailer comes last, so that opening leaves the session at the front of its buffer. The time is
+//! in milliseconds since the Unix epoch, big-endian; see [`Lineage`] for its bytes. The key name is the additional data; the scope is
 //! inside, and compared after opening, so that a ticket of another scope and a forged one are told
 //! apart.
 
 use crate::clock::Time;
+use crate::lineage::Lineage;
 use crate::reader::Reader;
 use crate::scope::Scope;
 use crate::sealed::{self, Envelope};
@@ -25,11 +26,11 @@ pub(crate) const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Trailer {
     pub(crate) issued: Time,
-    pub(crate) birth: Time,
+    pub(crate) lineage: Lineage,
     pub(crate) scope: [u8; Scope::DIGEST_LEN],
 }
 
-const TRAILER_LEN: usize = 8 + 8 + Scope::DIGEST_LEN;
+const TRAILER_LEN: usize = Time::LEN + Lineage::LEN + Scope::DIGEST_LEN;
 
 /// By how much a ticket is longer than the session in it.
 pub(crate) const OVERHEAD: usize = KeyName::LEN + TRAILER_LEN + sealed::OVERHEAD;
@@ -47,11 +48,10 @@ pub(crate) fn seal(stek: &Stek, trailer: &Trailer, session: &[u8]) -> Option<Vec
     let name = stek.name().as_bytes();
     let Trailer {
         issued,
-        birth,
+        lineage,
         scope,
     } = trailer;
-    let (issued, birth) = (issued.0.to_be_bytes(), birth.0.to_be_bytes());
-    let plaintext = [session, &issued, &birth, scope];
+    let plaintext = [session, &issued.to_bytes(), &lineage.to_bytes(), scope];
     sealed::seal(stek.ticket_key(), name, name, &plaintext)
 }
 
@@ -69,8 +69,8 @@ impl Trailer {
     fn read(bytes: &[u8; TRAILER_LEN]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         Some(Self {
-            issued: Time(reader.u64()?),
-            birth: Time(reader.u64()?),
+            issued: Time::from_bytes(reader.array()?),
+            lineage: Lineage::from_bytes(reader.array()?),
             scope: reader.array()?,
         })
     }
@@ -90,7 +90,11 @@ pub(crate) mod tests {
     fn trailer() -> Trailer {
         Trailer {
             issued: Time(1_800_000_000_123),
-            birth: Time(1_799_999_000_456),
+            lineage: Lineage {
+                birth: Time(1_799_999_000_456),
+                is_known: false,
+                is_renewal: true,
+            },
             scope: *Scope::new("api").digest(),
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::server::ClientHello;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
+use super::{Accepting, Greeting, Hello, Refused, Target};
 use crate::clock::instant_in;
 
 /// Accepts TLS connections on a thread each: what [`ResumptionAcceptor`] is on tokio.
@@ -95,13 +95,9 @@ impl BlockingAcceptor {
     pub fn accept_with<IO, F>(&self, io: IO, f: F) -> io::Result<StreamOwned<ServerConnection, IO>>
     where
         IO: Read + Write,
-        F: FnOnce(&mut AcceptedConnection<'_>),
+        F: FnOnce(&mut ServerConnection),
     {
-        let target = self.target.clone();
-        match target.shares() {
-            true => accept(io, |io| choose_and_begin(io, |_| Ok(target)), f),
-            false => accept(io, |io| begin(io, target), f),
-        }
+        accept(io, self.target.shares(), |_| Ok(self.target.clone()), f)
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say. A
@@ -121,7 +117,7 @@ impl BlockingAcceptor {
     where
         IO: Read + Write,
         C: FnOnce(ClientHello<'_>) -> io::Result<Arc<ServerConfig>>,
-        F: FnOnce(&mut AcceptedConnection<'_>),
+        F: FnOnce(&mut ServerConnection),
     {
         let choose = |hello: ClientHello<'_>| {
             let config = choose(hello)?;
@@ -130,66 +126,48 @@ impl BlockingAcceptor {
                 false => Target::new(config),
             })
         };
-        accept(io, |io| choose_and_begin(io, choose), f)
+        accept(io, true, choose, f)
     }
 }
 
-type Begun = io::Result<(Handshake, Box<ServerConnection>)>;
-
-fn accept<IO, F>(
+fn accept<IO, C, F>(
     mut io: IO,
-    start: impl FnOnce(&mut IO) -> Begun,
+    may_share: bool,
+    choose: C,
     f: F,
 ) -> io::Result<StreamOwned<ServerConnection, IO>>
 where
     IO: Read + Write,
-    F: FnOnce(&mut AcceptedConnection<'_>),
+    C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
+    F: FnOnce(&mut ServerConnection),
 {
-    let (mut handshake, mut connection) = start(&mut io)?;
-    if handshake.with_retry {
-        // Rustls asks for a second hello, which counts.
+    let hello = read_hello(&mut io, may_share)?;
+    let target = choose(hello.client_hello())?;
+    let mut accepting = Accepting::new(&target);
+    if let Some(look_up) = target.look_up(&hello) {
+        let found = wait_for(look_up.run(), look_up.deadline());
+        let found = found.unwrap_or_else(|| Err(look_up.timed_out()));
+        accepting.following.looked_up(found);
+    }
+    let begun = accepting.begin(hello.accepted);
+    let mut connection = begun.map_err(|refused| refuse(&mut io, refused))?;
+    if accepting.hello_retry {
         send(&mut io, &mut connection)?;
-        process_hello(&mut io, &mut handshake, &mut connection)?;
+        process_second_hello(&mut io, &mut accepting, &mut connection)?;
     }
-    handshake.settle(&mut connection, f);
-    while connection.is_handshaking() {
-        connection.complete_io(&mut io)?;
-    }
-    send(&mut io, &mut connection)?;
-    handshake.end(&connection);
+    f(&mut connection);
+    accepting.following.during(|| {
+        while connection.is_handshaking() {
+            connection.complete_io(&mut io)?;
+        }
+        send(&mut io, &mut connection)
+    })?;
+    accepting.end(&mut connection);
     Ok(StreamOwned::new(*connection, io))
 }
 
-/// Goes on until rustls has processed the first ClientHello.
-fn begin(io: &mut (impl Read + Write), target: Target) -> Begun {
-    let config = Arc::clone(&target.config);
-    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-    let mut connection = Box::new(connection);
-    let mut handshake = Handshake::new(target, Vec::new());
-    process_hello(io, &mut handshake, &mut connection)?;
-    Ok((handshake, connection))
-}
-
-/// The same, with a configuration chosen and sessions looked up before.
-fn choose_and_begin<C>(io: &mut (impl Read + Write), choose: C) -> Begun
-where
-    C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
-{
-    let hello = read_hello(io)?;
-    let target = choose(hello.client_hello())?;
-    let mut handshake = Handshake::new(target, hello.seen);
-    if let Some(deadline) = handshake.deadline()
-        && wait_for(handshake.look_up(), deadline).is_none()
-    {
-        handshake.timed_out();
-    }
-    let begun = handshake.begin(hello.accepted);
-    let connection = begun.map_err(|refused| refuse(io, refused))?;
-    Ok((handshake, connection))
-}
-
-fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
-    let mut greeting = Greeting::new();
+fn read_hello(io: &mut (impl Read + Write), may_share: bool) -> io::Result<Hello> {
+    let mut greeting = Greeting::new(may_share);
     loop {
         if uninterrupted(|| greeting.read(io))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -201,15 +179,15 @@ fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
     }
 }
 
-/// Waits until rustls has something to say to a ClientHello.
-fn process_hello(
+/// Waits until rustls has something to say to the second ClientHello.
+fn process_second_hello(
     io: &mut (impl Read + Write),
-    handshake: &mut Handshake,
+    accepting: &mut Accepting,
     connection: &mut ServerConnection,
 ) -> io::Result<()> {
     loop {
-        // Before a second hello there may be early data that came with the first one.
-        match handshake.go_on(connection) {
+        // Before it there may be early data that came with the first one.
+        match accepting.go_on(connection) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) => {
@@ -218,7 +196,7 @@ fn process_hello(
                 return Err(error);
             }
         }
-        if uninterrupted(|| handshake.read(connection, io))? == 0 {
+        if uninterrupted(|| connection.read_tls(io))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

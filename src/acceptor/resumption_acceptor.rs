@@ -4,27 +4,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::server::ClientHello;
+use rustls::server::{Accepted, ClientHello};
 use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, StartHandshake, TlsAcceptor};
 
-use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
+use super::{Accepting, Greeting, Hello, Refused, Target, asks_again};
 
 /// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
 ///
 /// It does what a plain acceptor cannot, because rustls asks for sessions within a call that must
-/// not wait, and does not say how old they are:
+/// not wait:
 ///
 /// * With a [`SharedStore`](crate::store::SharedStore) it fetches or claims the client's session
 ///   before rustls asks for it, and waits for the store no longer than
 ///   [`store_deadline`](crate::ResumptionBuilder::store_deadline), in all. At most 4 sessions are
 ///   claimed for a ClientHello, in the client's order, up to the first that there is.
-/// * It carries the time of the full handshake from session to session, through a HelloRetryRequest
-///   too, so that [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3.
-/// * It counts what rustls did: [`AcceptorStats`](crate::stats::AcceptorStats).
+/// * It [follows](crate::Resumption::follow) each handshake, through a HelloRetryRequest too, so that
+///   [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3, and what rustls
+///   did is counted: [`AcceptorStats`](crate::stats::AcceptorStats).
 ///
 /// Everything it needs it finds in the configuration, in which a
 /// [`Resumption`](crate::Resumption) must be installed.
@@ -62,7 +62,9 @@ use super::{AcceptedConnection, Greeting, Handshake, Hello, Refused, Target};
 ///
 /// # Cost
 ///
-/// Without a store a few microseconds per connection.
+/// Without a store next to nothing. [`accept_with`](ResumptionAcceptor::accept_with) and
+/// [`accept_with_config`](ResumptionAcceptor::accept_with_config) make one more `ServerConnection` for
+/// each connection, some microseconds.
 #[derive(Clone, Debug)]
 pub struct ResumptionAcceptor {
     target: Target,
@@ -103,7 +105,8 @@ impl ResumptionAcceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        self.accept_with(io, |_| ())
+        let target = self.target.clone();
+        accept(io, target.shares(), |_| ready(Ok(target)), NO_SAY)
     }
 
     /// The same, and calls `f` once the ClientHello (after a HelloRetryRequest the second one) is
@@ -123,14 +126,10 @@ impl ResumptionAcceptor {
     ) -> impl Future<Output = io::Result<TlsStream<IO>>> + use<IO, F>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
-        F: FnOnce(&mut AcceptedConnection<'_>),
+        F: FnOnce(&mut ServerConnection),
     {
         let target = self.target.clone();
-        let start = match target.shares() {
-            true => Start::Choosing(|_: ClientHello<'_>| ready(Ok(target))),
-            false => Start::Directly(target),
-        };
-        accept(io, start, f)
+        accept(io, target.shares(), |_| ready(Ok(target)), Some(f))
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say: where
@@ -166,7 +165,7 @@ impl ResumptionAcceptor {
         IO: AsyncRead + AsyncWrite + Unpin,
         C: FnOnce(ClientHello<'_>) -> T,
         T: Future<Output = io::Result<Arc<ServerConfig>>>,
-        F: FnOnce(&mut AcceptedConnection<'_>),
+        F: FnOnce(&mut ServerConnection),
     {
         let own = self.target.clone();
         let choose = |hello: ClientHello<'_>| {
@@ -179,85 +178,89 @@ impl ResumptionAcceptor {
                 })
             }
         };
-        accept(io, Start::Choosing(choose), f)
+        accept(io, true, choose, Some(f))
     }
 }
 
-/// How a handshake begins.
-enum Start<C> {
-    /// The configuration is known, and there is nothing to look up.
-    Directly(Target),
-    Choosing(C),
-}
+const NO_SAY: Option<fn(&mut ServerConnection)> = None;
 
-async fn accept<IO, C, T, F>(mut io: IO, start: Start<C>, f: F) -> io::Result<TlsStream<IO>>
+async fn accept<IO, C, T, F>(
+    mut io: IO,
+    may_share: bool,
+    choose: C,
+    f: Option<F>,
+) -> io::Result<TlsStream<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     C: FnOnce(ClientHello<'_>) -> T,
     T: Future<Output = io::Result<Target>>,
-    F: FnOnce(&mut AcceptedConnection<'_>),
+    F: FnOnce(&mut ServerConnection),
 {
-    let (mut handshake, mut connection) = match start {
-        Start::Directly(target) => begin(&mut io, target).await?,
-        // Boxed, so that the other way does not pay for its size.
-        Start::Choosing(choose) => Box::pin(choose_and_begin(&mut io, choose)).await?,
-    };
-    if handshake.with_retry {
-        // Rustls asks for a second hello, which counts.
-        send(&mut io, &mut connection).await?;
-        process_hello(&mut io, &mut handshake, &mut connection).await?;
+    let hello = read_hello(&mut io, may_share).await?;
+    let target = choose(hello.client_hello()).await?;
+    let mut accepting = Accepting::new(&target);
+    if let Some(look_up) = target.look_up(&hello) {
+        let found = timeout(look_up.deadline(), look_up.run()).await;
+        let found = found.unwrap_or_else(|_| Err(look_up.timed_out()));
+        accepting.following.looked_up(found);
     }
-    handshake.settle(&mut connection, f);
-    let acceptor = TlsAcceptor::from(Arc::clone(&handshake.target.config));
-    let stream = acceptor
-        .accept_with(io, move |fresh| *fresh = *connection)
-        .await?;
-    handshake.end(stream.get_ref().1);
+    let mut accept = match f {
+        None => accepting.start(hello.accepted, io),
+        // Boxed, so that others do not pay for its size.
+        Some(f) => Box::pin(accepting.start_with(hello.accepted, io, f)).await?,
+    };
+    let mut stream = poll_fn(|cx| {
+        let accept = Pin::new(&mut accept);
+        accepting.following.during(|| accept.poll(cx))
+    })
+    .await?;
+    accepting.end(stream.get_mut().1);
     Ok(stream)
 }
 
-/// Goes on until rustls has processed the first ClientHello.
-async fn begin<IO>(io: &mut IO, target: Target) -> io::Result<(Handshake, Box<ServerConnection>)>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let config = Arc::clone(&target.config);
-    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-    let mut connection = Box::new(connection);
-    let mut handshake = Handshake::new(target, Vec::new());
-    process_hello(io, &mut handshake, &mut connection).await?;
-    Ok((handshake, connection))
-}
-
-/// The same, with a configuration chosen and sessions looked up before.
-async fn choose_and_begin<IO, C, T>(
-    io: &mut IO,
-    choose: C,
-) -> io::Result<(Handshake, Box<ServerConnection>)>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-    C: FnOnce(ClientHello<'_>) -> T,
-    T: Future<Output = io::Result<Target>>,
-{
-    let hello = read_hello(io).await?;
-    let target = choose(hello.client_hello()).await?;
-    let mut handshake = Handshake::new(target, hello.seen);
-    if let Some(deadline) = handshake.deadline()
-        && timeout(deadline, handshake.look_up()).await.is_err()
+impl Accepting {
+    fn start<IO>(&mut self, accepted: Accepted, io: IO) -> Accept<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
     {
-        handshake.timed_out();
+        let config = Arc::clone(&self.config);
+        let hello_retry = &mut self.hello_retry;
+        let start = StartHandshake::from_parts(accepted, io);
+        let hear = |connection: &mut ServerConnection| *hello_retry = asks_again(connection);
+        self.following
+            .during(|| start.into_stream_with(config, hear))
     }
-    match handshake.begin(hello.accepted) {
-        Ok(connection) => Ok((handshake, connection)),
-        Err(refused) => Err(refuse(io, refused).await),
+
+    /// The same, and lets the application have its say once the ClientHello that counts is processed.
+    async fn start_with<IO, F>(
+        &mut self,
+        accepted: Accepted,
+        mut io: IO,
+        f: F,
+    ) -> io::Result<Accept<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+        F: FnOnce(&mut ServerConnection),
+    {
+        let mut connection = match self.begin(accepted) {
+            Ok(connection) => connection,
+            Err(refused) => return Err(refuse(&mut io, refused).await),
+        };
+        if self.hello_retry {
+            send(&mut io, &mut connection).await?;
+            process_second_hello(&mut io, self, &mut connection).await?;
+        }
+        f(&mut connection);
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+        Ok(acceptor.accept_with(io, move |fresh| *fresh = *connection))
     }
 }
 
-async fn read_hello<IO>(io: &mut IO) -> io::Result<Hello>
+async fn read_hello<IO>(io: &mut IO, may_share: bool) -> io::Result<Hello>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut greeting = Greeting::new();
+    let mut greeting = Greeting::new(may_share);
     loop {
         if read(io, |io| greeting.read(io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -270,18 +273,18 @@ where
     }
 }
 
-/// Waits until rustls has something to say to a ClientHello.
-async fn process_hello<IO>(
+/// Waits until rustls has something to say to the second ClientHello.
+async fn process_second_hello<IO>(
     io: &mut IO,
-    handshake: &mut Handshake,
+    accepting: &mut Accepting,
     connection: &mut ServerConnection,
 ) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        // Before a second hello there may be early data that came with the first one.
-        match handshake.go_on(connection) {
+        // Before it there may be early data that came with the first one.
+        match accepting.go_on(connection) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) => {
@@ -290,7 +293,7 @@ where
                 return Err(error);
             }
         }
-        if read(io, |io| handshake.read(connection, io)).await? == 0 {
+        if read(io, |io| connection.read_tls(io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }

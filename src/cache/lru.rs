@@ -153,8 +153,9 @@ mod tests {
     use super::*;
     use crate::cache::key::KeyHasher;
     use crate::cache::slab::Entry;
-    use crate::cache::value::value_of;
+    use crate::cache::value::Value;
     use crate::clock::Time;
+    use crate::lineage::Lineage;
     use crate::session::Version;
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
         let (mut slab, mut lru) = (Slab::default(), Lru::default());
         let mut insert = |number| {
             let entry = Entry {
-                value: value_of(vec![number]),
+                value: Value::new(vec![number], Lineage::of_full_handshake(Time(0))),
                 version: Some(Version::Tls12),
                 expires: Time(1_000),
                 is_renewal: false,

@@ -9,6 +9,7 @@ use super::lru::Lru;
 use super::slab::{Entry, NONE, Slab};
 use super::value::{Removed, Value};
 use crate::clock::Time;
+use crate::lineage::Lineage;
 use crate::session::Version;
 use crate::stats::CacheStats;
 
@@ -127,22 +128,21 @@ impl Shard {
         true
     }
 
-    /// Reads a session into `out`, remembers that it was used, and says when it expires.
+    /// Reads a session into `out`, remembers that it was used, and returns its lineage.
     pub(crate) fn get(
         &mut self,
         key: Key<'_>,
         now: Time,
         out: &mut Vec<u8>,
         removed: &mut Removed,
-    ) -> Option<Time> {
+    ) -> Option<Lineage> {
         let index = self.find_live(key, Version::Tls12, now, removed)?;
-        let slot = self.slab.slot(index);
-        let expires = slot.expires();
-        out.extend_from_slice(&slot.value);
+        let (session, lineage) = self.slab.slot(index).value.parts()?;
+        out.extend_from_slice(session);
         let room = self.room();
         self.lru.touch(index, room, &mut self.slab);
         self.stats.hits += 1;
-        Some(expires)
+        Some(lineage)
     }
 
     /// Whether a TLS 1.2 session could be read.
@@ -254,7 +254,6 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::value::value_of;
 
     const LATER: Time = Time(1_000);
 
@@ -265,7 +264,7 @@ mod tests {
 
     fn put(shard: &mut Shard, number: u8, expires: Time, now: Time) {
         let entry = Entry {
-            value: value_of(vec![number; 4]),
+            value: Value::new(vec![number; 4], Lineage::of_full_handshake(Time(0))),
             version: None,
             expires,
             is_renewal: false,
@@ -335,7 +334,7 @@ mod tests {
             (4, None),
         ] {
             let entry = Entry {
-                value: value_of(vec![number; 4]),
+                value: Value::new(vec![number; 4], Lineage::of_full_handshake(Time(0))),
                 version,
                 expires: LATER,
                 is_renewal: false,

@@ -112,9 +112,9 @@ impl ResumptionBuilder {
     }
 
     /// Bounds how long after its full handshake a session resumes, however often it was renewed:
-    /// TLS 1.2 in every server, TLS 1.3 only where connections are accepted through an acceptor
-    /// that carries the age forward. Elsewhere a TLS 1.3 session's age counts from its last
-    /// renewal, and [`Stats`](crate::Stats) counts those as `age_unknown`.
+    /// TLS 1.2 in every server, TLS 1.3 only where handshakes are
+    /// [followed](Resumption::follow), as acceptors of this crate do. Elsewhere a TLS 1.3 session's
+    /// age counts from its last renewal, and [`Stats`](crate::Stats) counts those as `age_unknown`.
     ///
     /// From 1 second to 7 days. Defaults to
     /// [`ResumptionBuilder::DEFAULT_MAX_SESSION_AGE`].

@@ -156,17 +156,14 @@ fn what_a_ring_knows_of_its_steks_is_told() {
 fn a_session_that_is_too_old_for_a_ticket_is_counted() {
     let time = FakeClock::new();
     let ring = ring(&time);
+    let session = crate::session::tests::encoded(Version::Tls13, &[9; 48], b"");
     let birth = ring.now();
-    let record = BirthRecord {
-        birth,
-        is_renewal: false,
-    };
-    let session = crate::session::tests::encoded(Version::Tls13, &[9; 48], &record.join(b""));
+    let encrypt = || context::in_handshake(birth, || ring.encrypt(&session));
     time.advance(DEFAULT_MAX_SESSION_AGE - Duration::from_millis(1));
     ring.step();
-    assert!(ring.encrypt(&session).is_some());
+    assert!(encrypt().is_some());
     time.advance(Duration::from_millis(1));
-    assert_eq!(ring.encrypt(&session), None);
+    assert_eq!(encrypt(), None);
     let not_sealed = ring.ticket_stats().not_sealed;
     assert_eq!((not_sealed.too_old, not_sealed.no_key), (1, 0));
 }

@@ -7,9 +7,8 @@ use zeroize::Zeroizing;
 use super::value::{self, Binding, Times};
 use super::{SharedStore, StoreError};
 use crate::clock::Time;
-use crate::context::{Claimed, ClaimedSession};
+use crate::context::{self, Claimed, Given, ResumedBy};
 use crate::counters::Counters;
-use crate::lineage::BirthRecord;
 use crate::ring::{SharingKey, StekRing};
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
@@ -40,8 +39,8 @@ pub(crate) enum Miss {
 /// A session that came from the store.
 pub(crate) struct Opened {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
-    pub(crate) birth: Time,
     pub(crate) expires: Time,
+    pub(crate) given: Given,
 }
 
 impl Sharing {
@@ -92,19 +91,22 @@ impl Sharing {
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = ring.now();
-        let birth = self.birth(&session, now);
-        if ring.is_too_old(birth, now) {
+        let lineage = context::lineage(Some(&session), now);
+        if session.version == Version::Tls13 && lineage.begins_unknown() {
+            self.counts.add(StoreCount::AgeUnknown);
+        }
+        if ring.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
         let expires = now
             .plus(self.settings.ttl)
-            .min(birth.plus(ring.max_session_age()))
+            .min(lineage.birth.plus(ring.max_session_age()))
             .min(key.window.expires);
         let times = Times {
             // `forget` covers what was issued up to its time, and this session is made after it.
             issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
-            birth,
             expires,
+            lineage,
         };
         let binding = Binding {
             scope: scope.scope.digest(),
@@ -116,19 +118,6 @@ impl Sharing {
             true => Ok(()),
             false => Err(StoreCount::NotTaken),
         }
-    }
-
-    /// The time of a session's full handshake. TLS 1.2 stores a session right after it; for TLS 1.3
-    /// it is in the acceptor's record. Without a record the age runs from now, which is counted.
-    fn birth(&self, session: &Session<'_>, now: Time) -> Time {
-        if session.version == Version::Tls12 {
-            return now;
-        }
-        let record = BirthRecord::split(session.application_data).0;
-        if record.is_none() {
-            self.counts.add(StoreCount::AgeUnknown);
-        }
-        record.map_or(now, |record| record.birth)
     }
 
     /// Claims the first of these TLS 1.3 sessions that the store has.
@@ -153,12 +142,14 @@ impl Sharing {
                 continue;
             };
             self.counts.add(StoreCount::Claimed);
-            return Ok(Claimed::from(ClaimedSession {
+            return Ok(Claimed {
                 counts: Arc::clone(&self.counts),
                 scope: Arc::clone(scope),
                 id: *id,
                 bytes: opened.bytes,
-            }));
+                given: opened.given,
+                is_used: false,
+            });
         }
         Err(Miss::NotFound)
     }
@@ -245,14 +236,19 @@ fn try_open(
     if times.expires <= now {
         return Err(StoreCount::Expired);
     }
-    if ring.is_too_old(times.birth, now) {
+    if ring.is_too_old(times.lineage.birth, now) {
         return Err(StoreCount::TooOld);
     }
     match Session::parse(&bytes) {
         Some(session) if session.version == binding.version => Ok(Opened {
             bytes,
-            birth: times.birth,
             expires: times.expires,
+            given: Given {
+                by: ResumedBy::SharedStore,
+                lineage: times.lineage,
+                age: now.since(times.lineage.birth),
+                key_name: Some(name),
+            },
         }),
         _ => Err(StoreCount::Garbage),
     }

@@ -1,20 +1,21 @@
 //! The format of a session in a shared store.
 //!
 //! ```text
-//!  0          16      28        36      44        52                   n-16     n
-//!  | key name | nonce | issued  | birth | expires | rustls's session …    | tag |
-//!  |                  |<----------------- sealed ------------------------>|     |
+//!  0          16      28       34        40        47                   n-16  n
+//!  | key name | nonce | issued | expires | lineage | rustls's session … | tag |
+//!  |                  |<------------------- sealed -------------------->|     |
 //! ```
 //!
-//! Times are milliseconds since the Unix epoch, big-endian. Sealed under the STEK's store key, with
-//! the key name and the session's [`Binding`] as additional data, so that no value opens for another
-//! scope, version or session ID, however a store may mix them up.
+//! Times are milliseconds since the Unix epoch, big-endian; [`Lineage`] draws its own bytes. Sealed
+//! under the STEK's store key, with the key name and the session's [`Binding`] as additional data, so
+//! that no value opens for another scope, version or session ID, however a store may mix them up.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use super::StoreKey;
 use crate::clock::Time;
+use crate::lineage::Lineage;
 use crate::reader::Reader;
 use crate::scope::Scope;
 use crate::sealed::{self, Envelope};
@@ -37,11 +38,11 @@ pub(super) struct Binding<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Times {
     pub(super) issued: Time,
-    pub(super) birth: Time,
     pub(super) expires: Time,
+    pub(super) lineage: Lineage,
 }
 
-const TIMES_LEN: usize = 8 + 8 + 8;
+const TIMES_LEN: usize = 2 * Time::LEN + Lineage::LEN;
 const OVERHEAD: usize = KeyName::LEN + TIMES_LEN + sealed::OVERHEAD;
 
 const AAD_LEN: usize = KeyName::LEN + Binding::LEN;
@@ -80,11 +81,11 @@ pub(super) fn seal(
 ) -> Option<Vec<u8>> {
     let Times {
         issued,
-        birth,
         expires,
+        lineage,
     } = times;
-    let [issued, birth, expires] = [issued, birth, expires].map(|time| time.0.to_be_bytes());
-    let plaintext = [&issued[..], &birth, &expires, session];
+    let (issued, expires, lineage) = (issued.to_bytes(), expires.to_bytes(), lineage.to_bytes());
+    let plaintext = [&issued[..], &expires, &lineage, session];
     let name = stek.name();
     let aad = binding.aad(name);
     sealed::seal(stek.store_key(), name.as_bytes(), &aad, &plaintext)
@@ -121,9 +122,9 @@ impl Times {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         Some(Self {
-            issued: Time(reader.u64()?),
-            birth: Time(reader.u64()?),
-            expires: Time(reader.u64()?),
+            issued: Time::from_bytes(reader.array()?),
+            expires: Time::from_bytes(reader.array()?),
+            lineage: Lineage::from_bytes(reader.array()?),
         })
     }
 }
@@ -156,8 +157,12 @@ mod tests {
     fn times() -> Times {
         Times {
             issued: Time(1_800_000_000_123),
-            birth: Time(1_799_999_000_456),
             expires: Time(1_800_086_400_123),
+            lineage: Lineage {
+                birth: Time(1_799_999_000_456),
+                is_known: false,
+                is_renewal: true,
+            },
         }
     }
 
@@ -230,7 +235,7 @@ mod tests {
         assert!(key_name(&[7; OVERHEAD]).is_some());
         assert!(key_name(&vec![7; MAX_LEN]).is_some());
         assert_eq!(key_name(&vec![7; MAX_LEN + 1]), None);
-        assert_eq!((MAX_LEN, MAX_SESSION_LEN), (65_536, 65_536 - 68));
+        assert_eq!((MAX_LEN, MAX_SESSION_LEN), (65_536, 65_536 - 63));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig};
-use rustls_resumption::acceptor::AcceptedConnection;
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection,
+};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio_rustls::server::TlsStream;
@@ -36,7 +37,7 @@ pub async fn meet_with(
     client: &Arc<ClientConfig>,
     acceptor: &ResumptionAcceptor,
     early: &[u8],
-    f: impl FnOnce(&mut AcceptedConnection<'_>),
+    f: impl FnOnce(&mut ServerConnection),
 ) -> Met {
     let (near, far) = tokio::io::duplex(1 << 18);
     let server = async { met(acceptor.accept_with(far, f).await.unwrap()).await };
@@ -54,7 +55,7 @@ pub async fn met<IO: AsyncRead + AsyncWrite + Unpin>(mut stream: TlsStream<IO>) 
     let met = Met {
         kind: connection.handshake_kind().unwrap(),
         version: connection.protocol_version().unwrap(),
-        data: AcceptedConnection::resumption_data_of(connection).map(<[u8]>::to_vec),
+        data: connection.received_resumption_data().map(<[u8]>::to_vec),
         early,
     };
     stream.write_all(b"pong").await.unwrap();

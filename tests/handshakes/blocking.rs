@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, StreamOwned};
-use rustls_resumption::acceptor::{AcceptedConnection, BlockingAcceptor};
+use rustls_resumption::acceptor::BlockingAcceptor;
 use rustls_resumption::stats::AcceptorStats;
 use rustls_resumption::{FakeClock, Resumption};
 use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
@@ -49,7 +49,7 @@ fn meet(client: &Arc<ClientConfig>, acceptor: &BlockingAcceptor, early: &[u8]) -
             }
             stream.write_all(b"pong").unwrap();
             stream.flush().unwrap();
-            let data = AcceptedConnection::resumption_data_of(&stream.conn);
+            let data = stream.conn.received_resumption_data();
             let data = data.map(<[u8]>::to_vec);
             (stream.conn.handshake_kind().unwrap(), early, data)
         });

@@ -202,7 +202,7 @@ async fn offered_to_all(
     nodes: &[Node; 3],
     flight: &[u8],
     mut retrying: Option<ClientConnection>,
-    looked_for: fn(&mut rustls_resumption::acceptor::AcceptedConnection<'_>) -> bool,
+    looked_for: fn(&mut rustls::ServerConnection) -> bool,
 ) -> u64 {
     let barrier = Arc::new(Barrier::new(3));
     let count = Arc::new(AtomicU64::new(0));

@@ -94,7 +94,7 @@ fn weak_secrets_are_refused_naming_the_field() {
 fn golden_key_name_of_an_epoch() {
     let mut node = Node::new(source(), START);
     let name = node.active().to_string();
-    assert_eq!(name, "a157f597cfeecebe956728313077f527");
+    assert_eq!(name, "9783b2d02372246bebe90d83319f766b");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::*;
 use crate::Rotation;
 use crate::cache::SessionCache;
 use crate::clock::FakeClock;
+use crate::lineage::Lineage;
 use crate::ring::RingSettings;
 use crate::scope::{Scope, Scopes};
 use crate::session::tests::encoded;
@@ -112,6 +113,11 @@ impl Node {
         self.sharing.write(&self.ring, scope, &ID, session)
     }
 
+    /// A session of a handshake that began then.
+    fn write_born(&self, birth: Time) -> bool {
+        context::in_handshake(birth, || self.write(&tls13()))
+    }
+
     fn claim_any(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
         now(self.sharing.claim(&self.ring, self.cache.scope(), ids))
     }
@@ -148,13 +154,15 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn tls13(birth: Option<Time>) -> Vec<u8> {
-    let record = birth.map(|birth| BirthRecord {
-        birth,
-        is_renewal: false,
-    });
-    let data = record.map_or_else(Vec::new, |record| record.join(b"app"));
-    encoded(Version::Tls13, &[9; 48], &data)
+/// Of a handshake for which sessions were looked up.
+fn looked_up(claimed: Option<Claimed>) -> Option<Box<context::Context>> {
+    let mut context = context::Context::new(Time(0));
+    context.looked_up(claimed);
+    Some(context)
+}
+
+fn tls13() -> Vec<u8> {
+    encoded(Version::Tls13, &[9; 48], b"app")
 }
 
 #[test]
@@ -168,8 +176,8 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
         let (issued, expires) = (now.plus(Duration::from_millis(1)), now.plus(HOUR));
         let times = Times {
             issued,
-            birth: now,
             expires,
+            lineage: Lineage::of_full_handshake(now),
         };
         let binding = Binding {
             scope: node.cache.scope().scope.digest(),
@@ -178,7 +186,7 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
         };
         value::seal(&key.stek, &binding, &times, session).unwrap()
     };
-    let session = tls13(None);
+    let session = tls13();
     node.put_back(sealed(Version::Tls13, &session));
     assert!(node.claim().is_ok());
     node.put_back(sealed(
@@ -192,21 +200,22 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
 #[test]
 fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     let node = node(Map::default(), true);
-    let session = tls13(None);
+    let session = tls13();
     assert!(node.write(&session));
     let (value, _) = node.only();
     assert!(!value.windows(48).any(|bytes| bytes == [9; 48]));
 
     let scope = node.cache.scope();
-    let mut claimed = node.claim_any(&[[1; 32], ID]).unwrap();
+    let claimed = node.claim_any(&[[1; 32], ID]).unwrap();
+    let mut context = looked_up(Some(claimed));
     assert!(matches!(node.claim(), Err(Miss::NotFound)), "it is gone");
 
-    use crate::context::{Taken, take};
+    use crate::context::{Taken, take_claimed as take, within};
     assert!(
         matches!(take(scope, &ID), Taken::NotClaimed),
         "lent to nobody"
     );
-    claimed.during(|| {
+    within(&mut context, || {
         assert!(matches!(take(scope, &[1; 32]), Taken::NotFound));
         let other = Scopes::default().state(Scope::new("other"));
         assert!(matches!(take(&other, &ID), Taken::NotFound));
@@ -215,14 +224,15 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
         matches!(take(scope, &ID), Taken::NotClaimed),
         "lent no more"
     );
-    claimed.during(|| {
+    within(&mut context, || {
         let Taken::Session(taken) = take(scope, &ID) else {
             panic!("it survives a HelloRetryRequest");
         };
         assert_eq!(taken, session);
         assert!(matches!(take(scope, &ID), Taken::NotFound));
     });
-    drop(claimed);
+    let given = context.unwrap().given().unwrap();
+    assert_eq!(given.by, ResumedBy::SharedStore);
     let stats = node.sharing.stats();
     assert_eq!((stats.shared, stats.claimed, stats.unused), (1, 1, 0));
     assert_eq!(stats.misses.not_found, 2);
@@ -247,7 +257,7 @@ fn the_longest_session_is_shared_and_a_longer_one_is_not() {
 #[test]
 fn a_claimed_session_that_is_not_used_is_counted() {
     let node = node(Map::default(), true);
-    node.write(&tls13(None));
+    node.write(&tls13());
     assert!(node.claim().is_ok());
     assert_eq!(node.sharing.stats().unused, 1);
 }
@@ -255,12 +265,12 @@ fn a_claimed_session_that_is_not_used_is_counted() {
 #[test]
 fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
     let node = node(Map::default(), true);
-    node.write(&tls13(None));
+    node.write(&tls13());
     assert_eq!(node.only().1, 3 * HOUR, "the STEK's end");
     let start = node.ring.now();
-    node.write(&tls13(Some(start.minus(22 * HOUR))));
+    assert!(node.write_born(start.minus(22 * HOUR)));
     assert_eq!(node.only().1, 2 * HOUR, "the age of 24 hours");
-    assert!(!node.write(&tls13(Some(start.minus(24 * HOUR)))));
+    assert!(!node.write_born(start.minus(24 * HOUR)));
     let stats = node.sharing.stats();
     assert_eq!((stats.not_shared.too_old, stats.age_unknown), (1, 1));
 }
@@ -268,7 +278,7 @@ fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
 #[test]
 fn what_a_store_gives_back_too_late_is_refused() {
     let node = node(Map::default(), true);
-    node.write(&tls13(Some(node.ring.now().minus(22 * HOUR))));
+    node.write_born(node.ring.now().minus(22 * HOUR));
     let (value, ttl) = node.only();
     node.time.advance(ttl - Duration::from_millis(1));
     assert!(node.claim().is_ok());
@@ -289,7 +299,7 @@ fn what_a_store_gives_back_too_late_is_refused() {
 #[test]
 fn garbage_in_the_store_is_a_counted_miss() {
     let node = node(Map::default(), true);
-    node.write(&tls13(None));
+    node.write(&tls13());
     let (value, _) = node.only();
     let mut forged = value.clone();
     *forged.last_mut().unwrap() ^= 1;
@@ -309,11 +319,11 @@ fn garbage_in_the_store_is_a_counted_miss() {
 #[test]
 fn a_scope_that_was_forgotten_opens_nothing_made_before() {
     let node = node(Map::default(), true);
-    node.write(&tls13(None));
+    node.write(&tls13());
     let (old, _) = node.only();
     node.ring.forget(Scope::default());
     assert!(matches!(node.claim(), Err(Miss::NotFound)));
-    node.write(&tls13(None));
+    node.write(&tls13());
     assert!(node.claim().is_ok(), "made after");
     node.put_back(old);
     assert!(matches!(node.claim(), Err(Miss::NotFound)));
@@ -323,7 +333,7 @@ fn a_scope_that_was_forgotten_opens_nothing_made_before() {
 #[test]
 fn a_revoked_key_opens_nothing() {
     let node = node(Map::default(), true);
-    node.write(&tls13(None));
+    node.write(&tls13());
     let name = node.ring.stek_stats().active.unwrap();
     assert!(node.ring.revoke(&name));
     assert!(matches!(node.claim(), Err(Miss::NotFound)));
@@ -345,10 +355,11 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
         let fetched = now(node.sharing.fetch(&node.ring, node.cache.scope(), &ID));
         let Opened {
             bytes,
-            birth,
             expires,
+            given,
         } = fetched.unwrap();
-        node.cache.keep(&ID, bytes.to_vec(), birth, expires);
+        let lineage = given.lineage;
+        node.cache.keep(&ID, bytes.to_vec(), lineage, expires);
     }
     assert!(node.cache.holds(&ID));
     assert_eq!(node.cache.fetch(&ID).unwrap(), session);
@@ -361,7 +372,7 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
 #[test]
 fn nothing_is_written_under_keys_that_stand_in() {
     let node = node(Map::default(), false);
-    assert!(!node.write(&tls13(None)));
+    assert!(!node.write(&tls13()));
     assert!(node.map.values.lock().is_empty());
     assert_eq!(node.sharing.stats().not_shared.fallen_back, 1);
 }
@@ -375,7 +386,7 @@ fn trouble_of_the_store_is_counted_under_its_reason() {
         },
         true,
     );
-    assert!(!full.write(&tls13(None)));
+    assert!(!full.write(&tls13()));
     assert!(!full.write(b"not a session"));
     let not_shared = full.sharing.stats().not_shared;
     assert_eq!((not_shared.not_taken, not_shared.malformed), (1, 1));

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(format!("{read:?}"), format!("{:?}", golden()));
         assert_eq!(
             names(&read)[0].to_string(),
-            "57b28138add7585273b2397655d12ca0",
+            "71f1a663d2cf2b6177cb5ecc457571b0",
             "the same secret as in the STEK's own golden test"
         );
     }

@@ -3,14 +3,14 @@
 use shuttle::thread;
 
 use super::*;
-use crate::context::{Taken, take};
+use crate::context::{Taken, take_claimed as take, within};
 use crate::sync::try_schedules;
 
 #[test]
 fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
     try_schedules(1_000, || {
         let node = node(Map::default(), true);
-        let session = tls13(None);
+        let session = tls13();
         assert!(node.write(&session));
         let scope = Arc::clone(node.cache.scope());
         let (sharing, ring) = (&node.sharing, &node.ring);
@@ -19,15 +19,15 @@ fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
             let session = session.clone();
             thread::spawn(move || {
                 let claimed = now(sharing.claim(&ring, &scope, &[ID]));
-                let mut claimed = claimed.unwrap_or_default();
-                claimed.during(|| {
+                let mut context = looked_up(claimed.ok());
+                within(&mut context, || {
                     thread::yield_now(); // rustls asks for another hello
                     assert!(matches!(take(&scope, &[1; 32]), Taken::NotFound));
                 });
                 assert!(matches!(take(&scope, &ID), Taken::NotClaimed));
                 let mut taken = false;
                 if stays {
-                    claimed.during(|| {
+                    within(&mut context, || {
                         thread::yield_now();
                         if let Taken::Session(bytes) = take(&scope, &ID) {
                             assert_eq!(bytes, session);
