@@ -11,7 +11,6 @@ use rustls::server::NoServerSessionStorage;
 use rustls_resumption::Resumption;
 use serde_json::Value;
 use tempfile::TempDir;
-
 use test_support::echo::{EchoServer, server_config};
 use test_support::peer::program;
 use test_support::servers::{Server, nginx, openssl};

@@ -12,7 +12,6 @@ use parking_lot::{Condvar, Mutex};
 use rustls::version::TLS12;
 use rustls_resumption::source::{SourceKey, source_fn};
 use rustls_resumption::{FakeClock, Resumption};
-
 use test_support::alone::alone;
 use test_support::handshake::{RESUMED, client, handshake, kind, server_config};
 

@@ -6,15 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use example_support::client;
+use example_support::client::{self, Client, ClientOptions};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use test_support::echo_server::{EchoProcess, until};
 use tokio::runtime::Runtime;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-
-use client::{Client, ClientOptions};
-use test_support::echo_server::{EchoProcess, until};
 
 #[test]
 fn a_thousand_clients_at_once_are_served_by_one_thread_and_resume() {

@@ -5,15 +5,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use example_support::client;
+use example_support::client::{self, Client, ClientError, ClientOptions, EarlyData};
 use rustls::ProtocolVersion;
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
-use tokio::runtime::Runtime;
-
-use client::{Client, ClientError, ClientOptions, EarlyData};
 use test_support::echo::{EARLY_DATA_LIMIT, EchoServer, server_config, with_provider};
 use test_support::{Certificates, example, free_address};
+use tokio::runtime::Runtime;
 
 #[test]
 fn all_but_the_first_connection_of_each_worker_resume() {

@@ -12,11 +12,11 @@ use example_support::client;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tempfile::TempDir;
+use test_support::echo_server::{EchoProcess, value};
+use test_support::{example, free_address};
 use tokio::runtime::Runtime;
 
 use crate::visitor::Visitor;
-use test_support::echo_server::{EchoProcess, value};
-use test_support::{example, free_address};
 
 #[test]
 fn in_every_mode_all_but_the_first_connection_of_each_worker_resume() {

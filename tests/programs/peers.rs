@@ -5,14 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::thread;
 
-use example_support::client;
+use example_support::client::{self, Client, ClientOptions};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
-use tokio::runtime::Runtime;
-
-use client::{Client, ClientOptions};
 use test_support::clients::{Target, Told};
 use test_support::echo_server::{Conn, EchoProcess};
+use tokio::runtime::Runtime;
 
 const MODES: [&str; 4] = ["tickets", "stateful", "builtin-tickets", "builtin-stateful"];
 

@@ -8,14 +8,14 @@ use std::path::Path;
 
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
-
-use crate::visitor::Visitor;
 use test_support::Certificates;
 use test_support::echo_server::EchoProcess;
 #[cfg(not(feature = "redis"))]
 use test_support::example;
 #[cfg(feature = "redis")]
 use test_support::redis::RedisServer;
+
+use crate::visitor::Visitor;
 
 #[test]
 fn servers_with_one_secret_resume_each_others_tickets() {

@@ -3,16 +3,15 @@
 use std::fs;
 use std::path::PathBuf;
 
-use example_support::client;
+use example_support::client::ClientOptions;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
-
-use crate::visitor::Visitor;
-use client::ClientOptions;
 use test_support::Certificates;
 use test_support::echo_server::EchoProcess;
+
+use crate::visitor::Visitor;
 
 #[test]
 fn a_reload_shows_the_new_certificate_and_keeps_every_session() {

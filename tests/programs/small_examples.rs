@@ -4,8 +4,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use client::{Client, ClientOptions, read_roots};
-use example_support::client;
+use example_support::client::{Client, ClientOptions, read_roots};
 use rustls::version::{TLS12, TLS13};
 use test_support::{example, free_address};
 

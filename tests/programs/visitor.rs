@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tokio::runtime::Runtime;
-
 use example_support::client::{Client, ClientError, ClientOptions, Worker, read_roots};
+use tokio::runtime::Runtime;
 
 /// Comes again and again, with sessions of its own.
 pub(crate) struct Visitor {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-
 use test_support::peer::program;
 use test_support::repository;
 

@@ -14,9 +14,8 @@ use rustls_resumption::store::{RedisStore, SharedStore};
 use rustls_resumption::{Error, Resumption, ResumptionAcceptor};
 use test_support::acceptor::{acceptor, kind, meet, meet_with};
 use test_support::fleet::{never_learning, retrying_server, shared_source};
-use test_support::handshake;
 use test_support::handshake::{
-    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets,
+    self, FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets,
 };
 use test_support::redis::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

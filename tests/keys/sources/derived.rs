@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use rustls_resumption::source::DerivedSource;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
+use test_support::handshake::{FULL, RESUMED, VERSIONS, client, kind};
 
 use super::{HOUR, MINUTE, Node, assert_resumes_everywhere, clock_ahead};
-use test_support::handshake::{FULL, RESUMED, VERSIONS, client, kind};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustls_resumption::source::KeyFiles;
 use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, Stek};
 use tempfile::TempDir;
-
-use super::{HOUR, MINUTE, Node, assert_resumes_everywhere};
 use test_support::handshake::{FULL, RESUMED, VERSIONS, client, kind};
 use test_support::log::Log;
+
+use super::{HOUR, MINUTE, Node, assert_resumes_everywhere};
 
 const SECOND: Duration = Duration::from_secs(1);
 
