@@ -19,7 +19,7 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tracing::warn;
 
-use crate::storage::Installed;
+use crate::resumption::storage::Installed;
 
 #[cfg(feature = "axum-server")]
 mod axum_server;

@@ -9,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::clock::{Basis, Clock, Now, Time};
 use crate::context::{self, Given, ResumedBy};
 use crate::counters::{Counted, Counters, cores};
+use crate::housekeeper::Housekeeper;
 use crate::lineage::Lineage;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
@@ -16,7 +17,6 @@ use crate::stats::{CacheCount, CacheStats};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
-use crate::timer::Timer;
 
 #[cfg(test)]
 mod crowding;
@@ -65,7 +65,7 @@ pub struct SessionCache {
     inner: Arc<Inner>,
     scope: Arc<ScopeState>,
     /// Kept alive by every handle.
-    timer: Option<Arc<Timer>>,
+    timer: Option<Arc<Housekeeper>>,
 }
 
 impl SessionCache {
@@ -94,7 +94,7 @@ impl SessionCache {
         }
     }
 
-    pub(crate) fn with_timer(mut self, timer: Arc<Timer>) -> Self {
+    pub(crate) fn with_timer(mut self, timer: Arc<Housekeeper>) -> Self {
         self.timer = Some(timer);
         self
     }

@@ -34,6 +34,7 @@ mod fips;
 #[doc(hidden)]
 pub mod fuzzed;
 mod hex;
+mod housekeeper;
 mod kdf;
 mod lineage;
 mod reader;
@@ -47,11 +48,9 @@ mod scope;
 mod sealed;
 mod session;
 mod stek;
-mod storage;
 mod sync;
 mod terms;
 mod ticket;
-mod timer;
 
 #[cfg(feature = "tokio")]
 pub use acceptor::resumption_acceptor::ResumptionAcceptor;

@@ -6,20 +6,21 @@ use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
+use self::storage::{Installed, Storage};
 use crate::cache::SessionCache;
 use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::housekeeper::Housekeeper;
 use crate::ring::StekRing;
 use crate::scope::Scope;
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, Stats};
 use crate::stek::KeyName;
-use crate::storage::{Installed, Storage};
 use crate::store::{SharedStore, Sharing, SharingSettings};
-use crate::timer::Timer;
 
 mod builder;
+pub(crate) mod storage;
 
 pub use builder::ResumptionBuilder;
 
@@ -54,7 +55,7 @@ pub struct Resumption {
     makes_tickets: bool,
     sharing: Option<Arc<Sharing>>,
     acceptor: Arc<Counters<AcceptorStats>>,
-    timer: Option<Arc<Timer>>,
+    timer: Option<Arc<Housekeeper>>,
     publisher: Publisher,
 }
 
@@ -118,7 +119,7 @@ impl Resumption {
             publisher.publish_if_due(|| untimed.stats());
             idle
         };
-        let timer = Arc::new(Timer::start(job).map_err(Error::Thread)?);
+        let timer = Arc::new(Housekeeper::start(job).map_err(Error::Thread)?);
         Ok(Self {
             cache: timed.cache.with_timer(Arc::clone(&timer)),
             ring: timed.ring.map(|ring| ring.with_timer(Arc::clone(&timer))),

@@ -11,6 +11,7 @@ use crate::context::{self, Given, ResumedBy};
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::fips;
+use crate::housekeeper::Housekeeper;
 use crate::rotation::Rotation;
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::session::{Session, Version};
@@ -21,7 +22,6 @@ use crate::stek::{KeyName, Stek};
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::{self, DEFAULT_MAX_TICKET_LEN, Trailer};
-use crate::timer::Timer;
 
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
@@ -70,7 +70,7 @@ const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 pub struct StekRing {
     core: Arc<Core>,
     scope: Arc<ScopeState>,
-    timer: Option<Arc<Timer>>,
+    timer: Option<Arc<Housekeeper>>,
 }
 
 impl StekRing {
@@ -95,7 +95,7 @@ impl StekRing {
         };
         let ring = Self::build(settings, Box::<RandomSource>::default(), Arc::default())?;
         let stepper = ring.stepper();
-        let timer = Timer::start(move || stepper.step()).map_err(Error::Thread)?;
+        let timer = Housekeeper::start(move || stepper.step()).map_err(Error::Thread)?;
         Ok(ring.with_timer(Arc::new(timer)))
     }
 
@@ -134,7 +134,7 @@ impl StekRing {
         })
     }
 
-    pub(crate) fn with_timer(mut self, timer: Arc<Timer>) -> Self {
+    pub(crate) fn with_timer(mut self, timer: Arc<Housekeeper>) -> Self {
         self.timer = Some(timer);
         self
     }

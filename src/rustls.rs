@@ -5,8 +5,8 @@ use rustls::server::{ProducesTickets, StoresServerSessions};
 use crate::cache::SessionCache;
 use crate::context;
 use crate::resumption::NoTickets;
+use crate::resumption::storage::Storage;
 use crate::ring::StekRing;
-use crate::storage::Storage;
 
 impl StoresServerSessions for SessionCache {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::client_hello::Offer;
 use crate::context::Claimed;
-use crate::storage::Installed;
+use crate::resumption::storage::Installed;
 use crate::store::Miss;
 
 /// The sessions of a client that a shared store may have.

@@ -12,7 +12,7 @@ const MAY: [(&str, &str); 9] = [
     ("rustls.rs", "implements its traits"),
     ("resumption.rs", "`install` sets its fields"),
     (
-        "storage.rs",
+        "resumption/storage.rs",
         "finds this crate's storage in a configuration",
     ),
     ("acceptor.rs", "drives its handshakes"),

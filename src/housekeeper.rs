@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::instant_in;
 
 /// A thread that does a job again and again, until the value is dropped.
-pub(crate) struct Timer(Arc<Signal>);
+pub(crate) struct Housekeeper(Arc<Signal>);
 
 #[derive(Default)]
 struct Signal {
@@ -30,7 +30,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The shortest, so that a schedule of milliseconds does not become a busy loop.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 
-impl Timer {
+impl Housekeeper {
     /// Starts the thread. The job returns how long it may sleep.
     pub(crate) fn start(mut job: impl FnMut() -> Duration + Send + 'static) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
@@ -63,16 +63,16 @@ impl Timer {
     }
 }
 
-impl Drop for Timer {
+impl Drop for Housekeeper {
     fn drop(&mut self) {
         // Not joined: the last handle may go anywhere, on a thread that must not wait.
         self.0.stop();
     }
 }
 
-impl fmt::Debug for Timer {
+impl fmt::Debug for Housekeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Timer")
+        f.write_str("Housekeeper")
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn the_job_is_done_at_once_and_again_when_it_asked_to() {
         let (done, told) = mpsc::channel();
-        let _timer = Timer::start(move || {
+        let _timer = Housekeeper::start(move || {
             let _ = done.send(());
             Duration::ZERO
         })
@@ -129,7 +129,7 @@ mod tests {
     fn stopping_waits_for_the_end_and_drops_what_the_job_owns() {
         let owned = Arc::new(());
         let theirs = Arc::clone(&owned);
-        let timer = Timer::start(move || {
+        let timer = Housekeeper::start(move || {
             let _ = &theirs;
             MAX_SLEEP
         })
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn dropping_the_timer_ends_the_thread() {
         let (done, told) = mpsc::channel::<()>();
-        let timer = Timer::start(move || {
+        let timer = Housekeeper::start(move || {
             let _ = &done;
             MAX_SLEEP
         })
