@@ -19,7 +19,7 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tracing::warn;
 
-use crate::resumption::storage::Installed;
+use crate::resumption::Storage;
 
 #[cfg(feature = "axum-server")]
 mod axum_server;
@@ -48,7 +48,7 @@ pub use crate::context::ResumedBy;
 #[derive(Clone)]
 struct Target {
     config: Arc<ServerConfig>,
-    installed: Option<Arc<Installed>>,
+    storage: Option<Arc<Storage>>,
     /// Told only where it matters: where there is a shared store.
     speaks_tls13: bool,
 }
@@ -56,7 +56,7 @@ struct Target {
 impl Target {
     fn new(config: Arc<ServerConfig>) -> Self {
         let mut target = Self {
-            installed: Installed::find(&*config.session_storage),
+            storage: Storage::find(&*config.session_storage),
             speaks_tls13: false,
             config,
         };
@@ -66,22 +66,22 @@ impl Target {
 
     /// Whether there is a shared store.
     fn shares(&self) -> bool {
-        let installed = self.installed.as_ref();
-        installed.is_some_and(|installed| installed.sharing.is_some())
+        let storage = self.storage.as_ref();
+        storage.is_some_and(|storage| storage.is_shared())
     }
 
     /// What is to be asked of the shared store for this hello, if there is one.
     fn look_up(&self, hello: &Hello) -> Option<LookUp> {
-        let installed = self.installed.as_ref().filter(|_| self.shares())?;
+        let storage = self.storage.as_ref().filter(|_| self.shares())?;
         let offer = Offer::read(&hello.seen);
         let makes_tickets = self.config.ticketer.enabled();
-        LookUp::new(installed, offer, self.speaks_tls13, makes_tickets)
+        LookUp::new(storage, offer, self.speaks_tls13, makes_tickets)
     }
 
     /// For a configuration that will serve many connections.
     fn lasting(config: Arc<ServerConfig>) -> Self {
         let target = Self::new(config);
-        if target.installed.is_none() {
+        if target.storage.is_none() {
             warn!(
                 "no `Resumption` is installed in this configuration: \
                  connections are accepted, but nothing is carried forward or counted"
@@ -192,8 +192,8 @@ struct Accepting {
 
 impl Accepting {
     fn new(target: &Target) -> Self {
-        let mut following = match &target.installed {
-            Some(installed) => Following::new(installed.cache.now(), Arc::clone(&installed.counts)),
+        let mut following = match &target.storage {
+            Some(storage) => Following::new(storage.now(), Arc::clone(storage.handshakes())),
             None => Following::nothing(),
         };
         if target.shares() {

@@ -356,7 +356,7 @@ pub(crate) fn take_claimed(scope: &ScopeState, id: &[u8]) -> Taken {
     }
 }
 
-type Found = Arc<dyn Any + Send + Sync>;
+pub(crate) type Found = Arc<dyn Any + Send + Sync>;
 
 /// Finds what is behind a trait object of rustls's: it is asked a harmless question, and shows itself
 /// while it answers. One that is wrapped in another, which passes questions on, is found too.
@@ -367,10 +367,10 @@ pub(crate) fn search(ask: impl FnOnce()) -> Option<Found> {
 }
 
 /// Shows this to whoever searches on this thread.
-pub(crate) fn answer_search<T: Any + Send + Sync>(found: &Arc<T>) {
+pub(crate) fn answer_search(found: impl FnOnce() -> Found) {
     let _ = SEARCH.try_with(|search| {
         if let Some(answer) = &mut *search.borrow_mut() {
-            *answer = Some(Arc::<T>::clone(found));
+            *answer = Some(found());
         }
     });
 }

@@ -8,8 +8,27 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock::instant_in;
 
-/// A thread that does a job again and again, until the value is dropped.
+/// A thread that does a job again and again, until this is dropped.
 pub(crate) struct Housekeeper(Arc<Signal>);
+
+/// Tells when a second has passed since it last did: for what is done less often than a housekeeper
+/// may wake.
+#[derive(Default)]
+pub(crate) struct EverySecond {
+    last: Option<Duration>,
+}
+
+impl EverySecond {
+    /// By monotonic time.
+    pub(crate) fn is_due(&mut self, now: Duration) -> bool {
+        let has_passed = |last| now.saturating_sub(last) >= Duration::from_secs(1);
+        let is_due = self.last.is_none_or(has_passed);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+}
 
 #[derive(Default)]
 struct Signal {
@@ -31,8 +50,11 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 
 impl Housekeeper {
-    /// Starts the thread. The job returns how long it may sleep.
-    pub(crate) fn start(mut job: impl FnMut() -> Duration + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread. The job returns how long it may sleep, or `None` if there is nothing more
+    /// to do.
+    pub(crate) fn start(
+        mut job: impl FnMut() -> Option<Duration> + Send + 'static,
+    ) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let theirs = Arc::clone(&signal);
         thread::Builder::new()
@@ -40,9 +62,10 @@ impl Housekeeper {
             .spawn(move || {
                 // What the job owns, keys among it, is dropped before the end is told.
                 let end = EndOnDrop(theirs);
-                let mut sleep = job();
-                while end.0.sleep(sleep) {
-                    sleep = job();
+                while let Some(idle) = job() {
+                    if !end.0.sleep(idle) {
+                        break;
+                    }
                 }
                 drop(job);
             })?;
@@ -117,7 +140,7 @@ mod tests {
         let (done, told) = mpsc::channel();
         let _timer = Housekeeper::start(move || {
             let _ = done.send(());
-            Duration::ZERO
+            Some(Duration::ZERO)
         })
         .unwrap();
         for _ in 0..3 {
@@ -131,7 +154,7 @@ mod tests {
         let theirs = Arc::clone(&owned);
         let timer = Housekeeper::start(move || {
             let _ = &theirs;
-            MAX_SLEEP
+            Some(MAX_SLEEP)
         })
         .unwrap();
         assert!(timer.stop(LONG));
@@ -144,7 +167,7 @@ mod tests {
         let (done, told) = mpsc::channel::<()>();
         let timer = Housekeeper::start(move || {
             let _ = &done;
-            MAX_SLEEP
+            Some(MAX_SLEEP)
         })
         .unwrap();
         drop(timer);

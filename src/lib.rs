@@ -55,11 +55,9 @@ mod ticket;
 #[cfg(feature = "tokio")]
 pub use acceptor::resumption_acceptor::ResumptionAcceptor;
 pub use aead::Sealing;
-pub use cache::SessionCache;
 pub use clock::{Clock, FakeClock};
 pub use error::Error;
-pub use resumption::{Resumption, ResumptionBuilder};
-pub use ring::StekRing;
+pub use resumption::{Resumption, ResumptionBuilder, SessionCache, StekRing};
 pub use rotation::Rotation;
 pub use scope::Scope;
 pub use stats::Stats;

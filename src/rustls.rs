@@ -2,41 +2,40 @@
 
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
-use crate::cache::SessionCache;
 use crate::context;
-use crate::resumption::NoTickets;
-use crate::resumption::storage::Storage;
-use crate::ring::StekRing;
+use crate::resumption::{NoTickets, SessionCache, StekRing, Storage};
 
 impl StoresServerSessions for SessionCache {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.store(key, value)
+        self.inner
+            .cache
+            .put(&self.inner.terms, &self.scope, key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.fetch(key)
+        self.inner.cache.get(&self.inner.terms, &self.scope, key)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.claim(key)
+        self.inner.cache.take(&self.inner.terms, &self.scope, key)
     }
 
     fn can_cache(&self) -> bool {
-        self.has_room()
+        self.inner.cache.has_room()
     }
 }
 
 impl StoresServerSessions for Storage {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.store(key, value)
+        Self::put(self, key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.fetch(key)
+        Self::get(self, key)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.claim(key)
+        Self::take(self, key)
     }
 
     fn can_cache(&self) -> bool {

@@ -1,4 +1,70 @@
 use std::time::Duration;
 
+use crate::clock::{Basis, Clock, Time};
+
+/// On what terms sessions resume, wherever they are kept: by which clock, and for how long after
+/// their full handshake. Cache, ring and shared store are handed the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) clock: Clock,
+    /// Which reading of the clock decides over births and windows.
+    pub(crate) basis: Basis,
+    pub(crate) max_session_age: Duration,
+    /// How far a birth may lie in the future, because another host's clock is ahead.
+    pub(crate) max_skew: Duration,
+}
+
 /// The longest that any session may resume after its full handshake, by default: 24 hours.
 pub(crate) const DEFAULT_MAX_SESSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far ahead another host's clock may be: 5 minutes, or as far as the schedule publishes keys
+/// ahead if that is more.
+pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            basis: Basis::Steady,
+            max_session_age: DEFAULT_MAX_SESSION_AGE,
+            max_skew: MAX_SKEW,
+        }
+    }
+}
+
+impl Terms {
+    /// The time that births and windows go by.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now().on(self.basis)
+    }
+
+    /// Whether a session of this birth may no longer resume.
+    pub(crate) fn is_too_old(&self, birth: Time, now: Time) -> bool {
+        now >= birth.plus(self.max_session_age) || birth > now.plus(self.max_skew)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_what_they_say() {
+        let hour = Duration::from_secs(60 * 60);
+        assert_eq!(Terms::default().max_session_age, 24 * hour);
+        assert_eq!(Terms::default().max_skew, hour / 12);
+    }
+
+    #[test]
+    fn a_birth_may_lie_as_far_ahead_as_clocks_may_differ() {
+        let terms = Terms::default();
+        let (now, moment) = (terms.now(), Duration::from_millis(1));
+        assert!(!terms.is_too_old(now, now));
+        assert!(!terms.is_too_old(now.plus(MAX_SKEW), now));
+        assert!(terms.is_too_old(now.plus(MAX_SKEW + moment), now));
+        let age = terms.max_session_age;
+        assert_eq!(age, DEFAULT_MAX_SESSION_AGE);
+        assert!(!terms.is_too_old(now.minus(age - moment), now));
+        assert!(terms.is_too_old(now.minus(age), now));
+    }
+}

@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use super::client_hello::Offer;
 use crate::context::Claimed;
-use crate::resumption::storage::Installed;
-use crate::store::Miss;
+use crate::resumption::Storage;
+use crate::store::{Miss, Sharing};
 
 /// The sessions of a client that a shared store may have.
 pub(super) struct LookUp {
-    installed: Arc<Installed>,
+    storage: Arc<Storage>,
     wanted: Wanted,
 }
 
@@ -21,50 +21,43 @@ impl LookUp {
     /// What is to be looked up: only where rustls will ask for it, in the version that it will
     /// choose.
     pub(super) fn new(
-        installed: &Arc<Installed>,
+        storage: &Arc<Storage>,
         offer: Offer,
         speaks_tls13: bool,
         makes_tickets: bool,
     ) -> Option<Self> {
-        installed.sharing.as_ref()?;
+        storage.sharing()?;
         let wanted = if offer.tls13 && speaks_tls13 {
             let ids = offer.identities;
             (!makes_tickets && !ids.is_empty()).then_some(Wanted::Tls13(ids))?
         } else {
             let id = offer.session_id.filter(|_| !offer.has_ticket)?;
-            (!installed.cache.holds(&id)).then_some(Wanted::Tls12(id))?
+            (!storage.holds(&id)).then_some(Wanted::Tls12(id))?
         };
         Some(Self {
-            installed: Arc::clone(installed),
+            storage: Arc::clone(storage),
             wanted,
         })
     }
 
     /// How long [`run`](LookUp::run) may take.
     pub(super) fn deadline(&self) -> Duration {
-        let sharing = self.installed.sharing.as_ref();
-        sharing.map_or(Duration::ZERO, |(sharing, _)| sharing.deadline())
+        let sharing = self.storage.sharing();
+        sharing.map_or(Duration::ZERO, Sharing::deadline)
     }
 
     /// Asks the shared store. A TLS 1.3 session is claimed; a TLS 1.2 session goes into the cache,
     /// where rustls will find it.
     pub(super) async fn run(&self) -> Result<Option<Claimed>, Miss> {
-        let Installed { cache, sharing, .. } = &*self.installed;
-        let (sharing, ring) = sharing.as_ref().ok_or(Miss::NotFound)?;
         match &self.wanted {
-            Wanted::Tls13(ids) => sharing.claim(ring, cache.scope(), ids).await.map(Some),
-            Wanted::Tls12(id) => {
-                let mut fetched = sharing.fetch(ring, cache.scope(), id).await?;
-                let bytes = std::mem::take(&mut *fetched.bytes);
-                cache.keep(id, bytes, fetched.given.lineage, fetched.expires);
-                Ok(None)
-            }
+            Wanted::Tls13(ids) => self.storage.claim(ids).await.map(Some),
+            Wanted::Tls12(id) => self.storage.fetch(id).await.map(|()| None),
         }
     }
 
     /// The look-up was given up at its deadline.
     pub(super) fn timed_out(&self) -> Miss {
-        if let Some((sharing, _)) = &self.installed.sharing {
+        if let Some(sharing) = self.storage.sharing() {
             sharing.count_timed_out();
         }
         Miss::Unavailable

@@ -2,7 +2,10 @@
 
 use std::array;
 
+use rustls::server::StoresServerSessions;
+
 use super::*;
+use crate::resumption::SessionCache;
 
 /// Of each kind so many: 1,000,000 in all.
 const EACH: u32 = 125_000;
@@ -58,15 +61,15 @@ fn no_choice_of_a_million_ids_crowds_a_shard_or_a_bucket() {
     };
     let mut worst = 0.0_f64;
     for (kind, id) in KINDS {
-        let cache = SessionCache::build(settings.clone(), Arc::default());
+        let cache = SessionCache::with(settings.clone(), Terms::default());
         for number in 0..EACH {
-            assert_eq!(cache.claim(&id(number)), None);
-            assert!(cache.store(id(number).to_vec(), vec![7]));
+            assert_eq!(cache.take(&id(number)), None);
+            assert!(cache.put(id(number).to_vec(), vec![7]));
         }
         let stats = cache.stats();
         // Some are evicted where a shard is full while others are not: the budget is theirs.
         assert!(stats.entries >= u64::from(EACH) * 99 / 100, "{stats:?}");
-        let shards = &cache.inner.shards;
+        let shards = &cache.inner.cache.shards;
         assert_eq!(shards.len(), SHARDS);
         let asked = shards
             .iter()

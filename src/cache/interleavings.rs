@@ -1,10 +1,14 @@
 //! The cache's shards, its spare budget and the numbers of scopes, on every schedule that there is
 //! time for.
 
+use rustls::server::StoresServerSessions;
 use shuttle::thread;
 
 use super::*;
+use crate::resumption::SessionCache;
+use crate::scope::Scope;
 use crate::session::tests::encoded;
+use crate::sync::atomic::Ordering;
 use crate::sync::try_schedules;
 
 const TRIES: usize = 1_000;
@@ -24,8 +28,8 @@ fn cache(entries: usize) -> SessionCache {
         shards: Some(2),
         ..CacheSettings::default()
     };
-    let cache = SessionCache::build(settings, Arc::default());
-    assert_eq!(cache.inner.shards.len(), 2);
+    let cache = SessionCache::with(settings, Terms::default());
+    assert_eq!(cache.inner.cache.shards.len(), 2);
     cache
 }
 
@@ -33,10 +37,10 @@ fn cache(entries: usize) -> SessionCache {
 fn shuttle_a_session_is_taken_by_one_of_many() {
     try_schedules(TRIES, || {
         let cache = cache(128);
-        assert!(cache.store(id(1), tls13()));
+        assert!(cache.put(id(1), tls13()));
         let takers = [(); 3].map(|()| {
             let cache = cache.clone();
-            thread::spawn(move || cache.claim(&id(1)).is_some())
+            thread::spawn(move || cache.take(&id(1)).is_some())
         });
         let taken = takers.map(|taker| taker.join().unwrap());
         assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
@@ -49,12 +53,12 @@ fn shuttle_a_session_is_taken_by_one_of_many() {
 fn shuttle_forgetting_reaches_all_that_was_stored_before_and_nothing_is_left_out_of_reach() {
     try_schedules(TRIES, || {
         let cache = cache(128);
-        assert!(cache.store(id(1), tls13()));
+        assert!(cache.put(id(1), tls13()));
         let storer = {
             let cache = cache.clone();
             thread::spawn(move || {
-                assert!(cache.store(id(2), tls13()));
-                assert!(cache.store(id(3), tls13()));
+                assert!(cache.put(id(2), tls13()));
+                assert!(cache.put(id(3), tls13()));
             })
         };
         let other = {
@@ -62,10 +66,10 @@ fn shuttle_forgetting_reaches_all_that_was_stored_before_and_nothing_is_left_out
             thread::spawn(move || cache.clear())
         };
         cache.forget(Scope::default());
-        assert_eq!(cache.claim(&id(1)), None);
+        assert_eq!(cache.take(&id(1)), None);
         storer.join().unwrap();
         other.join().unwrap();
-        let reached = [2, 3].map(|number| cache.claim(&id(number)).is_some());
+        let reached = [2, 3].map(|number| cache.take(&id(number)).is_some());
         let stats = cache.stats();
         let found = reached.iter().filter(|reached| **reached).count() as u64;
         assert_eq!((stats.stored, stats.entries), (3, 0), "{found} found");
@@ -79,25 +83,28 @@ fn shuttle_the_budget_holds_and_no_entry_of_it_is_lost() {
         let cache = cache(128);
         // Full, but for two.
         for number in 0..126 {
-            assert!(cache.store(id(number), tls13()));
+            assert!(cache.put(id(number), tls13()));
         }
         let full = cache.stats().entries;
         let threads = [126, 200].map(|first| {
             let cache = cache.clone();
             thread::spawn(move || {
                 for number in first..first + 3 {
-                    assert!(cache.store(id(number), tls13()));
-                    cache.claim(&id(number - 100));
+                    assert!(cache.put(id(number), tls13()));
+                    cache.take(&id(number - 100));
                 }
             })
         });
-        cache.inner.sweep();
+        cache.inner.cache.sweep(&cache.inner.terms);
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
-        let shards = cache.inner.shards.iter();
+        let shards = cache.inner.cache.shards.iter();
         let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
-        assert_eq!(limits + cache.inner.spare.load(Ordering::Acquire), 128);
+        assert_eq!(
+            limits + cache.inner.cache.spare.entries().load(Ordering::Acquire),
+            128
+        );
         let stats = cache.stats();
         assert!(stats.entries <= 128, "of {full}: {stats:?}");
         let left = stats.evictions.entries + stats.hits;
@@ -110,27 +117,32 @@ fn shuttle_a_closed_cache_keeps_nothing() {
     try_schedules(TRIES, || {
         let cache = cache(128);
         // As if each shard had been full, with more than its own, and is not any more.
-        for shard in &cache.inner.shards {
+        for shard in &cache.inner.cache.shards {
             shard.lock().set_limit(64);
         }
-        cache.inner.spare.store(0, Ordering::Release);
+        cache
+            .inner
+            .cache
+            .spare
+            .entries()
+            .store(0, Ordering::Release);
         for number in 0..4 {
-            assert!(cache.store(id(number), tls13()));
+            assert!(cache.put(id(number), tls13()));
         }
         let storer = {
             let cache = cache.clone();
             thread::spawn(move || {
                 for number in 0..4 {
-                    cache.claim(&id(number)); // which gives room back
+                    cache.take(&id(number)); // which gives room back
                 }
-                cache.store(id(4), tls13());
+                cache.put(id(4), tls13());
             })
         };
-        cache.close();
-        assert!(!cache.store(id(5), tls13()));
+        cache.inner.cache.close();
+        assert!(!cache.put(id(5), tls13()));
         storer.join().unwrap();
         let stats = cache.stats();
         assert_eq!((stats.entries, stats.bytes), (0, 0), "{stats:?}");
-        assert!(!cache.store(id(6), tls13()));
+        assert!(!cache.put(id(6), tls13()));
     });
 }

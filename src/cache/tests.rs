@@ -1,7 +1,13 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustls::server::StoresServerSessions;
+
+use super::spare::IDLE_ROOM;
 use super::*;
 use crate::clock::FakeClock;
+use crate::housekeeper::EverySecond;
+use crate::resumption::SessionCache;
 use crate::session::tests::encoded;
 use crate::stats::{Evictions, Misses, NotStored};
 
@@ -23,7 +29,7 @@ fn forgetting_leaves_nothing_of_stores_under_way() {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    cache.store(id((writer << 32) | (number % 500)), vec![7; 8]);
+                    cache.put(id((writer << 32) | (number % 500)), vec![7; 8]);
                 }
             });
         }
@@ -39,10 +45,15 @@ fn forgetting_leaves_nothing_of_stores_under_way() {
 #[test]
 fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
     let cache = SessionCache::new(1_000);
-    cache.close();
+    cache.inner.cache.close();
     // As by a shard that is closed last.
-    cache.inner.spare.fetch_add(1, Ordering::AcqRel);
-    assert!(!cache.store(id(1), vec![7; 8]));
+    cache
+        .inner
+        .cache
+        .spare
+        .entries()
+        .fetch_add(1, Ordering::AcqRel);
+    assert!(!cache.put(id(1), vec![7; 8]));
     assert_eq!(cache.stats().entries, 0);
     assert_eq!(cache.stats().not_stored.no_room, 1);
 }
@@ -57,21 +68,21 @@ fn the_budget_holds_among_threads_and_no_entry_of_it_is_lost() {
                 for step in 0..5_000_u64 {
                     let number = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
                     match (step + thread) % 3 {
-                        0 => drop(cache.claim(&id(number))),
-                        _ => drop(cache.store(id(number), vec![7; 8])),
+                        0 => drop(cache.take(&id(number))),
+                        _ => drop(cache.put(id(number), vec![7; 8])),
                     }
                     if step % 500 == 0 {
-                        cache.inner.sweep();
+                        cache.inner.cache.sweep(&cache.inner.terms);
                     }
                 }
             });
         }
     });
-    let shards = cache.inner.shards.iter();
+    let shards = cache.inner.cache.shards.iter();
     let limits: usize = shards.map(|shard| shard.lock().limit()).sum();
-    let spare = cache.inner.spare.load(Ordering::Acquire);
+    let spare = cache.inner.cache.spare.entries().load(Ordering::Acquire);
     assert_eq!(limits + spare, 1_000);
-    for shard in &cache.inner.shards {
+    for shard in &cache.inner.cache.shards {
         let shard = shard.lock();
         assert!(shard.len() <= shard.limit());
     }
@@ -81,8 +92,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A cache of these settings that goes by this clock.
 fn cache(time: &FakeClock, settings: CacheSettings) -> SessionCache {
-    let clock = time.clock();
-    SessionCache::build(CacheSettings { clock, ..settings }, Arc::default())
+    let terms = Terms {
+        clock: time.clock(),
+        ..Terms::default()
+    };
+    SessionCache::with(settings, terms)
 }
 
 fn of_entries(entries: usize, shards: usize) -> CacheSettings {
@@ -101,49 +115,14 @@ fn a_cache_that_can_hold_nothing_says_so() {
         bytes: Some(bytes),
         ..CacheSettings::default()
     };
-    assert!(cache(&time, CacheSettings::default()).has_room());
-    assert!(cache(&time, of_entries(1, 1)).has_room());
-    assert!(cache(&time, of_bytes(1)).has_room());
-    assert!(!cache(&time, of_entries(0, 1)).has_room());
-    assert!(!cache(&time, of_bytes(0)).has_room());
+    assert!(cache(&time, CacheSettings::default()).can_cache());
+    assert!(cache(&time, of_entries(1, 1)).can_cache());
+    assert!(cache(&time, of_bytes(1)).can_cache());
+    assert!(!cache(&time, of_entries(0, 1)).can_cache());
+    assert!(!cache(&time, of_bytes(0)).can_cache());
     let closed = cache(&time, CacheSettings::default());
-    closed.close();
-    assert!(!closed.has_room());
-}
-
-#[test]
-fn shards_are_a_power_of_two_of_them_each_large_enough() {
-    let count = |entries, bytes, shards| {
-        let settings = CacheSettings {
-            entries,
-            bytes,
-            shards,
-            ..CacheSettings::default()
-        };
-        settings.shard_count()
-    };
-    let much = 1 << 30;
-    assert_eq!(count(much, None, Some(3)), 4);
-    assert_eq!(count(much, None, Some(0)), 1);
-    assert_eq!(count(much, None, Some(usize::MAX)), MAX_SHARDS);
-    assert_eq!(count(0, None, Some(8)), 1);
-    assert_eq!(count(2 * 64 - 1, None, Some(8)), 1);
-    assert_eq!(count(2 * 64, None, Some(8)), 2);
-    assert_eq!(count(7 * 64, None, Some(8)), 4);
-    assert_eq!(count(much, Some(2 * 64 * 1024 - 1), Some(8)), 1);
-    assert_eq!(count(much, Some(2 * 64 * 1024), Some(8)), 2);
-    assert_eq!(count(much, Some(much), Some(8)), 8);
-    let cores = thread::available_parallelism().unwrap().get();
-    assert_eq!(count(much, None, None), (4 * cores).next_power_of_two());
-}
-
-#[test]
-fn defaults_are_what_they_say() {
-    let settings = CacheSettings::default();
-    assert_eq!(settings.entries, 20_000);
-    assert_eq!(settings.ttl, 24 * 60 * MINUTE);
-    assert_eq!(settings.max_session_age, 24 * 60 * MINUTE);
-    assert_eq!(settings.bytes, None);
+    closed.inner.cache.close();
+    assert!(!closed.can_cache());
 }
 
 #[test]
@@ -167,25 +146,25 @@ fn what_shards_and_cache_count_is_told_in_full() {
     let tls12 = encoded(Version::Tls12, b"secret", b"");
     let tls13 = encoded(Version::Tls13, b"secret", b"");
     for number in 0..4 {
-        assert!(cache.store(id(number), tls12.clone())); // the last evicts one
+        assert!(cache.put(id(number), tls12.clone())); // the last evicts one
     }
-    assert!(cache.store(id(3), tls12.clone())); // replaces
-    assert!(cache.store(id(4), vec![7; 900])); // evicts two more, one for the bytes
-    assert!(!cache.store(id(5), vec![7; 1_001]));
-    assert!(!cache.store(vec![7; 31], tls12.clone()));
-    assert!(cache.store(id(6), tls13)); // of an age that nobody knows
-    assert!(cache.claim(&id(6)).is_some());
-    assert!(cache.fetch(&id(6)).is_none());
-    assert!(cache.fetch(&[7; 31]).is_none());
-    assert!(cache.store(id(7), tls12.clone()));
-    assert!(cache.claim(&id(7)).is_none(), "of the other version");
-    cache.count_not_claimed();
+    assert!(cache.put(id(3), tls12.clone())); // replaces
+    assert!(cache.put(id(4), vec![7; 900])); // evicts two more, one for the bytes
+    assert!(!cache.put(id(5), vec![7; 1_001]));
+    assert!(!cache.put(vec![7; 31], tls12.clone()));
+    assert!(cache.put(id(6), tls13)); // of an age that nobody knows
+    assert!(cache.take(&id(6)).is_some());
+    assert!(cache.get(&id(6)).is_none());
+    assert!(cache.get(&[7; 31]).is_none());
+    assert!(cache.put(id(7), tls12.clone()));
+    assert!(cache.take(&id(7)).is_none(), "of the other version");
+    cache.inner.cache.count_not_claimed();
     let old = encoded(Version::Tls13, b"secret", b"");
-    let stored = context::in_handshake(Time(0), || cache.store(id(8), old));
+    let stored = context::in_handshake(Time(0), || cache.put(id(8), old));
     assert!(!stored, "its full handshake was long ago");
     let held = cache.stats();
     time.advance(MINUTE);
-    assert!(cache.fetch(&id(7)).is_none());
+    assert!(cache.get(&id(7)).is_none());
     cache.forget("");
 
     let stats = cache.stats();
@@ -218,17 +197,19 @@ fn what_shards_and_cache_count_is_told_in_full() {
 }
 
 #[test]
-fn the_timer_sweeps_a_part_a_second() {
+fn the_housekeeper_sweeps_a_part_a_second() {
     let time = FakeClock::new();
     let cache = cache(&time, of_entries(50_000, 1));
     for number in 0..50_000 {
-        cache.store(id(number), vec![7; 8]);
+        cache.put(id(number), vec![7; 8]);
     }
     time.advance(MINUTE);
-    let mut sweeper = cache.sweeper();
+    let mut every_second = EverySecond::default();
     let mut left = vec![50_000];
     for pause in [1_000, 999, 1, 0, 1_000] {
-        sweeper.step();
+        if every_second.is_due(cache.inner.terms.clock.monotonic()) {
+            cache.inner.cache.sweep(&cache.inner.terms);
+        }
         left.push(cache.stats().entries);
         time.advance(Duration::from_millis(pause));
     }
@@ -244,21 +225,21 @@ fn room_that_a_shard_no_longer_needs_goes_back_down_to_what_is_its_own() {
     let time = FakeClock::new();
     let cache = cache(&time, of_entries(1_000, 4));
     let limits = || -> Vec<_> {
-        let shards = cache.inner.shards.iter();
+        let shards = cache.inner.cache.shards.iter();
         shards.map(|shard| shard.lock().limit()).collect()
     };
     assert_eq!(limits(), [125; 4]);
     for number in 0..1_000 {
-        cache.store(id(number), vec![7; 8]);
+        cache.put(id(number), vec![7; 8]);
     }
     assert_eq!(limits().iter().sum::<usize>(), 1_000);
     for number in 0..1_000 {
         let held = || -> Vec<_> {
-            let shards = cache.inner.shards.iter();
+            let shards = cache.inner.cache.shards.iter();
             shards.map(|shard| shard.lock().len()).collect()
         };
         let (before, had) = (limits(), held());
-        cache.claim(&id(number)).unwrap();
+        cache.take(&id(number)).unwrap();
         for (shard, len) in held().into_iter().enumerate() {
             let is_idle = len < had[shard] && before[shard] > 125.max(len + IDLE_ROOM);
             assert_eq!(limits()[shard], before[shard] - usize::from(is_idle));
@@ -266,27 +247,33 @@ fn room_that_a_shard_no_longer_needs_goes_back_down_to_what_is_its_own() {
     }
     assert!(limits().iter().all(|limit| (125..=135).contains(limit)));
     for _ in 0..20 {
-        cache.inner.sweep();
+        cache.inner.cache.sweep(&cache.inner.terms);
     }
     assert_eq!(limits(), [125; 4]);
-    assert_eq!(cache.inner.spare.load(Ordering::Relaxed), 500);
+    assert_eq!(
+        cache.inner.cache.spare.entries().load(Ordering::Relaxed),
+        500
+    );
 }
 
 #[test]
 fn a_cache_of_one_shard_keeps_its_room() {
     let cache = cache(&FakeClock::new(), of_entries(100, 1));
     for number in 0..100 {
-        cache.store(id(number), vec![7; 8]);
-        cache.claim(&id(number)).unwrap();
+        cache.put(id(number), vec![7; 8]);
+        cache.take(&id(number)).unwrap();
     }
-    assert_eq!(cache.inner.shards[0].lock().limit(), 100);
+    assert_eq!(cache.inner.cache.shards[0].lock().limit(), 100);
 }
 
 #[test]
 fn a_shard_takes_spare_room_only_when_it_is_full() {
     let cache = cache(&FakeClock::new(), of_entries(1_000, 2));
     for number in 0..100 {
-        cache.store(id(number), vec![7; 8]);
+        cache.put(id(number), vec![7; 8]);
     }
-    assert_eq!(cache.inner.spare.load(Ordering::Relaxed), 500);
+    assert_eq!(
+        cache.inner.cache.spare.entries().load(Ordering::Relaxed),
+        500
+    );
 }

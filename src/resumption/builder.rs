@@ -2,20 +2,48 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Parts, Resumption};
+use super::Resumption;
+use super::inner::Inner;
 use crate::aead::Sealing;
-use crate::cache::{CacheSettings, SessionCache};
-use crate::clock::{Basis, Clock};
+use crate::cache::{CacheSettings, DEFAULT_TTL};
+use crate::clock::Clock;
 use crate::error::Error;
-use crate::fips;
-use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings, StekRing};
+use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 use crate::rotation::Rotation;
-use crate::scope::Scopes;
 use crate::source::{RandomSource, StekSource};
 use crate::stats::metrics::Publisher;
-use crate::store::{DEFAULT_STORE_DEADLINE, SharedStore, SharingSettings};
-use crate::terms::DEFAULT_MAX_SESSION_AGE;
+use crate::store::{DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings};
+use crate::terms::{DEFAULT_MAX_SESSION_AGE, Terms};
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
+
+impl Resumption {
+    /// Stateless tickets for TLS 1.3 and 1.2, and a cache of
+    /// [`SessionCache::DEFAULT_ENTRIES`](crate::SessionCache::DEFAULT_ENTRIES) for TLS 1.2 clients
+    /// without ticket support; every default. 0-RTT is given up: rustls allows it only for
+    /// single-use sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    pub fn tickets() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// No tickets: a cache of so many sessions for TLS 1.3 and 1.2; every other default. TLS 1.3
+    /// stores two per handshake, so provide for twice the clients.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Thread`] if the system gives no thread.
+    pub fn stateful(entries: usize) -> Result<Self, Error> {
+        Self::builder().stateful().cache_entries(entries).build()
+    }
+
+    /// For everything else.
+    pub fn builder() -> ResumptionBuilder {
+        ResumptionBuilder::new()
+    }
+}
 
 /// Sets up a [`Resumption`]. Setters never fail; [`build`](ResumptionBuilder::build) checks.
 ///
@@ -33,6 +61,7 @@ use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 pub struct ResumptionBuilder {
     stateful: bool,
     manual: bool,
+    terms: Terms,
     cache: CacheSettings,
     ring: RingSettings,
     rotation: Option<Rotation>,
@@ -60,6 +89,7 @@ impl ResumptionBuilder {
         Self {
             stateful: false,
             manual: false,
+            terms: Terms::default(),
             cache: CacheSettings::default(),
             ring: RingSettings::default(),
             rotation: None,
@@ -78,7 +108,7 @@ impl ResumptionBuilder {
 
     /// How many sessions the cache holds; 0 turns it off.
     ///
-    /// Defaults to [`SessionCache::DEFAULT_ENTRIES`].
+    /// Defaults to [`SessionCache::DEFAULT_ENTRIES`](crate::SessionCache::DEFAULT_ENTRIES).
     pub fn cache_entries(mut self, entries: usize) -> Self {
         self.cache.entries = entries;
         self
@@ -105,7 +135,7 @@ impl ResumptionBuilder {
 
     /// How long a session stays in the cache. From 1 millisecond to 7 days.
     ///
-    /// Defaults to [`SessionCache::DEFAULT_TTL`].
+    /// Defaults to [`SessionCache::DEFAULT_TTL`](crate::SessionCache::DEFAULT_TTL).
     pub fn session_ttl(mut self, ttl: Duration) -> Self {
         self.cache.ttl = ttl;
         self
@@ -119,16 +149,15 @@ impl ResumptionBuilder {
     /// From 1 second to 7 days. Defaults to
     /// [`ResumptionBuilder::DEFAULT_MAX_SESSION_AGE`].
     pub fn max_session_age(mut self, age: Duration) -> Self {
-        self.cache.max_session_age = age;
-        self.ring.max_session_age = age;
+        self.terms.max_session_age = age;
         self
     }
 
     /// The schedule of STEKs.
     ///
     /// Defaults to [`Rotation::new`]; in stateful mode with a ticket lifetime of
-    /// [`SessionCache::DEFAULT_TTL`], because no session in a shared store outlives the STEK that
-    /// sealed it.
+    /// [`SessionCache::DEFAULT_TTL`](crate::SessionCache::DEFAULT_TTL), because no session in a
+    /// shared store outlives the STEK that sealed it.
     pub fn rotation(mut self, rotation: Rotation) -> Self {
         self.rotation = Some(rotation);
         self
@@ -190,16 +219,15 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Where the time comes from. On a [`FakeClock`](crate::FakeClock) no timer thread is started.
+    /// Where the time comes from. On a [`FakeClock`](crate::FakeClock) no housekeeping thread is started.
     ///
     /// Defaults to [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.cache.clock = clock.clone();
-        self.ring.clock = clock;
+        self.terms.clock = clock;
         self
     }
 
-    /// Starts no timer thread: the caller calls [`Resumption::step`] often enough, say every second.
+    /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often enough, say every second.
     /// STEKs keep to their windows even if it does not, but are wiped late, and without a successor
     /// no tickets are made.
     pub fn manual_stepping(mut self) -> Self {
@@ -218,7 +246,7 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Checks everything, asks the STEK source and starts the timer thread.
+    /// Checks everything, asks the STEK source and starts the housekeeping thread.
     ///
     /// # Errors
     ///
@@ -226,13 +254,11 @@ impl ResumptionBuilder {
     /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
     pub fn build(mut self) -> Result<Resumption, Error> {
         self.ring.rotation = self.rotation.unwrap_or_else(|| match self.stateful {
-            true => Rotation::new().ticket_lifetime(SessionCache::DEFAULT_TTL),
+            true => Rotation::new().ticket_lifetime(DEFAULT_TTL),
             false => Rotation::new(),
         });
         self.validate()?;
-        let scopes = Arc::<Scopes>::default();
-        self.ring.publisher = self.publisher.clone();
-        let with_timer = self.ring.clock.runs() && !self.manual;
+        let has_housekeeper = self.terms.clock.runs() && !self.manual;
         let source = self
             .source
             .take()
@@ -242,32 +268,29 @@ impl ResumptionBuilder {
                        set a `stek_source` that the nodes share";
             return Err(Error::config("shared_store", why));
         }
-        let has_ring = !self.stateful || self.store.is_some();
-        if has_ring && source.is_shared() {
-            self.cache.basis = Basis::Wall;
-        }
         let sharing = SharingSettings {
             ttl: self.cache.ttl,
             deadline: self.store_deadline,
         };
-        let ring = match has_ring {
-            true => Some(StekRing::build(self.ring, source, Arc::clone(&scopes))?),
-            false => None,
-        };
-        Resumption::assemble(Parts {
-            cache: SessionCache::build(self.cache, scopes),
-            ring,
-            makes_tickets: !self.stateful,
-            store: self.store.map(|store| (store, sharing)),
-            with_timer,
-            publisher: self.publisher,
-        })
+        let mut inner = Inner::new(self.terms, self.cache);
+        inner.publisher = Some(self.publisher);
+        inner.makes_tickets = !self.stateful;
+        inner.sharing = self.store.map(|store| Sharing::new(store, sharing));
+        if inner.makes_tickets || inner.sharing.is_some() {
+            inner.add_ring(self.ring, source)?;
+        }
+        let inner = Arc::new(inner);
+        if has_housekeeper {
+            inner.start_housekeeper()?;
+        }
+        Ok(Resumption { inner })
     }
 
     fn validate(&self) -> Result<(), Error> {
         let Self {
             stateful: _,
             manual: _,
+            terms,
             cache,
             ring,
             rotation: _,
@@ -276,24 +299,17 @@ impl ResumptionBuilder {
             store_deadline,
             publisher: _,
         } = self;
-        fips::check(ring.sealing)?;
-        ring.rotation.validate()?;
+        ring.validate()?;
         let ttl_min = Duration::from_millis(1);
         between("session_ttl", cache.ttl, ttl_min)?;
         between(
             "max_session_age",
-            ring.max_session_age,
+            terms.max_session_age,
             Duration::from_secs(1),
         )?;
-        if !(1024..=usize::from(u16::MAX)).contains(&ring.max_ticket_len) {
-            let len = ring.max_ticket_len;
-            let why =
-                format!("{len} bytes: TLS carries up to 65,535, and less than 1,024 is no use");
-            return Err(Error::config("max_ticket_len", why));
-        }
         let deadlines = Duration::from_millis(1)..=Duration::from_secs(10);
         if !deadlines.contains(store_deadline) {
-            let why = "clients wait for it in every handshake that may resume: from 1 ms to 10 s";
+            let why = "must be between 1 ms and 10 s: it delays resuming handshakes";
             return Err(Error::duration("store_deadline", *store_deadline, why));
         }
         if cache.shards == Some(0) {
@@ -319,6 +335,7 @@ impl fmt::Debug for ResumptionBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResumptionBuilder")
             .field("stateful", &self.stateful)
+            .field("terms", &self.terms)
             .field("cache", &self.cache)
             .field("ring", &self.ring)
             .finish_non_exhaustive()
@@ -328,9 +345,10 @@ impl fmt::Debug for ResumptionBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FakeClock;
+    use crate::ring::Ring;
     use crate::source::{SourceKey, source_fn};
     use crate::store::{StoreKey, StoreLookup};
+    use crate::{FakeClock, SessionCache};
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -339,6 +357,7 @@ mod tests {
         let ResumptionBuilder {
             stateful,
             manual,
+            terms,
             cache,
             ring,
             rotation,
@@ -355,8 +374,7 @@ mod tests {
             (20_000, 20_000)
         );
         assert_eq!((cache.ttl, SessionCache::DEFAULT_TTL), (DAY, DAY));
-        assert_eq!((cache.max_session_age, DEFAULT_MAX_SESSION_AGE), (DAY, DAY));
-        assert_eq!(ring.max_session_age, DAY);
+        assert_eq!((terms.max_session_age, DEFAULT_MAX_SESSION_AGE), (DAY, DAY));
         assert_eq!(
             (ring.max_ticket_len, DEFAULT_MAX_TICKET_LEN),
             (16_384, 16_384)
@@ -409,8 +427,8 @@ mod tests {
         let shared = new().stateful().shared_store(NoStore).stek_source(source);
         let shared = shared.build().unwrap();
         let lifetime = |resumption: &Resumption| {
-            let ring = resumption.ring.as_ref();
-            ring.map(StekRing::ticket_lifetime)
+            let ring = resumption.inner.ring.as_ref();
+            ring.map(Ring::ticket_lifetime)
         };
         assert_eq!(lifetime(&shared), Some(SessionCache::DEFAULT_TTL));
         assert_eq!(lifetime(&new().build().unwrap()), Some(DAY / 2));
@@ -443,7 +461,7 @@ mod tests {
             (new().cache_shards(0), "cache_shards: 0"),
             (
                 new().store_deadline(Duration::ZERO),
-                "store_deadline = 0ns: clients wait",
+                "store_deadline = 0ns: must be between",
             ),
             (
                 new().rotation(Rotation::new().interval(Duration::ZERO)),

@@ -5,41 +5,39 @@ use rustls::server::StoresServerSessions;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use crate::cache::{NOT_FOUND, SessionCache};
-use crate::context::{self, Taken};
+use super::inner::Inner;
+use crate::cache::NOT_FOUND;
+use crate::clock::Time;
+use crate::context::{self, Claimed, Taken};
 use crate::counters::Counters;
-use crate::ring::StekRing;
+use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::stats::AcceptorStats;
-use crate::store::Sharing;
+use crate::store::{Miss, Sharing};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
-/// configuration: the cache, or cache and shared store.
-pub(crate) struct Storage(Arc<Installed>);
-
-/// All that an acceptor must know of the [`Resumption`](crate::Resumption) in a configuration.
-pub(crate) struct Installed {
-    /// In the configuration's scope.
-    pub(crate) cache: SessionCache,
-    /// With the ring whose store keys seal what is shared.
-    pub(crate) sharing: Option<(Arc<Sharing>, StekRing)>,
-    pub(crate) counts: Arc<Counters<AcceptorStats>>,
+/// configuration: the cache, or cache and shared store, in the configuration's scope. It is also all
+/// that an acceptor must know of the [`Resumption`](crate::Resumption).
+#[derive(Clone)]
+pub(crate) struct Storage {
+    inner: Arc<Inner>,
+    scope: Arc<ScopeState>,
 }
 
 impl Storage {
-    pub(crate) fn new(installed: Installed) -> Self {
-        Self(Arc::new(installed))
+    pub(crate) fn new(inner: Arc<Inner>, scope: Arc<ScopeState>) -> Self {
+        Self { inner, scope }
     }
 
-    pub(crate) fn store(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        let Installed { cache, sharing, .. } = &*self.0;
+    pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
+        let Inner { cache, terms, .. } = &*self.inner;
         let fixed = <&[u8; 32]>::try_from(id.as_slice());
-        let (Some((sharing, ring)), Ok(fixed)) = (sharing, fixed) else {
-            return cache.store(id, value);
+        let (Some((sharing, ring)), Ok(fixed)) = (self.inner.sharing(), fixed) else {
+            return cache.put(terms, &self.scope, id, value);
         };
-        let shared = sharing.write(ring, cache.scope(), fixed, &value);
+        let shared = sharing.write(ring, terms, &self.scope, fixed, &value);
         match Session::parse(&value).map(|session| session.version) {
-            Some(Version::Tls12) => cache.store(id, value) || shared,
+            Some(Version::Tls12) => cache.put(terms, &self.scope, id, value) || shared,
             // Another node may claim a TLS 1.3 session, so it must not be found here.
             Some(Version::Tls13) | None => {
                 drop((Zeroizing::new(id), Zeroizing::new(value)));
@@ -48,16 +46,16 @@ impl Storage {
         }
     }
 
-    pub(crate) fn fetch(&self, id: &[u8]) -> Option<Vec<u8>> {
-        self.0.cache.fetch(id)
+    pub(crate) fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
+        self.inner.cache.get(&self.inner.terms, &self.scope, id)
     }
 
-    pub(crate) fn claim(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let Installed { cache, sharing, .. } = &*self.0;
-        if sharing.is_none() {
-            return cache.claim(id);
+    pub(crate) fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let Inner { cache, terms, .. } = &*self.inner;
+        if !self.is_shared() {
+            return cache.take(terms, &self.scope, id);
         }
-        let taken = context::take_claimed(cache.scope(), id);
+        let taken = context::take_claimed(&self.scope, id);
         trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
         match taken {
             Taken::Session(session) => Some(session),
@@ -74,27 +72,71 @@ impl Storage {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.0.cache.has_room()
+        self.inner.cache.has_room()
     }
 
     /// Shows itself to an acceptor that searches on this thread.
     pub(crate) fn answer_search(&self) {
-        context::answer_search(&self.0);
+        context::answer_search(|| Arc::new(self.clone()));
     }
-}
 
-impl fmt::Debug for Storage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.cache.fmt(f)
-    }
-}
-
-impl Installed {
     /// What is installed in a configuration, if anything is.
     pub(crate) fn find(storage: &dyn StoresServerSessions) -> Option<Arc<Self>> {
         let found = context::search(|| {
             storage.can_cache();
         });
         found?.downcast().ok()
+    }
+
+    /// Whether there is a shared store.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.inner.sharing().is_some()
+    }
+
+    /// The shared store, if there is one.
+    pub(crate) fn sharing(&self) -> Option<&Sharing> {
+        self.inner.sharing().map(|(sharing, _)| sharing)
+    }
+
+    /// Whether a TLS 1.2 session of this ID is in the cache.
+    pub(crate) fn holds(&self, id: &[u8; 32]) -> bool {
+        self.inner.cache.holds(&self.inner.terms, &self.scope, id)
+    }
+
+    /// Claims the first of these TLS 1.3 sessions that is in the shared store.
+    pub(crate) async fn claim(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
+        let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
+        let terms = &self.inner.terms;
+        sharing.claim(ring, terms, &self.scope, ids).await
+    }
+
+    /// Fetches a TLS 1.2 session from the shared store into the cache, where rustls will find it.
+    pub(crate) async fn fetch(&self, id: &[u8; 32]) -> Result<(), Miss> {
+        let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
+        let Inner { cache, terms, .. } = &*self.inner;
+        let mut fetched = sharing.fetch(ring, terms, &self.scope, id).await?;
+        let bytes = std::mem::take(&mut *fetched.bytes);
+        let lineage = fetched.given.lineage;
+        cache.put_fetched(terms, &self.scope, id, bytes, lineage, fetched.expires);
+        Ok(())
+    }
+
+    /// The time on the clock that births go by.
+    pub(crate) fn now(&self) -> Time {
+        self.inner.terms.now()
+    }
+
+    /// The counters of handshakes.
+    pub(crate) fn handshakes(&self) -> &Arc<Counters<AcceptorStats>> {
+        &self.inner.handshakes
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache")
+            .field("scope", &self.scope.scope)
+            .field("max_entries", &self.inner.cache.max_entries())
+            .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use shuttle::thread;
 
 use super::*;
 use crate::clock::FakeClock;
+use crate::resumption::StekRing;
 use crate::session::Version;
 use crate::session::tests::encoded;
 use crate::source::{SourceError, source_fn};
@@ -20,11 +21,11 @@ fn session() -> Vec<u8> {
 /// A ring that nobody steps, and its clock.
 fn ring(source: impl StekSource + 'static) -> (FakeClock, StekRing) {
     let time = FakeClock::new();
-    let settings = RingSettings {
+    let terms = Terms {
         clock: time.clock(),
-        ..RingSettings::default()
+        ..Terms::default()
     };
-    let ring = StekRing::build(settings, Box::new(source), Arc::default());
+    let ring = StekRing::with(RingSettings::default(), Box::new(source), terms);
     (time, ring.unwrap())
 }
 
@@ -165,7 +166,7 @@ fn shuttle_a_closed_ring_keeps_no_key_and_no_source() {
             let ring = ring.clone();
             thread::spawn(move || drop(ring.seal(&session())))
         };
-        ring.close();
+        ring.inner.ring.as_ref().unwrap().close();
         assert_eq!(ring.open(&ticket), None);
         assert_eq!(ring.seal(&session()), None);
         stepper.join().unwrap();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::settings::RingSettings;
 use super::snapshot::Snapshot;
-use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
@@ -13,11 +13,12 @@ use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSourc
 use crate::stats::StekStats;
 use crate::stek::KeyName;
 
-/// What the ring knows beside its snapshot: what the source last said, what was revoked. Locked
-/// for moments only, never while a source is asked.
+/// Keeps the keys from one answer of the source to the next: those it last gave, local ones that
+/// stand in for them, and the names of those that expired or were revoked. It makes the snapshots.
+///
+/// Locked for moments only, never while a source is asked.
+#[derive(Default)]
 pub(crate) struct Keeper {
-    rotation: Rotation,
-    sealing: Sealing,
     /// What the source last said, less what was revoked or has expired since.
     sourced: Vec<SourceKey>,
     /// Stands in while the source has no STEK that may seal.
@@ -47,27 +48,6 @@ const EARLIER_LOCAL: usize = 256;
 const EXPIRED_NAMES: usize = 64;
 
 impl Keeper {
-    pub(crate) fn new(rotation: Rotation, sealing: Sealing) -> Self {
-        Self {
-            rotation,
-            sealing,
-            sourced: Vec::new(),
-            fallback: RandomSource::default(),
-            local: Vec::new(),
-            fallen_back: false,
-            revoked: Vec::new(),
-            expired: VecDeque::new(),
-            active: None,
-            over_age: None,
-            rotations: 0,
-            answered: None,
-            failures: 0,
-            fleet_agrees: None,
-            trouble: None,
-            closed: false,
-        }
-    }
-
     /// Whether no STEK of the source may seal, so that it should be asked before its time.
     pub(crate) fn is_without(&self, now: Time) -> bool {
         !self.sourced.iter().any(|key| key.window.seals(now))
@@ -80,6 +60,7 @@ impl Keeper {
     /// Takes what the source said, good or bad.
     pub(crate) fn take_answer(
         &mut self,
+        settings: &RingSettings,
         source: &dyn StekSource,
         answer: Result<Vec<SourceKey>, SourceError>,
         monotonic: Duration,
@@ -88,7 +69,7 @@ impl Keeper {
             return Ok(());
         }
         self.fleet_agrees = source.fleet_agrees();
-        match answer.and_then(|keys| self.check(keys)) {
+        match answer.and_then(|keys| self.check(settings, keys)) {
             Ok(mut keys) => {
                 self.keep_known(&mut keys);
                 if self.trouble.take().is_some() {
@@ -121,6 +102,7 @@ impl Keeper {
     /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot.
     pub(crate) fn advance(
         &mut self,
+        settings: &RingSettings,
         now: Time,
         monotonic: Duration,
         rotate: bool,
@@ -129,21 +111,28 @@ impl Keeper {
             return Ok(Snapshot::default());
         }
         self.drop_expired(now);
-        self.stand_in(now, monotonic, rotate)?;
+        self.stand_in(settings, now, monotonic, rotate)?;
         let snapshot = self.snapshot(now);
         self.note_active(snapshot.sealing(now).map(|stek| *stek.name()));
-        self.note_age(snapshot.active_since(now).map(|since| now.since(since)));
+        self.note_age(
+            &settings.rotation,
+            snapshot.active_since(now).map(|since| now.since(since)),
+        );
         Ok(snapshot)
     }
 
     /// What a source may not do: give one key twice, or keys of another algorithm.
-    fn check(&self, mut keys: Vec<SourceKey>) -> Result<Vec<SourceKey>, SourceError> {
+    fn check(
+        &self,
+        settings: &RingSettings,
+        mut keys: Vec<SourceKey>,
+    ) -> Result<Vec<SourceKey>, SourceError> {
         keys.retain(|key| !self.revoked.contains(key.stek.name()));
         let mut listed = HashSet::new();
         for key in &keys {
             let (name, sealing) = (key.stek.name(), key.stek.sealing());
-            if sealing != self.sealing {
-                let wanted = self.sealing;
+            if sealing != settings.sealing {
+                let wanted = settings.sealing;
                 return Err(format!(
                     "key {name} seals with {sealing:?}, the ring with {wanted:?}: \
                      make it with `SourceQuery::stek`"
@@ -170,7 +159,13 @@ impl Keeper {
 
     /// Local random STEKs seal while the source has none that may, so that the same process at
     /// least resumes its own sessions.
-    fn stand_in(&mut self, now: Time, monotonic: Duration, rotate: bool) -> Result<(), Error> {
+    fn stand_in(
+        &mut self,
+        settings: &RingSettings,
+        now: Time,
+        monotonic: Duration,
+        rotate: bool,
+    ) -> Result<(), Error> {
         let none_seals = self.is_without(now);
         if none_seals != self.fallen_back {
             self.fallen_back = none_seals;
@@ -183,8 +178,8 @@ impl Keeper {
             let query = SourceQuery {
                 now,
                 monotonic,
-                rotation: &self.rotation,
-                sealing: self.sealing,
+                rotation: &settings.rotation,
+                sealing: settings.sealing,
                 rotate,
                 revoked: &self.revoked,
             };
@@ -202,7 +197,10 @@ impl Keeper {
             // They seal no longer, and open until they expire.
             for key in &mut self.local {
                 key.window.retires = key.window.retires.min(now);
-                key.window.expires = key.window.expires.min(now.plus(self.rotation.lifetime()));
+                key.window.expires = key
+                    .window
+                    .expires
+                    .min(now.plus(settings.rotation.lifetime()));
             }
             self.fallback = RandomSource::default();
         }
@@ -247,14 +245,14 @@ impl Keeper {
         self.active = active;
     }
 
-    fn note_age(&mut self, age: Option<Duration>) {
-        let over_age = age.filter(|age| self.rotation.is_over_age(*age));
+    fn note_age(&mut self, rotation: &Rotation, age: Option<Duration>) {
+        let over_age = age.filter(|age| rotation.is_over_age(*age));
         let Some(age) = over_age else {
             self.over_age = None;
             return;
         };
         if let Some(name) = self.active.filter(|_| self.over_age != self.active) {
-            let interval = self.rotation.sealing_time();
+            let interval = rotation.sealing_time();
             warn!(
                 key = %name,
                 ?age,
@@ -293,10 +291,10 @@ impl Keeper {
     }
 
     /// How long nothing is due but asking the source.
-    pub(crate) fn idle(&self, now: Time) -> Duration {
+    pub(crate) fn idle(&self, settings: &RingSettings, now: Time) -> Duration {
         let keys = || self.sourced.iter().chain(&self.local);
         let changes = keys().filter_map(|key| key.window.next_change(now));
-        let publish = keys().map(|key| key.window.retires.minus(self.rotation.ahead()));
+        let publish = keys().map(|key| key.window.retires.minus(settings.rotation.ahead()));
         let next = changes.chain(publish.filter(|time| *time > now)).min();
         next.map_or(Duration::MAX, |time| time.since(now))
     }
@@ -332,16 +330,19 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::Found;
+    use super::super::snapshot::Lookup;
     use super::*;
+    use crate::aead::Sealing;
     use crate::source::source_fn;
     use crate::stek::Stek;
 
     #[test]
     fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
-        let rotation = Rotation::new();
-        let sealing = Sealing::Aes256Gcm;
-        let mut keeper = Keeper::new(rotation, sealing);
+        let settings = RingSettings {
+            sealing: Sealing::Aes256Gcm,
+            ..RingSettings::default()
+        };
+        let mut keeper = Keeper::default();
         let mut source = source_fn("vault", |query| {
             let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
             Ok(vec![SourceKey::sealing(stek)])
@@ -351,15 +352,17 @@ mod tests {
             let query = SourceQuery {
                 now,
                 monotonic: Duration::ZERO,
-                rotation: &rotation,
-                sealing,
+                rotation: &settings.rotation,
+                sealing: settings.sealing,
                 rotate: false,
                 revoked: &[],
             };
             let answer = source.load(&query);
-            let taken = keeper.take_answer(&source, answer, Duration::ZERO);
+            let taken = keeper.take_answer(&settings, &source, answer, Duration::ZERO);
             taken.unwrap();
-            let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+            let snapshot = keeper
+                .advance(&settings, now, Duration::ZERO, false)
+                .unwrap();
             if wear {
                 let stek = snapshot.sealing(now).unwrap();
                 stek.ticket_key().wear(Sealing::GCM_LIMIT / 2);
@@ -372,8 +375,8 @@ mod tests {
 
     #[test]
     fn what_local_keys_sealed_opens_until_they_expire_however_often_the_source_fails() {
-        let rotation = Rotation::new();
-        let mut keeper = Keeper::new(rotation, Sealing::default());
+        let settings = RingSettings::default();
+        let mut keeper = Keeper::default();
         let mut now = Time(1_800_000_000_000);
         let mut step = |seals: bool| {
             now = now.plus(Duration::from_secs(1));
@@ -381,9 +384,11 @@ mod tests {
             let secret = b"0123456789abcdef0123456789abcdef";
             let key = || SourceKey::sealing(Stek::from_bytes(secret).unwrap());
             let answer = Ok(Vec::from_iter(seals.then(key)));
-            let taken = keeper.take_answer(&source, answer, Duration::ZERO);
+            let taken = keeper.take_answer(&settings, &source, answer, Duration::ZERO);
             taken.unwrap();
-            let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+            let snapshot = keeper
+                .advance(&settings, now, Duration::ZERO, false)
+                .unwrap();
             let name = *snapshot.sealing(now).unwrap().name();
             (name, snapshot, now, keeper.local.len())
         };
@@ -391,7 +396,7 @@ mod tests {
         step(true);
         let (second, snapshot, _, _) = step(false);
         assert_ne!(first, second);
-        let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Found::Key(_));
+        let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Lookup::Key(_));
         assert!(opens(&snapshot, &first) && opens(&snapshot, &second));
         for _ in 0..=EARLIER_LOCAL {
             step(true);
@@ -405,15 +410,20 @@ mod tests {
 
     #[test]
     fn no_local_key_is_kept_that_was_revoked() {
-        let mut keeper = Keeper::new(Rotation::new(), Sealing::default());
+        let settings = RingSettings::default();
+        let mut keeper = Keeper::default();
         // A source that never answered: local keys seal.
         let now = Time(1_800_000_000_000);
-        let snapshot = keeper.advance(now, Duration::ZERO, false).unwrap();
+        let snapshot = keeper
+            .advance(&settings, now, Duration::ZERO, false)
+            .unwrap();
         let name = *snapshot.sealing(now).unwrap().name();
         assert_eq!(keeper.local.len(), 1);
         assert_eq!(keeper.revoke(Some(&name)), 1);
         assert!(keeper.local.is_empty());
-        keeper.advance(now, Duration::ZERO, false).unwrap();
+        keeper
+            .advance(&settings, now, Duration::ZERO, false)
+            .unwrap();
         assert_ne!(keeper.revoke(None), 0);
         assert!(keeper.local.is_empty());
     }

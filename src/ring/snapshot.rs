@@ -26,11 +26,11 @@ enum Slot {
 }
 
 /// What bears a name.
-pub(crate) enum Found<'a> {
+pub(crate) enum Lookup<'a> {
     Key(&'a SourceKey),
     Expired,
     Revoked,
-    Nothing,
+    Unknown,
 }
 
 /// In the order of the names.
@@ -77,13 +77,13 @@ impl Snapshot {
         self
     }
 
-    pub(crate) fn find(&self, name: &KeyName) -> Found<'_> {
+    pub(crate) fn find(&self, name: &KeyName) -> Lookup<'_> {
         let slot = self.names.binary_search(&number(name)).ok();
         match slot.and_then(|index| self.slots.get(index)) {
-            Some(Slot::Key(key)) => Found::Key(key),
-            Some(Slot::Expired) => Found::Expired,
-            Some(Slot::Revoked) => Found::Revoked,
-            None => Found::Nothing,
+            Some(Slot::Key(key)) => Lookup::Key(key),
+            Some(Slot::Expired) => Lookup::Expired,
+            Some(Slot::Revoked) => Lookup::Revoked,
+            None => Lookup::Unknown,
         }
     }
 

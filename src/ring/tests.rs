@@ -4,7 +4,11 @@ use rustls::server::ProducesTickets;
 
 use super::*;
 use crate::clock::FakeClock;
-use crate::source::{SourceError, source_fn};
+use crate::resumption::StekRing;
+use crate::session::Version;
+use crate::source::{RandomSource, SourceError, SourceKey, source_fn};
+use crate::terms::DEFAULT_MAX_SESSION_AGE;
+use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -16,11 +20,11 @@ fn ring(time: &FakeClock) -> StekRing {
 }
 
 fn with_source(time: &FakeClock, source: impl StekSource + 'static) -> StekRing {
-    let settings = RingSettings {
+    let terms = Terms {
         clock: time.clock(),
-        ..RingSettings::default()
+        ..Terms::default()
     };
-    StekRing::build(settings, Box::new(source), Arc::default()).unwrap()
+    StekRing::with(RingSettings::default(), Box::new(source), terms).unwrap()
 }
 
 /// A source of one key that never rotates, and how often it was asked.
@@ -36,8 +40,6 @@ fn counted() -> (Arc<AtomicU32>, impl StekSource + 'static) {
 
 #[test]
 fn defaults_are_what_they_say() {
-    assert_eq!(DEFAULT_MAX_SESSION_AGE, 24 * HOUR);
-    assert_eq!(MAX_SKEW, 5 * MINUTE);
     assert_eq!(DEFAULT_MAX_TICKET_LEN, 16_384);
 }
 
@@ -67,7 +69,7 @@ fn a_step_tells_how_long_nothing_will_be_due() {
     assert_eq!(polled.step(), SourceQuery::DEFAULT_INTERVAL);
     let failing = with_source(&time, source_fn("dead", |_| Err("gone".into())));
     assert_eq!(failing.step(), SourceQuery::DEFAULT_INTERVAL);
-    polled.close();
+    polled.inner.ring.as_ref().unwrap().close();
     assert_eq!(polled.step(), SourceQuery::DEFAULT_INTERVAL);
 }
 
@@ -106,29 +108,15 @@ fn set_up_waits_for_a_source_that_is_late() {
             _ => Ok(vec![SourceKey::sealing(query.stek(SECRET)?)]),
         }
     });
-    let ring = StekRing::build(RingSettings::default(), Box::new(late), Arc::default()).unwrap();
+    let ring = StekRing::with(RingSettings::default(), Box::new(late), Terms::default()).unwrap();
     assert!(ring.ready());
     let settings = RingSettings {
         source_deadline: Duration::ZERO,
         ..RingSettings::default()
     };
     let dead = source_fn("dead", |_| Err("no route to host".into()));
-    let ring = StekRing::build(settings, Box::new(dead), Arc::default()).unwrap();
+    let ring = StekRing::with(settings, Box::new(dead), Terms::default()).unwrap();
     assert!(!ring.ready());
-}
-
-#[test]
-fn a_birth_may_lie_as_far_ahead_as_clocks_may_differ() {
-    let time = FakeClock::new();
-    let ring = ring(&time);
-    let (now, moment) = (ring.now(), Duration::from_millis(1));
-    assert!(!ring.is_too_old(now, now));
-    assert!(!ring.is_too_old(now.plus(MAX_SKEW), now));
-    assert!(ring.is_too_old(now.plus(MAX_SKEW + moment), now));
-    let age = ring.max_session_age();
-    assert_eq!(age, DEFAULT_MAX_SESSION_AGE);
-    assert!(!ring.is_too_old(now.minus(age - moment), now));
-    assert!(ring.is_too_old(now.minus(age), now));
 }
 
 #[test]
@@ -157,7 +145,7 @@ fn a_session_that_is_too_old_for_a_ticket_is_counted() {
     let time = FakeClock::new();
     let ring = ring(&time);
     let session = crate::session::tests::encoded(Version::Tls13, &[9; 48], b"");
-    let birth = ring.now();
+    let birth = ring.inner.terms.now();
     let encrypt = || context::in_handshake(birth, || ring.encrypt(&session));
     time.advance(DEFAULT_MAX_SESSION_AGE - Duration::from_millis(1));
     ring.step();

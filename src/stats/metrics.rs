@@ -10,7 +10,7 @@ pub(crate) use nothing::Publisher;
 
 #[cfg(feature = "metrics")]
 mod facade {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use ::metrics::{
         Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
@@ -19,9 +19,6 @@ mod facade {
 
     use crate::stats::Stats;
     use crate::stats::sample::Value;
-
-    /// How often the timer publishes.
-    const INTERVAL: Duration = Duration::from_secs(1);
 
     /// How long a source took to answer: the one thing measured where it happens.
     pub(super) const SOURCE_SECONDS: &str = "resumption_stek_source_seconds";
@@ -32,19 +29,11 @@ mod facade {
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Publisher {
         labels: Vec<Label>,
-        published: Option<Instant>,
     }
 
     impl Publisher {
         pub(crate) fn add_label(&mut self, key: String, value: String) {
             self.labels.push(Label::new(key, value));
-        }
-
-        pub(crate) fn publish_if_due(&mut self, stats: impl FnOnce() -> Stats) {
-            if self.published.is_none_or(|at| at.elapsed() >= INTERVAL) {
-                self.published = Some(Instant::now());
-                self.publish(stats);
-            }
         }
 
         /// Describes each time too: a recorder may be installed at any time, and it keeps the
@@ -99,8 +88,6 @@ mod nothing {
 
     impl Publisher {
         pub(crate) fn publish(&self, _stats: impl FnOnce() -> Stats) {}
-
-        pub(crate) fn publish_if_due(&mut self, _stats: impl FnOnce() -> Stats) {}
 
         pub(crate) fn source_answered(&self, _name: &'static str, _took: Duration) {}
     }

@@ -9,10 +9,11 @@ use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::context::{self, Claimed, Given, ResumedBy};
 use crate::counters::Counters;
-use crate::ring::{SharingKey, StekRing};
+use crate::ring::{Ring, SharingKey};
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::stats::{StoreCount, StoreStats};
+use crate::terms::Terms;
 
 /// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring
 /// that each call is given.
@@ -60,12 +61,13 @@ impl Sharing {
     /// Queues a session to be written to the store. Never blocks.
     pub(crate) fn write(
         &self,
-        ring: &StekRing,
+        ring: &Ring,
+        terms: &Terms,
         scope: &ScopeState,
         id: &[u8; 32],
         session: &[u8],
     ) -> bool {
-        let written = self.try_write(ring, scope, id, session);
+        let written = self.try_write(ring, terms, scope, id, session);
         match written {
             Ok(()) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
@@ -76,7 +78,8 @@ impl Sharing {
 
     fn try_write(
         &self,
-        ring: &StekRing,
+        ring: &Ring,
+        terms: &Terms,
         scope: &ScopeState,
         id: &[u8; 32],
         bytes: &[u8],
@@ -85,22 +88,22 @@ impl Sharing {
         if bytes.len() > value::MAX_SESSION_LEN {
             return Err(StoreCount::Malformed);
         }
-        let key = match ring.sharing_key() {
+        let key = match ring.sharing_key(terms) {
             SharingKey::Key(key) => key,
             SharingKey::FallenBack => return Err(StoreCount::FallenBack),
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
-        let now = ring.now();
+        let now = terms.now();
         let lineage = context::lineage(Some(&session), now);
         if session.version == Version::Tls13 && lineage.begins_unknown() {
             self.counts.add(StoreCount::AgeUnknown);
         }
-        if ring.is_too_old(lineage.birth, now) {
+        if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
         let expires = now
             .plus(self.settings.ttl)
-            .min(lineage.birth.plus(ring.max_session_age()))
+            .min(lineage.birth.plus(terms.max_session_age))
             .min(key.window.expires);
         let times = Times {
             // `forget` covers what was issued up to its time, and this session is made after it.
@@ -123,7 +126,8 @@ impl Sharing {
     /// Claims the first of these TLS 1.3 sessions that the store has.
     pub(crate) async fn claim(
         &self,
-        ring: &StekRing,
+        ring: &Ring,
+        terms: &Terms,
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
@@ -138,7 +142,7 @@ impl Sharing {
                 continue;
             };
             // A value that does not open is a miss like any other.
-            let Some(opened) = self.open(ring, scope, &binding, &value) else {
+            let Some(opened) = self.open(ring, terms, scope, &binding, &value) else {
                 continue;
             };
             self.counts.add(StoreCount::Claimed);
@@ -157,7 +161,8 @@ impl Sharing {
     /// Fetches a TLS 1.2 session, which stays in the store.
     pub(crate) async fn fetch(
         &self,
-        ring: &StekRing,
+        ring: &Ring,
+        terms: &Terms,
         scope: &ScopeState,
         id: &[u8; 32],
     ) -> Result<Opened, Miss> {
@@ -168,7 +173,7 @@ impl Sharing {
         };
         let fetch = self.store.fetch(&binding.key(), self.settings.deadline);
         let value = self.answer(fetch.await)?.ok_or(Miss::NotFound)?;
-        let opened = self.open(ring, scope, &binding, &value);
+        let opened = self.open(ring, terms, scope, &binding, &value);
         let opened = opened.ok_or(Miss::NotFound)?;
         self.counts.add(StoreCount::Fetched);
         Ok(opened)
@@ -193,12 +198,13 @@ impl Sharing {
 
     fn open(
         &self,
-        ring: &StekRing,
+        ring: &Ring,
+        terms: &Terms,
         scope: &ScopeState,
         binding: &Binding<'_>,
         value: &[u8],
     ) -> Option<Opened> {
-        let opened = try_open(ring, scope, binding, value);
+        let opened = try_open(ring, terms, scope, binding, value);
         if let Err(why) = &opened {
             trace!(?why, "stored session refused");
             self.counts.add(*why);
@@ -221,22 +227,25 @@ impl Sharing {
 }
 
 fn try_open(
-    ring: &StekRing,
+    ring: &Ring,
+    terms: &Terms,
     scope: &ScopeState,
     binding: &Binding<'_>,
     value: &[u8],
 ) -> Result<Opened, StoreCount> {
     let name = value::key_name(value).ok_or(StoreCount::Garbage)?;
-    let stek = ring.opening_key(&name).ok_or(StoreCount::UnknownKeyName)?;
+    let stek = ring
+        .opening_key(terms, &name)
+        .ok_or(StoreCount::UnknownKeyName)?;
     let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
-    let now = ring.now();
+    let now = terms.now();
     if times.issued <= scope.forgotten() {
         return Err(StoreCount::Forgotten);
     }
     if times.expires <= now {
         return Err(StoreCount::Expired);
     }
-    if ring.is_too_old(times.lineage.birth, now) {
+    if terms.is_too_old(times.lineage.birth, now) {
         return Err(StoreCount::TooOld);
     }
     match Session::parse(&bytes) {

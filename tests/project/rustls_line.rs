@@ -34,13 +34,16 @@ const SHAPES: [&str; 4] = [
     "tokio_rustls",
 ];
 
+/// Files of unit tests.
+const TESTS: [&str; 3] = ["tests.rs", "interleavings.rs", "crowding.rs"];
+
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => sources(&path, found),
-            // Unit tests, here those with a file of their own, may use what they like.
-            false if path.ends_with("tests.rs") => {}
+            // Unit tests, here those with files of their own, may use what they like.
+            false if TESTS.iter().any(|name| path.ends_with(name)) => {}
             false if path.extension().is_some_and(|ext| ext == "rs") => found.push(path),
             false => {}
         }

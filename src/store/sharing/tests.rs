@@ -5,11 +5,14 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use rustls::server::StoresServerSessions;
+
 use super::*;
 use crate::Rotation;
-use crate::cache::SessionCache;
+use crate::cache::CacheSettings;
 use crate::clock::FakeClock;
 use crate::lineage::Lineage;
+use crate::resumption::{Inner, SessionCache, StekRing};
 use crate::ring::RingSettings;
 use crate::scope::{Scope, Scopes};
 use crate::session::tests::encoded;
@@ -83,34 +86,44 @@ fn node(map: Map, alive: bool) -> Node {
     });
     let settings = RingSettings {
         rotation: Rotation::new().interval(HOUR),
-        clock: time.clock(),
         ..RingSettings::default()
     };
-    let scopes = Arc::<Scopes>::default();
-    let ring = StekRing::build(settings, Box::new(source), Arc::clone(&scopes)).unwrap();
+    let terms = Terms {
+        clock: time.clock(),
+        ..Terms::default()
+    };
+    let mut inner = Inner::new(terms, CacheSettings::default());
+    inner.add_ring(settings, Box::new(source)).unwrap();
     let map = Arc::new(map);
     let settings = SharingSettings {
         ttl: 24 * HOUR,
         deadline: Duration::from_millis(50),
     };
-    let cache = crate::cache::CacheSettings {
-        clock: time.clock(),
-        basis: crate::clock::Basis::Wall,
-        ..Default::default()
-    };
+    let inner = Arc::new(inner);
     Node {
         sharing: Arc::new(Sharing::new(Box::new(Arc::clone(&map)), settings)),
-        cache: SessionCache::build(cache, scopes),
+        ring: StekRing::on(Arc::clone(&inner)),
+        cache: SessionCache::on(inner),
         map,
-        ring,
         time,
     }
 }
 
 impl Node {
+    fn parts(&self) -> (&Ring, &Terms) {
+        let Inner { ring, terms, .. } = &*self.ring.inner;
+        (ring.as_ref().unwrap(), terms)
+    }
+
+    fn holds(&self) -> bool {
+        let Inner { cache, terms, .. } = &*self.cache.inner;
+        cache.holds(terms, &self.cache.scope, &ID)
+    }
+
     fn write(&self, session: &[u8]) -> bool {
-        let scope = self.cache.scope();
-        self.sharing.write(&self.ring, scope, &ID, session)
+        let (ring, terms) = self.parts();
+        self.sharing
+            .write(ring, terms, &self.cache.scope, &ID, session)
     }
 
     /// A session of a handshake that began then.
@@ -119,7 +132,8 @@ impl Node {
     }
 
     fn claim_any(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
-        now(self.sharing.claim(&self.ring, self.cache.scope(), ids))
+        let (ring, terms) = self.parts();
+        now(self.sharing.claim(ring, terms, &self.cache.scope, ids))
     }
 
     fn claim(&self) -> Result<(), Miss> {
@@ -139,7 +153,7 @@ impl Node {
 
     fn put_back(&self, value: Vec<u8>) {
         let binding = Binding {
-            scope: self.cache.scope().scope.digest(),
+            scope: self.cache.scope.scope.digest(),
             version: Version::Tls13,
             id: &ID,
         };
@@ -169,10 +183,10 @@ fn tls13() -> Vec<u8> {
 fn a_session_of_one_version_sealed_for_the_other_is_refused() {
     let node = node(Map::default(), true);
     let sealed = |version, session: &[u8]| {
-        let SharingKey::Key(key) = node.ring.sharing_key() else {
+        let SharingKey::Key(key) = node.parts().0.sharing_key(node.parts().1) else {
             panic!("the source gave one");
         };
-        let now = node.ring.now();
+        let now = node.parts().1.now();
         let (issued, expires) = (now.plus(Duration::from_millis(1)), now.plus(HOUR));
         let times = Times {
             issued,
@@ -180,7 +194,7 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
             lineage: Lineage::of_full_handshake(now),
         };
         let binding = Binding {
-            scope: node.cache.scope().scope.digest(),
+            scope: node.cache.scope.scope.digest(),
             version,
             id: &ID,
         };
@@ -205,7 +219,7 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     let (value, _) = node.only();
     assert!(!value.windows(48).any(|bytes| bytes == [9; 48]));
 
-    let scope = node.cache.scope();
+    let scope = &node.cache.scope;
     let claimed = node.claim_any(&[[1; 32], ID]).unwrap();
     let mut context = looked_up(Some(claimed));
     assert!(matches!(node.claim(), Err(Miss::NotFound)), "it is gone");
@@ -267,7 +281,7 @@ fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
     let node = node(Map::default(), true);
     node.write(&tls13());
     assert_eq!(node.only().1, 3 * HOUR, "the STEK's end");
-    let start = node.ring.now();
+    let start = node.parts().1.now();
     assert!(node.write_born(start.minus(22 * HOUR)));
     assert_eq!(node.only().1, 2 * HOUR, "the age of 24 hours");
     assert!(!node.write_born(start.minus(24 * HOUR)));
@@ -278,7 +292,7 @@ fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
 #[test]
 fn what_a_store_gives_back_too_late_is_refused() {
     let node = node(Map::default(), true);
-    node.write_born(node.ring.now().minus(22 * HOUR));
+    node.write_born(node.parts().1.now().minus(22 * HOUR));
     let (value, ttl) = node.only();
     node.time.advance(ttl - Duration::from_millis(1));
     assert!(node.claim().is_ok());
@@ -349,24 +363,26 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
         matches!(node.claim(), Err(Miss::NotFound)),
         "not as TLS 1.3"
     );
-    assert!(!node.cache.holds(&ID));
+    assert!(!node.holds());
     node.time.advance(HOUR);
     for _ in 0..2 {
-        let fetched = now(node.sharing.fetch(&node.ring, node.cache.scope(), &ID));
+        let (ring, terms) = node.parts();
+        let fetched = now(node.sharing.fetch(ring, terms, &node.cache.scope, &ID));
         let Opened {
             bytes,
             expires,
             given,
         } = fetched.unwrap();
         let lineage = given.lineage;
-        node.cache.keep(&ID, bytes.to_vec(), lineage, expires);
+        let (cache, scope) = (&node.cache.inner.cache, &node.cache.scope);
+        cache.put_fetched(terms, scope, &ID, bytes.to_vec(), lineage, expires);
     }
-    assert!(node.cache.holds(&ID));
-    assert_eq!(node.cache.fetch(&ID).unwrap(), session);
+    assert!(node.holds());
+    assert_eq!(node.cache.get(&ID).unwrap(), session);
     node.time.advance(2 * HOUR - Duration::from_millis(1));
-    assert!(node.cache.holds(&ID));
+    assert!(node.holds());
     node.time.advance(Duration::from_millis(1));
-    assert!(!node.cache.holds(&ID), "the value expired with its STEK");
+    assert!(!node.holds(), "the value expired with its STEK");
 }
 
 #[test]

@@ -12,13 +12,15 @@ fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
         let node = node(Map::default(), true);
         let session = tls13();
         assert!(node.write(&session));
-        let scope = Arc::clone(node.cache.scope());
-        let (sharing, ring) = (&node.sharing, &node.ring);
+        let scope = Arc::clone(&node.cache.scope);
+        let (sharing, inner) = (&node.sharing, &node.ring.inner);
         let connections = [true, true, false].map(|stays| {
-            let (sharing, ring, scope) = (Arc::clone(sharing), ring.clone(), Arc::clone(&scope));
+            let (sharing, inner, scope) =
+                (Arc::clone(sharing), Arc::clone(inner), Arc::clone(&scope));
             let session = session.clone();
             thread::spawn(move || {
-                let claimed = now(sharing.claim(&ring, &scope, &[ID]));
+                let ring = inner.ring.as_ref().unwrap();
+                let claimed = now(sharing.claim(ring, &inner.terms, &scope, &[ID]));
                 let mut context = looked_up(claimed.ok());
                 within(&mut context, || {
                     thread::yield_now(); // rustls asks for another hello

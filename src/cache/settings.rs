@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use crate::counters::cores;
+
+/// How many sessions the cache holds, by default.
+pub(crate) const DEFAULT_ENTRIES: usize = 20_000;
+
+/// How long a session is kept, by default.
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+const MIN_SHARD_ENTRIES: usize = 64;
+const MIN_SHARD_BYTES: usize = 64 * 1024;
+const MAX_SHARDS: usize = 1 << 12;
+
+/// How a cache is to work.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheSettings {
+    pub(crate) entries: usize,
+    pub(crate) bytes: Option<usize>,
+    pub(crate) ttl: Duration,
+    pub(crate) shards: Option<usize>,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self {
+            entries: DEFAULT_ENTRIES,
+            bytes: None,
+            ttl: DEFAULT_TTL,
+            shards: None,
+        }
+    }
+}
+
+impl CacheSettings {
+    /// Of so many sessions, all else at its default.
+    pub(crate) fn of(entries: usize) -> Self {
+        Self {
+            entries,
+            ..Self::default()
+        }
+    }
+
+    /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
+    /// shard is large enough for its LRU to mean something and for a large session to fit.
+    pub(crate) fn shard_count(&self) -> usize {
+        let wanted = self.shards.unwrap_or_else(|| cores().saturating_mul(4));
+        let by_entries = self.entries / MIN_SHARD_ENTRIES;
+        let by_bytes = self
+            .bytes
+            .map_or(usize::MAX, |bytes| bytes / MIN_SHARD_BYTES);
+        let most = by_entries.min(by_bytes).clamp(1, MAX_SHARDS);
+        // Rounded up where that is allowed, else down.
+        let wanted = wanted.clamp(1, MAX_SHARDS).next_power_of_two();
+        wanted.min(1 << most.ilog2())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_what_they_say() {
+        let settings = CacheSettings::default();
+        assert_eq!(settings.entries, 20_000);
+        assert_eq!(settings.ttl, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(settings.bytes, None);
+    }
+
+    #[test]
+    fn shards_are_a_power_of_two_of_them_each_large_enough() {
+        let count = |entries, bytes, shards| {
+            let settings = CacheSettings {
+                entries,
+                bytes,
+                shards,
+                ..CacheSettings::default()
+            };
+            settings.shard_count()
+        };
+        let much = 1 << 30;
+        assert_eq!(count(much, None, Some(3)), 4);
+        assert_eq!(count(much, None, Some(0)), 1);
+        assert_eq!(count(much, None, Some(usize::MAX)), MAX_SHARDS);
+        assert_eq!(count(0, None, Some(8)), 1);
+        assert_eq!(count(2 * 64 - 1, None, Some(8)), 1);
+        assert_eq!(count(2 * 64, None, Some(8)), 2);
+        assert_eq!(count(7 * 64, None, Some(8)), 4);
+        assert_eq!(count(much, Some(2 * 64 * 1024 - 1), Some(8)), 1);
+        assert_eq!(count(much, Some(2 * 64 * 1024), Some(8)), 2);
+        assert_eq!(count(much, Some(much), Some(8)), 8);
+        let cores = thread::available_parallelism().unwrap().get();
+        assert_eq!(count(much, None, None), (4 * cores).next_power_of_two());
+    }
+}

@@ -1,0 +1,99 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inner::Inner;
+use crate::cache::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
+use crate::scope::{Scope, ScopeState};
+use crate::stats::CacheStats;
+use crate::terms::Terms;
+
+/// Stateful resumption: the server remembers sessions.
+///
+/// Implements [`rustls::server::StoresServerSessions`] over shards of a segmented LRU. `get`, `take`
+/// and `put` take constant time under one shard's lock. It never holds more than its budget, never
+/// returns what has expired, and wipes each session when it leaves. A TLS 1.2 session is never
+/// `take`n and a TLS 1.3 session never `get`.
+///
+/// A session costs its value's bytes and at most 100 more: 1,000,000 sessions of 200 bytes, 300 MB.
+/// TLS 1.3 stores two per handshake, so provide for twice the clients.
+///
+/// A handle is cheap to clone, and [`SessionCache::scoped`] gives one for another [`Scope`]:
+/// sessions are found only in the scope that stored them. **Configurations that authenticate
+/// clients differently must not share a scope.**
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls_resumption::SessionCache;
+/// # fn f(mut config: rustls::ServerConfig) {
+/// config.session_storage = Arc::new(SessionCache::new(100_000));
+/// # }
+/// ```
+///
+/// Used alone it sweeps expired sessions out in small steps as others are stored; within a
+/// [`Resumption`](crate::Resumption) its timer does so without traffic too, within about a minute.
+#[derive(Clone)]
+pub struct SessionCache {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scope: Arc<ScopeState>,
+}
+
+impl SessionCache {
+    /// How many sessions the cache of a [`Resumption`](crate::Resumption) holds, by default: 20,000.
+    pub const DEFAULT_ENTRIES: usize = DEFAULT_ENTRIES;
+
+    /// How long a session is kept, by default: 24 hours.
+    pub const DEFAULT_TTL: Duration = DEFAULT_TTL;
+
+    /// A cache of so many sessions, all else at its default, in the default scope. With 0 it stores
+    /// nothing, and rustls tells clients so.
+    pub fn new(entries: usize) -> Self {
+        Self::with(CacheSettings::of(entries), Terms::default())
+    }
+
+    pub(crate) fn with(settings: CacheSettings, terms: Terms) -> Self {
+        Self::on(Arc::new(Inner::new(terms, settings)))
+    }
+
+    /// A handle on the cache of this, in the default scope.
+    pub(crate) fn on(inner: Arc<Inner>) -> Self {
+        Self {
+            scope: inner.scopes.state(Scope::default()),
+            inner,
+        }
+    }
+
+    /// The same cache in another scope.
+    #[must_use]
+    pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            scope: self.inner.scopes.state(scope.into()),
+        }
+    }
+
+    /// Drops and wipes what this scope stored up to now; no handshake finds it any more. Takes time
+    /// in proportion to the cache, in small steps between which handshakes go on.
+    pub fn forget(&self, scope: impl Into<Scope>) {
+        self.inner.forget(&scope.into());
+    }
+
+    /// The same for every scope.
+    pub fn clear(&self) {
+        self.inner.clear();
+    }
+
+    /// Counters of the cache.
+    pub fn stats(&self) -> CacheStats {
+        self.inner.cache.stats()
+    }
+}
+
+impl fmt::Debug for SessionCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCache")
+            .field("scope", &self.scope.scope)
+            .field("max_entries", &self.inner.cache.max_entries())
+            .finish_non_exhaustive()
+    }
+}

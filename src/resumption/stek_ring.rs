@@ -1,0 +1,178 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inner::Inner;
+use crate::cache::CacheSettings;
+use crate::error::Error;
+use crate::ring::{Ring, RingSettings};
+use crate::rotation::Rotation;
+use crate::scope::{Scope, ScopeState};
+use crate::source::{RandomSource, StekSource};
+use crate::stats::{StekStats, TicketStats};
+use crate::stek::KeyName;
+use crate::terms::Terms;
+
+/// Stateless session tickets: a ring of STEKs on a schedule.
+///
+/// Implements [`rustls::server::ProducesTickets`]. Sealing and opening take no lock: they read one
+/// immutable snapshot of the ring. A small thread publishes, activates, retires and wipes STEKs on
+/// time, also without traffic; it ends with the last handle. Every seal and open checks the STEK's
+/// window against the clock as well, so a late or missing timer stretches no life.
+///
+/// A handle is cheap to clone, and [`StekRing::scoped`] gives one for another [`Scope`]: a ticket
+/// opens only in the scope that sealed it. **Configurations that authenticate clients differently
+/// must not share a scope.**
+///
+/// ```
+/// use std::sync::Arc;
+/// use rustls_resumption::StekRing;
+/// # fn f(mut config: rustls::ServerConfig) -> Result<(), rustls_resumption::Error> {
+/// config.ticketer = Arc::new(StekRing::new()?);
+/// # Ok(()) }
+/// ```
+///
+/// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`](crate::Sealing) says otherwise, and is
+/// 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³² tickets
+/// and still have less than one chance in 2³² that a nonce repeats; and a repeated one would only
+/// show that two equal sessions are equal.
+#[derive(Clone)]
+pub struct StekRing {
+    /// Always with a ring.
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scope: Arc<ScopeState>,
+}
+
+impl StekRing {
+    /// A ring of random STEKs on the default [`Rotation`], in the default scope.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    pub fn new() -> Result<Self, Error> {
+        Self::with_rotation(Rotation::new())
+    }
+
+    /// The same on another schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Duration`] if the schedule cannot work, else as [`StekRing::new`].
+    pub fn with_rotation(rotation: Rotation) -> Result<Self, Error> {
+        let settings = RingSettings {
+            rotation,
+            ..RingSettings::default()
+        };
+        settings.validate()?;
+        let source = Box::<RandomSource>::default();
+        let ring = Self::with(settings, source, Terms::default())?;
+        ring.inner.start_housekeeper()?;
+        Ok(ring)
+    }
+
+    /// A ring that nobody steps yet. It has asked its source once.
+    pub(crate) fn with(
+        settings: RingSettings,
+        source: Box<dyn StekSource>,
+        terms: Terms,
+    ) -> Result<Self, Error> {
+        let mut inner = Inner::new(terms, CacheSettings::of(0));
+        inner.add_ring(settings, source)?;
+        Ok(Self::on(Arc::new(inner)))
+    }
+
+    /// A handle on the ring of this, in the default scope.
+    pub(crate) fn on(inner: Arc<Inner>) -> Self {
+        Self {
+            scope: inner.scopes.state(Scope::default()),
+            inner,
+        }
+    }
+
+    /// The same ring in another scope.
+    #[must_use]
+    pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            scope: self.inner.scopes.state(scope.into()),
+        }
+    }
+
+    /// Does what is due: asks the source, publishes, activates, retires, wipes. Returns how long
+    /// nothing will be due, at most. For those who run a scheduler of their own; the housekeeping
+    /// thread does nothing else.
+    pub fn step(&self) -> Duration {
+        self.inner.step_ring()
+    }
+
+    /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
+    /// lifetime: after an incident it is [`StekRing::revoke`] that helps.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Source`] if the source failed, or rotates by its schedule only.
+    pub fn rotate_now(&self) -> Result<(), Error> {
+        self.inner.rotate_now()
+    }
+
+    /// Drops and wipes one STEK and refuses what it sealed, from the next handshake on. If it was
+    /// the one that seals, another takes over. False if there is no such STEK.
+    ///
+    /// A shared source goes on giving the key to other processes: see the page
+    /// [`operating`](crate::docs::operating).
+    pub fn revoke(&self, name: &KeyName) -> bool {
+        self.inner.revoke(name)
+    }
+
+    /// Drops and wipes every STEK and refuses all tickets made so far, from the next handshake on.
+    pub fn revoke_all(&self) {
+        self.inner.revoke_all_keys();
+    }
+
+    /// Refuses what this scope sealed up to now, from the next handshake on.
+    pub fn forget(&self, scope: impl Into<Scope>) {
+        self.inner.forget(&scope.into());
+    }
+
+    /// Whether the source has answered and a STEK seals: a readiness probe.
+    pub fn ready(&self) -> bool {
+        self.inner.ready()
+    }
+
+    /// Counters of the tickets.
+    pub fn ticket_stats(&self) -> TicketStats {
+        self.inner.ticket_stats()
+    }
+
+    /// The state of the STEKs.
+    pub fn stek_stats(&self) -> StekStats {
+        self.inner.stek_stats()
+    }
+
+    pub(crate) fn ticket_lifetime(&self) -> Duration {
+        self.inner
+            .ring
+            .as_ref()
+            .map_or(Duration::ZERO, Ring::ticket_lifetime)
+    }
+
+    pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
+        let ring = self.inner.ring.as_ref()?;
+        ring.seal(&self.inner.terms, &self.scope, session)
+    }
+
+    pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let ring = self.inner.ring.as_ref()?;
+        ring.open(&self.inner.terms, &self.scope, ticket)
+    }
+}
+
+impl fmt::Debug for StekRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StekRing")
+            .field("scope", &self.scope.scope)
+            .field("rotation", &self.inner.ring.as_ref().map(Ring::rotation))
+            .field("active", &self.stek_stats().active)
+            .finish_non_exhaustive()
+    }
+}

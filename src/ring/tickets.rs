@@ -1,0 +1,196 @@
+use std::sync::Arc;
+
+use tracing::trace;
+
+use super::Ring;
+use super::snapshot::{Lookup, Snapshot};
+use crate::clock::Time;
+use crate::context::{self, Given, ResumedBy};
+use crate::scope::ScopeState;
+use crate::session::{Session, Version};
+use crate::source::SourceKey;
+use crate::stats::TicketCount;
+use crate::stek::{KeyName, Stek};
+use crate::terms::Terms;
+use crate::ticket::{self, Trailer};
+
+/// Which STEK seals for other processes.
+pub(crate) enum SharingKey {
+    Key(SourceKey),
+    /// One seals, but stands in for the source's: no other process has it.
+    FallenBack,
+    NoKey,
+}
+
+/// What handshakes do: they read the snapshot and the clock, and take no lock.
+impl Ring {
+    pub(crate) fn seal(
+        &self,
+        terms: &Terms,
+        scope: &ScopeState,
+        session: &[u8],
+    ) -> Option<Vec<u8>> {
+        let sealed = self.try_seal(terms, scope, session);
+        match &sealed {
+            Ok((ticket, _)) => trace!(len = ticket.len(), "ticket sealed"),
+            Err(why) => trace!(?why, "no ticket"),
+        }
+        self.counters.add(match &sealed {
+            Ok((_, count)) => *count,
+            Err(why) => *why,
+        });
+        sealed.ok().map(|(ticket, _)| ticket)
+    }
+
+    pub(crate) fn open(&self, terms: &Terms, scope: &ScopeState, ticket: &[u8]) -> Option<Vec<u8>> {
+        let opened = self.try_open(terms, scope, ticket);
+        match &opened {
+            Ok(_) => trace!("ticket opened"),
+            Err(why) => {
+                trace!(?why, "ticket refused");
+                context::miss(reason(*why));
+            }
+        }
+        self.counters.add(match &opened {
+            Ok(_) => TicketCount::Opened,
+            Err(why) => *why,
+        });
+        opened.ok()
+    }
+
+    /// The STEK under which a shared store's values are sealed now.
+    pub(crate) fn sharing_key(&self, terms: &Terms) -> SharingKey {
+        let snapshot = self.snapshot.load();
+        match snapshot.active(terms.now()) {
+            Some(key) if snapshot.is_local(key.stek.name()) => SharingKey::FallenBack,
+            Some(key) => SharingKey::Key(key.clone()),
+            None => SharingKey::NoKey,
+        }
+    }
+
+    /// The STEK that opens a shared store's values of this key name.
+    pub(crate) fn opening_key(&self, terms: &Terms, name: &KeyName) -> Option<Arc<Stek>> {
+        let snapshot = self.snapshot.load();
+        let (key, _) = opening(&snapshot, name, || terms.now()).ok()?;
+        Some(Arc::clone(&key.stek))
+    }
+
+    /// A ticket, and what to count it under.
+    fn try_seal(
+        &self,
+        terms: &Terms,
+        scope: &ScopeState,
+        session: &[u8],
+    ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
+        let parsed = Session::parse(session);
+        if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
+            return Err(TicketCount::TooLongToSeal);
+        }
+        // First the snapshot, then the clock: so the time is never before the snapshot's, in which
+        // what had retired by then no longer seals.
+        let snapshot = self.snapshot.load();
+        let now = terms.now();
+        let lineage = context::lineage_of_sealed(parsed.as_ref(), now);
+        if terms.is_too_old(lineage.birth, now) {
+            return Err(TicketCount::TooOldToSeal);
+        }
+        let trailer = Trailer {
+            // What was forgotten at this very moment was issued before it; this is issued after.
+            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
+            lineage,
+            scope: *scope.scope.digest(),
+        };
+        let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
+        let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
+        let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
+        let count = match is_tls13 && lineage.begins_unknown() {
+            true => TicketCount::SealedAgeUnknown,
+            false => TicketCount::Sealed,
+        };
+        Ok((ticket, count))
+    }
+
+    fn try_open(
+        &self,
+        terms: &Terms,
+        scope: &ScopeState,
+        ticket: &[u8],
+    ) -> Result<Vec<u8>, TicketCount> {
+        if ticket.len() > self.settings.max_ticket_len {
+            return Err(TicketCount::TooLong);
+        }
+        let name = ticket::key_name(ticket).ok_or(TicketCount::Malformed)?;
+        let snapshot = self.snapshot.load();
+        let (key, now) = opening(&snapshot, &name, || terms.now())?;
+        let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(TicketCount::Forged)?;
+        if let Err(why) = admit(terms, &trailer, scope, now) {
+            drop(zeroize::Zeroizing::new(session));
+            return Err(why);
+        }
+        let given = Given {
+            by: ResumedBy::Ticket,
+            lineage: trailer.lineage,
+            age: now.since(trailer.lineage.birth),
+            key_name: Some(name),
+        };
+        context::give(&session, given);
+        Ok(session)
+    }
+}
+
+/// Whether an opened ticket may be used here and now.
+fn admit(
+    terms: &Terms,
+    trailer: &Trailer,
+    scope: &ScopeState,
+    now: Time,
+) -> Result<(), TicketCount> {
+    if trailer.scope != *scope.scope.digest() {
+        return Err(TicketCount::WrongScope);
+    }
+    if trailer.issued <= scope.forgotten() {
+        return Err(TicketCount::Revoked);
+    }
+    if terms.is_too_old(trailer.lineage.birth, now) {
+        return Err(TicketCount::TooOld);
+    }
+    Ok(())
+}
+
+/// Why a ticket was refused, as the metrics have it.
+fn reason(refused: TicketCount) -> &'static str {
+    match refused {
+        TicketCount::UnknownKeyName => "unknown_key_name",
+        TicketCount::TooLong => "too_long",
+        TicketCount::Malformed => "malformed",
+        TicketCount::Forged => "forged",
+        TicketCount::WrongScope => "wrong_scope",
+        TicketCount::ExpiredKey => "expired_key",
+        TicketCount::TooOld => "too_old",
+        TicketCount::Revoked => "revoked",
+        _ => "refused",
+    }
+}
+
+/// The STEK of this name, if it opens now, and the time. The clock is not read for a name that means
+/// nothing.
+fn opening<'a>(
+    snapshot: &'a Snapshot,
+    name: &KeyName,
+    now: impl FnOnce() -> Time,
+) -> Result<(&'a SourceKey, Time), TicketCount> {
+    let key = match snapshot.find(name) {
+        Lookup::Key(key) => key,
+        Lookup::Expired => return Err(TicketCount::ExpiredKey),
+        Lookup::Revoked => return Err(TicketCount::Revoked),
+        Lookup::Unknown => return Err(TicketCount::UnknownKeyName),
+    };
+    let now = now();
+    if now < key.window.published {
+        return Err(TicketCount::UnknownKeyName);
+    }
+    match key.window.opens(now) {
+        true => Ok((key, now)),
+        false => Err(TicketCount::ExpiredKey),
+    }
+}
