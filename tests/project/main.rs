@@ -1,5 +1,7 @@
 //! The project itself: its table of contracts, its sources, its dashboards.
 
 mod contracts;
+mod imports;
 mod observability;
 mod rustls_line;
+mod tokens;
