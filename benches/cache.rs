@@ -1,5 +1,4 @@
-//! Putting, getting and taking sessions in full caches, beside rustls's own cache and the best of
-//! the others.
+//! Putting, getting and taking sessions in full caches, beside rustls's own cache and other crates'.
 
 use std::env;
 use std::time::Duration;
@@ -26,7 +25,7 @@ const WORK: [(&str, &SupportedProtocolVersion, Work); 4] = [
 ];
 
 fn operations(criterion: &mut Criterion) {
-    // `cargo bench -- --test` runs everything once, where filling large caches is all that counts.
+    // `cargo bench -- --test` runs everything once, where filling large caches would take longest.
     let test = env::args().any(|argument| argument == "--test");
     let sizes = if test { &ENTRIES[..3] } else { &ENTRIES };
     for (name, version, work) in WORK {
@@ -39,7 +38,7 @@ fn operations(criterion: &mut Criterion) {
             for &entries in sizes {
                 for contender in Contender::ALL {
                     let fill = || Workload::new(contender, entries, &session).split(threads);
-                    // A benchmark that is filtered out need not fill its cache.
+                    // Fill no cache for a benchmark that is filtered out.
                     let mut full = None;
                     group.bench_function(BenchmarkId::new(contender.name(), entries), |bencher| {
                         let parts = full.get_or_insert_with(fill);

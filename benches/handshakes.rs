@@ -1,4 +1,4 @@
-//! The server's time for handshakes in memory, full and resumed, beside rustls's built-ins.
+//! The server's time for in-memory handshakes, full and resumed, beside rustls's built-ins.
 
 use std::env;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn bench(
     crowds: impl Fn() -> Vec<Crowd>,
 ) {
     group.sampling_mode(SamplingMode::Flat);
-    // A benchmark that is filtered out need not fill its cache.
+    // Fill no cache for a benchmark that is filtered out.
     let mut met = None;
     group.bench_function(name, |bencher| {
         let crowds = met.get_or_insert_with(&crowds);

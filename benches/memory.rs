@@ -1,8 +1,7 @@
-//! Weighs full caches, a process each, and times how long they take to drop:
+//! Measures the memory of full caches, one process each, and how long they take to drop:
 //! `cargo bench -p benches --bench memory`.
 //!
-//! Not a command of the program beside it, because counting what is allocated slows every allocation
-//! down.
+//! Not a subcommand of the program, because counting slows down every allocation.
 
 use std::alloc::System;
 use std::error::Error;
@@ -18,13 +17,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Weighs full caches of 1,000,000 sessions.
+/// Measures the memory of full caches of 1,000,000 sessions.
 #[derive(Parser)]
 struct Arguments {
     /// Only a tenth of the sessions.
     #[arg(long, alias = "test")]
     quick: bool,
-    /// What cargo passes to each benchmark.
+    /// Passed by cargo to each benchmark.
     #[arg(long, hide = true)]
     bench: bool,
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! What acceptors cost: their own work, and the way to Redis.
+//! What acceptors cost: their own work, and the round trip to Redis.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,8 +25,8 @@ use tokio_rustls::server::TlsStream;
 use crate::handshakes::{By, Client, ServerKey, Site, Way};
 use crate::timing::{Costs, Effort, each, turn_about};
 
-/// The server's time in a resumed handshake through a `ResumptionAcceptor` without a store and
-/// through a `TlsAcceptor`, which read and write memory.
+/// The server's time for a resumed handshake, through a `ResumptionAcceptor` without a store and
+/// through a `TlsAcceptor`, over an in-memory transport.
 pub fn costs(way: Way, effort: Effort) -> [Costs; 2] {
     let site = Site::new(way.version(), ServerKey::P256);
     let server = Arc::new(site.server(way, By::Ours, 10_000));
@@ -44,7 +44,7 @@ pub fn costs(way: Way, effort: Effort) -> [Costs; 2] {
     )
 }
 
-/// A handshake to its end, tickets included. Returns how long the server's part took.
+/// Completes a handshake, tickets included. Returns how long the server's part took.
 fn work<R>(client: &Client, accept: impl FnOnce(Memory) -> R) -> Duration
 where
     R: Future<Output = io::Result<TlsStream<Memory>>>,
@@ -70,7 +70,7 @@ where
     }
 }
 
-/// What lies between a client and a server.
+/// An in-memory transport between a client and a server.
 #[derive(Clone, Default)]
 struct Memory(Rc<RefCell<Wires>>);
 
@@ -139,9 +139,8 @@ impl AsyncWrite for Memory {
     }
 }
 
-/// How long resumed stateful TLS 1.3 handshakes take from their first byte to their last, client
-/// included: with the sessions in the server's cache, and in a Redis server (`program`) on
-/// loopback. In order of length.
+/// How long resumed stateful TLS 1.3 handshakes take end to end, client included: with the sessions
+/// in the server's cache, and in a Redis server (`program`) on loopback. Sorted.
 pub fn through_redis(program: &str, effort: Effort) -> io::Result<[Vec<Duration>; 2]> {
     let redis = Redis::start(program)?;
     let store = RedisStore::new(&redis.url).map_err(io::Error::other)?;
@@ -173,7 +172,7 @@ pub fn through_redis(program: &str, effort: Effort) -> io::Result<[Vec<Duration>
         }
         for _ in 0..effort.operations(5_000) {
             for ((acceptor, client), times) in contenders.iter().zip(&mut times) {
-                // The last handshake's sessions are written behind its back.
+                // The last handshake's sessions are written to the store after it has returned.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let (kind, took) = visit(acceptor, client).await;
                 if kind == HandshakeKind::Resumed {
@@ -223,7 +222,7 @@ async fn visit(acceptor: &ResumptionAcceptor, client: &Client) -> (HandshakeKind
     tokio::join!(server, client).0
 }
 
-/// A Redis server of our own, which ends with this value.
+/// A Redis server that is killed when this value is dropped.
 struct Redis {
     child: Child,
     url: String,
@@ -250,7 +249,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

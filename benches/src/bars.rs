@@ -1,4 +1,4 @@
-//! Horizontal bars in panels, as SVG, and where they are kept.
+//! Bar charts in panels, as SVG, and the directory for them.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Bars that share a unit and a scale.
 pub struct Panel {
-    /// Above the bars, the unit included.
+    /// The title above the bars, including the unit.
     pub title: String,
     /// From top to bottom.
     pub bars: Vec<Bar>,
@@ -17,13 +17,13 @@ pub struct Panel {
 
 /// One value.
 pub struct Bar {
-    /// To the left of the bar.
+    /// The label to the left of the bar.
     pub label: String,
     /// How long the bar is.
     pub value: f64,
-    /// What stands behind the bar.
+    /// The text to the right of the bar.
     pub shown: String,
-    /// Whether it stands out.
+    /// Whether it is highlighted.
     pub ours: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Session caches, each behind rustls's own trait, and the work they are put to.
+//! Session caches, each behind rustls's own trait, and their workloads.
 
 use std::fmt;
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use rand_distr::Zipf;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use rustls_resumption::SessionCache;
 
-/// A session ID as rustls draws it.
+/// A session ID as rustls generates it.
 pub type SessionId = [u8; 32];
 
 /// A cache to measure.
@@ -23,9 +23,9 @@ pub enum Contender {
     Ours,
     /// rustls's [`ServerSessionMemoryCache`].
     Rustls,
-    /// `quick_cache`, as it comes.
+    /// `quick_cache` with its defaults.
     QuickCache,
-    /// `moka`, evicting by LRU: its own policy turns new sessions away from a full cache.
+    /// `moka`, evicting by LRU: its default policy rejects new sessions when the cache is full.
     Moka,
     /// `lru` in a [`Mutex`].
     Lru,
@@ -41,7 +41,7 @@ impl Contender {
         Self::Lru,
     ];
 
-    /// What tables and plots call it.
+    /// Its name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "rustls-resumption",
@@ -52,7 +52,7 @@ impl Contender {
         }
     }
 
-    /// The one of that name.
+    /// The contender of that name.
     pub fn named(name: &str) -> Result<Self, String> {
         let named = Self::ALL
             .into_iter()
@@ -137,11 +137,11 @@ impl Workload {
             .collect()
     }
 
-    /// What a TLS 1.3 resumption asks of the cache, `operations` times: `take` a random live
+    /// The work of a TLS 1.3 resumption, `operations` times: `take` a random live
     /// session, drop it, `put` one under a fresh ID.
     ///
-    /// A cache that splits its room evicts a few sessions early. More than a fifth would make
-    /// this another workload: it panics.
+    /// A sharded cache evicts a few sessions early. If more than a fifth are gone, this would be a
+    /// different workload, and it panics.
     pub fn take_and_put(&mut self, operations: usize) -> Duration {
         let mut gone = 0;
         let lasted = in_batches(operations, |batch| {
@@ -154,7 +154,7 @@ impl Workload {
                 })
                 .collect();
             let start = Instant::now();
-            // As in a handshake, what is put is made when what was taken is gone.
+            // As in a handshake, the session to put is made after the one taken was dropped.
             for (taken, fresh) in work {
                 gone += usize::from(self.cache.take(&taken).is_none());
                 self.cache.put(fresh.to_vec(), self.session.clone());
@@ -172,7 +172,7 @@ impl Workload {
         lasted
     }
 
-    /// `put`s sessions under fresh IDs, each of which pushes one out, `operations` times.
+    /// `put`s sessions under fresh IDs, each of which evicts one, `operations` times.
     pub fn puts(&mut self, operations: usize) -> Duration {
         in_batches(operations, |batch| {
             let ids: Vec<_> = (0..batch).map(|_| self.fresh_id()).collect();
@@ -193,7 +193,7 @@ impl Workload {
         self.get(&ids, operations)
     }
 
-    /// `get`s IDs that nobody ever stored, `operations` times.
+    /// `get`s IDs that were never stored, `operations` times.
     pub fn get_misses(&mut self, operations: usize) -> Duration {
         let ids: Vec<_> = (0..LOOKED_UP).map(|_| self.fresh_id()).collect();
         self.get(&ids, operations)
@@ -214,10 +214,10 @@ impl Workload {
     }
 }
 
-/// How many IDs a look-up measurement draws.
+/// How many IDs a measurement of look-ups uses.
 const LOOKED_UP: usize = 100_000;
 
-/// Does `operations` in batches, so that what is made ready for them beforehand stays small.
+/// Runs `operations` in batches, so that their prepared inputs stay small.
 fn in_batches(operations: usize, work: impl FnMut(usize) -> Duration) -> Duration {
     const BATCH: usize = 1_000;
     let whole = (0..operations / BATCH).map(|_| BATCH);

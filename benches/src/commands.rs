@@ -1,4 +1,4 @@
-//! What the program can be asked for.
+//! The subcommands.
 
 pub(crate) mod acceptor;
 pub(crate) mod figures;

@@ -1,4 +1,4 @@
-//! TLS handshakes in memory, of which only the server's work is timed.
+//! TLS handshakes in memory. Only the server's work is timed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,7 +43,7 @@ impl Way {
         Self::Tls13Ticket,
     ];
 
-    /// What tables and plots call it.
+    /// Its name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tls12Id => "TLS 1.2 by ID",
@@ -67,7 +67,7 @@ impl Way {
     }
 }
 
-/// Who resumes it.
+/// Which implementation resumes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum By {
     /// [`Resumption`].
@@ -80,7 +80,7 @@ impl By {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Ours, Self::Rustls];
 
-    /// What tables and plots call it.
+    /// Its name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "rustls-resumption",
@@ -103,7 +103,7 @@ impl ServerKey {
     /// Both.
     pub const ALL: [Self; 2] = [Self::P256, Self::Rsa2048];
 
-    /// What tables and plots call it.
+    /// Its name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Self::P256 => "P-256",
@@ -160,7 +160,7 @@ impl Site {
         }
     }
 
-    /// The server's configuration as `by` would have it for `way`, with room for `sessions`.
+    /// The server's configuration for `way` with the implementation `by` and a capacity of `sessions`.
     pub fn server(&self, way: Way, by: By, sessions: usize) -> ServerConfig {
         let mut config = self.server.clone();
         match (by, way.stateful()) {
@@ -185,7 +185,7 @@ impl Site {
         self.server.clone()
     }
 
-    /// A client like many: it remembers sessions in rustls's own store.
+    /// A typical client, which keeps sessions in rustls's own store.
     pub fn client(&self) -> Client {
         let mut config = self.client.clone();
         config.resumption = rustls::client::Resumption::default();
@@ -196,7 +196,7 @@ impl Site {
     }
 }
 
-/// A client, its memory included.
+/// A client and the sessions that it keeps.
 #[derive(Clone)]
 pub struct Client {
     name: ServerName<'static>,
@@ -204,13 +204,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection of which nothing was said yet.
+    /// A new connection.
     pub fn connection(&self) -> ClientConnection {
         ClientConnection::new(self.config.clone(), self.name.clone())
             .expect("a client configuration that does not work")
     }
 
-    /// Shakes hands with `server` to the end, tickets included.
+    /// Completes a handshake with `server`, tickets included.
     pub fn visit(&self, server: &Arc<ServerConfig>) -> Visit {
         self.visit_with(server, |_| ())
     }
@@ -268,7 +268,7 @@ impl Client {
 pub struct Visit {
     /// Whether the session was resumed.
     pub resumed: bool,
-    /// How long the server worked, from the making of its connection on.
+    /// How long the server worked, including the creation of its connection.
     pub worked: Duration,
 }
 
@@ -276,7 +276,7 @@ fn write_all(mut write: impl FnMut(&mut Vec<u8>) -> io::Result<usize>, buffer: &
     while write(buffer).expect("writing to memory failed") > 0 {}
 }
 
-/// One thread's clients: they hold sessions of one server and come back in random order.
+/// One thread's clients: they hold sessions of one server and return in random order.
 pub struct Crowd {
     client: Client,
     server: Arc<ServerConfig>,
@@ -288,7 +288,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Clients who have not met `server` yet and will keep so many sessions.
+    /// Clients that have not visited `server` yet and will keep at most `keeps` sessions.
     pub fn new(site: &Site, server: Arc<ServerConfig>, keeps: usize, seed: u64) -> Self {
         let memory = Arc::new(Memory::default());
         let mut config = site.client.clone();
@@ -306,7 +306,7 @@ impl Crowd {
         }
     }
 
-    /// So many come for the first time: full handshakes. Returns the server's time.
+    /// Makes `visits` full handshakes. Returns the server's time.
     pub fn meet(&mut self, visits: usize) -> Duration {
         let mut worked = Duration::ZERO;
         for _ in 0..visits {
@@ -318,8 +318,8 @@ impl Crowd {
         worked
     }
 
-    /// Someone with a random session comes back, until `visits` of them have resumed it. Returns
-    /// the server's time in those.
+    /// Offers random sessions until `visits` of them were resumed. Returns the server's time for
+    /// those.
     pub fn come_back(&mut self, visits: usize) -> Duration {
         let mut worked = Duration::ZERO;
         let (mut resumed, mut missed) = (0, 0);
@@ -351,8 +351,8 @@ impl Crowd {
     }
 }
 
-/// A crowd for each of `threads`, who hold real sessions of a server whose cache has room for
-/// `room` sessions, is full of them, and holds the real ones evenly among others.
+/// A crowd for each of `threads`, with real sessions of a server whose cache has a capacity of `room`
+/// sessions and is full: the real ones are spread evenly among filler.
 pub fn crowds(
     site: &Site,
     (way, by): (Way, By),
@@ -361,8 +361,8 @@ pub fn crowds(
     effort: Effort,
 ) -> Vec<Crowd> {
     let server = Arc::new(site.server(way, by, room));
-    // Room that the cache splits into parts does not fill evenly, so that the oldest sessions of
-    // the fullest part go early. Real ones are not among the oldest fifth.
+    // Shards do not fill evenly, so that the fullest one evicts its oldest sessions early. Real ones
+    // are not among the oldest fifth.
     let real = (room * 4 / 5).min(effort.operations(20_000));
     let mut crowds: Vec<_> = (0..threads)
         .map(|thread| Crowd::new(site, server.clone(), real / threads, thread as u64))
@@ -393,8 +393,8 @@ pub fn crowds(
     crowds
 }
 
-/// What `work` costs the server a visit, with so much room in its cache and so many visits a round,
-/// on each of `threads`.
+/// What `work` costs the server per visit, for each contender: way, implementation, capacity of the
+/// cache, and visits per round and thread.
 pub fn costs<const N: usize>(
     site: &Site,
     contenders: [(Way, By, usize, usize); N],
@@ -413,8 +413,8 @@ pub fn costs<const N: usize>(
     turn_about(effort.rounds(101), contenders)
 }
 
-/// A session of a real handshake, in rustls's encoding, which the application's data fill up to
-/// `length` bytes (at least 118).
+/// A session of a real handshake, in rustls's encoding, padded with application data to `length`
+/// bytes (at least 118).
 pub fn session(version: &'static SupportedProtocolVersion, length: usize) -> Vec<u8> {
     let site = Site::new(version, ServerKey::P256);
     let recorded = |data: usize| {
@@ -448,7 +448,7 @@ impl ClientSession {
     }
 }
 
-/// The memory of a client that offers what it is told to offer.
+/// A client's session store that offers the session it is told to offer.
 #[derive(Debug, Default)]
 struct Memory(Mutex<Remembered>);
 
@@ -500,7 +500,7 @@ impl ClientSessionStore for Memory {
     }
 }
 
-/// A session store that keeps what it was given, for us to look at.
+/// A session store that records what it is given.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! What the benchmarks, the marks and the performance report measure, each thing in one place.
+//! What the benchmarks, the marks and the report measure: each workload is defined once.
 
 pub mod acceptors;
 pub mod bars;

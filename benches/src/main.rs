@@ -15,7 +15,7 @@ mod commands;
 #[derive(Parser)]
 #[command(name = "benches")]
 struct Arguments {
-    /// Only see that everything runs: the figures mean nothing.
+    /// A short trial run, whose figures mean nothing.
     #[arg(long, global = true)]
     quick: bool,
     #[command(subcommand)]
@@ -39,7 +39,7 @@ enum Command {
     /// Fill one cache and print its bare footprint.
     #[command(hide = true)]
     Weigh(benches::memory::Weigh),
-    /// Be a server of the report that reads its certificate from standard input.
+    /// Run a server of the report, with its certificate from standard input.
     #[command(hide = true)]
     Serve { kind: commands::report::Kind },
 }

@@ -1,5 +1,5 @@
-//! The marks that this crate sets itself, each against rustls's built-ins or the raw primitive in
-//! the same run.
+//! The performance targets of this crate, its *marks*: each is measured against rustls's built-ins or
+//! the bare primitive in the same run.
 
 use std::fmt;
 use std::hint::black_box;
@@ -18,26 +18,26 @@ use crate::rotation::seal_latencies;
 use crate::timing::{Costs, Effort, each, slowest, turn_about};
 use crate::{caches, tickets};
 
-/// One figure and what it should be.
+/// One figure and its target.
 #[derive(Clone, Debug)]
 pub struct Mark {
     /// `M1` to `M10`.
     pub name: &'static str,
     /// What was measured.
     pub what: String,
-    /// What came out.
+    /// The result.
     pub figure: f64,
-    /// Behind the figure: `x` or a unit.
+    /// What follows the figure: `x` or a unit.
     pub unit: &'static str,
-    /// What it should be.
+    /// The target.
     pub reach: Reach,
-    /// What would be better still.
+    /// A more ambitious target.
     pub beyond: Option<f64>,
-    /// The figures behind the figure.
+    /// The figures that this one was computed from.
     pub note: String,
 }
 
-/// On which side of a figure the good ones lie.
+/// Which figures reach the target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reach {
     /// No less than this.
@@ -56,7 +56,7 @@ impl Mark {
         }
     }
 
-    /// Whether the figure is what it should be.
+    /// Whether the figure reaches its target.
     pub fn passed(&self) -> bool {
         match self.reach {
             AtLeast(least) => self.figure >= least,
@@ -64,7 +64,7 @@ impl Mark {
         }
     }
 
-    /// The figure with three digits, never rounded in its own favour.
+    /// The figure with three digits, never rounded in its favour.
     pub fn shown(&self) -> String {
         let digits = match self.figure.abs() {
             ..10.0 => 2,
@@ -79,7 +79,7 @@ impl Mark {
         format!("{shown:.*}{}", digits as usize, self.unit)
     }
 
-    /// What it should be, in words.
+    /// The target, for people.
     pub fn reach(&self) -> String {
         match self.reach {
             AtLeast(least) => format!("{least}{}", self.unit),
@@ -225,7 +225,7 @@ fn take_and_put(effort: Effort) -> Vec<Mark> {
     marks
 }
 
-/// What it costs each cache of so many entries to take and put a session, in one thread.
+/// What it costs each cache of that many entries to take and put a session, on one thread.
 pub fn take_and_put_costs<const N: usize>(
     contenders: [(caches::Contender, usize); N],
     session: &[u8],
@@ -425,8 +425,8 @@ fn share_resumed(effort: Effort) -> Vec<Mark> {
         .into()
 }
 
-/// Each of the clients comes once, and then they come back in random order. Returns the percentage
-/// of the `visits` after the first that resumed a session.
+/// Each client visits once; then they return in random order. Returns the percentage of the
+/// `visits` after the first that resumed a session.
 fn returning_share(site: &Site, server: Arc<ServerConfig>, clients: usize, visits: usize) -> f64 {
     let clients: Vec<Client> = (0..clients).map(|_| site.client()).collect();
     for client in &clients {

@@ -1,5 +1,5 @@
-//! What sessions cost in memory. Each measurement needs a process of its own, because memory that
-//! one cache frees is there for the next.
+//! What sessions cost in memory. Each measurement runs in its own process, because memory that one
+//! cache freed is reused by the next.
 
 use std::env;
 use std::error::Error;
@@ -16,22 +16,22 @@ use crate::handshakes::session;
 /// How long each session is.
 pub const SESSION_BYTES: usize = 200;
 
-/// What a full cache took.
+/// What a full cache used.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
     /// How many sessions it held in the end.
     pub live: usize,
-    /// By how many bytes the process's resident memory grew, the allocator's own included.
+    /// By how many bytes the resident memory of the process grew, allocator overhead included.
     pub resident: usize,
-    /// How many bytes it had asked the allocator for and not given back, where they are counted.
+    /// How many bytes it had allocated and not freed, if these are counted.
     pub allocated: usize,
     /// How long it took to drop.
     pub drop: Duration,
 }
 
 impl Footprint {
-    /// Fills a cache with real sessions of [`SESSION_BYTES`] and weighs it. `allocated` says how
-    /// many bytes are allocated at the moment.
+    /// Fills a cache with real sessions of [`SESSION_BYTES`] and measures it. `allocated` returns how
+    /// many bytes are allocated now.
     fn measure(contender: Contender, entries: usize, allocated: impl Fn() -> usize) -> Self {
         let session = session(&TLS12, SESSION_BYTES);
         let ids = || {
@@ -59,8 +59,7 @@ impl Footprint {
         }
     }
 
-    /// Measures, and prints the bare figures. `allocated` says how many bytes are allocated at the
-    /// moment.
+    /// Measures, and prints the bare figures. `allocated` returns how many bytes are allocated now.
     pub fn print(weigh: &Weigh, allocated: impl Fn() -> usize) {
         let Self {
             live,
@@ -71,7 +70,7 @@ impl Footprint {
         println!("{live} {resident} {allocated} {}", drop.as_nanos());
     }
 
-    /// What is left of `bytes` for a session beyond its own.
+    /// The overhead per session, if the cache uses `bytes`.
     pub fn beyond_session(&self, bytes: usize) -> f64 {
         bytes as f64 / self.live as f64 - SESSION_BYTES as f64
     }
@@ -99,7 +98,7 @@ impl Footprint {
     }
 }
 
-/// What the process of [`Footprint::in_child`] is asked for.
+/// The arguments of a process that [`Footprint::in_child`] starts.
 #[derive(clap::Args)]
 pub struct Weigh {
     /// The cache.
@@ -111,6 +110,6 @@ pub struct Weigh {
 
 fn resident() -> usize {
     memory_stats::memory_stats()
-        .expect("no word of this process's memory")
+        .expect("the memory use of this process is unknown")
         .physical_mem
 }

@@ -1,4 +1,4 @@
-//! How long a seal takes while the STEKs change under it.
+//! How long sealing a ticket takes while the STEKs rotate.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use rustls_resumption::StekRing;
 
 use crate::tickets::{Workload, ring};
 
-/// How often the ring rotates, where it does.
+/// How often the ring rotates, if it does.
 pub const ROTATES_EVERY: Duration = Duration::from_millis(10);
 
 /// Does `work` while another thread rotates the ring.
@@ -30,8 +30,8 @@ pub fn rotating<R>(ring: &StekRing, work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// Seals `session` for as long as `lasts` with a new ring, which rotates if asked to. Returns each
-/// seal's latency in nanoseconds.
+/// Seals `session` again and again for `lasts`, with a new ring that rotates if `rotate`. Returns
+/// the latencies in nanoseconds.
 pub fn seal_latencies(session: &[u8], lasts: Duration, rotate: bool) -> Histogram<u64> {
     let ring = ring();
     let workload = Workload::with(ring.clone(), session);

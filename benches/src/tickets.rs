@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
 use rustls_resumption::StekRing;
 
-/// Something that seals, to measure.
+/// An implementation to measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Contender {
     /// [`StekRing`].
@@ -26,7 +26,7 @@ impl Contender {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ours, Self::Rustls, Self::RawGcmSiv, Self::RawGcm];
 
-    /// What tables and plots call it.
+    /// Its name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "rustls-resumption",
@@ -67,7 +67,7 @@ impl Workload {
         Self::with(contender.build(), session)
     }
 
-    /// The same with a ticketer that is kept outside, too.
+    /// The same with a given ticketer.
     pub fn with(ticketer: Arc<dyn ProducesTickets>, session: &[u8]) -> Self {
         let tickets: Vec<_> = (0..256)
             .map(|_| {
@@ -119,13 +119,13 @@ impl Workload {
         self.decrypts(&self.tickets, operations)
     }
 
-    /// Refuses tickets of a length that could be right, under a key name that never was.
+    /// Refuses tickets of a plausible length under an unknown key name.
     pub fn refuses_junk(&self, operations: usize) -> Duration {
         assert_eq!(self.ticketer.decrypt(&self.junk[0]), None);
         self.decrypts(&self.junk, operations)
     }
 
-    /// Refuses tickets that name the right key but carry a tag that is not its.
+    /// Refuses tickets with the right key name and a wrong tag.
     pub fn refuses_forged(&self, operations: usize) -> Duration {
         assert_eq!(self.ticketer.decrypt(&self.forged[0]), None);
         self.decrypts(&self.forged, operations)
@@ -144,11 +144,11 @@ const KEY_NAME: usize = 16;
 const NONCE: usize = aead::NONCE_LEN;
 const TAG: usize = 16;
 
-/// The least that any ticketer does: `key name ‖ nonce ‖ AEAD(header ‖ session) ‖ tag`, the key
-/// name authenticated, with one key and one nonce for ever (which no server may do).
+/// The minimum that any ticketer does: `key name ‖ nonce ‖ AEAD(header ‖ session) ‖ tag`, the key
+/// name authenticated, with a single key and nonce (which no server may do).
 struct Raw {
     key: LessSafeKey,
-    /// How long our sealed header is.
+    /// The length of the sealed header.
     header: usize,
 }
 

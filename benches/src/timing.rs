@@ -1,15 +1,15 @@
-//! How things are timed: turn about, in rounds, and compared round by round.
+//! Timing: contenders take turns in rounds, and are compared round by round.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-/// How long a measurement may take.
+/// How thorough a measurement is.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Effort {
     /// Enough rounds for a median that holds on a quiet machine.
     Full,
-    /// A few rounds, to see that everything still runs. The figures mean nothing.
+    /// A few rounds, to check that everything still runs. The figures mean nothing.
     Quick,
 }
 
@@ -36,7 +36,7 @@ impl Effort {
     }
 }
 
-/// One contender's cost in each round, in nanoseconds an operation.
+/// One contender's cost in each round, in nanoseconds per operation.
 #[derive(Clone, Debug, Default)]
 pub struct Costs(Vec<f64>);
 
@@ -52,14 +52,14 @@ impl Costs {
     }
 }
 
-/// Runs each contender once a round, in turns, so that whatever else the machine does meets all of
-/// them. A contender returns its cost in that round.
+/// Runs each contender once per round, in turns, so that other load on the machine affects all of
+/// them alike. A contender returns its cost in that round.
 pub fn turn_about<const N: usize, F: FnMut() -> f64>(
     rounds: usize,
     mut contenders: [F; N],
 ) -> [Costs; N] {
     let mut costs = [const { Costs(Vec::new()) }; N];
-    // Caches, branch predictors and allocators warm up on a round that does not count.
+    // A first round, which does not count, warms up caches, branch predictors and allocators.
     for contender in &mut contenders {
         contender();
     }
@@ -72,7 +72,7 @@ pub fn turn_about<const N: usize, F: FnMut() -> f64>(
     costs
 }
 
-/// Runs `work` on every item at the same time, a thread each.
+/// Runs `work` on all items at the same time, each on its own thread.
 pub fn at_once<T: Send, R: Send>(items: &mut [T], work: impl Fn(&mut T) -> R + Sync) -> Vec<R> {
     if let [only] = items {
         return vec![work(only)];
@@ -95,12 +95,12 @@ pub fn at_once<T: Send, R: Send>(items: &mut [T], work: impl Fn(&mut T) -> R + S
     })
 }
 
-/// Runs `work` on every item at the same time and returns how long the slowest took.
+/// Runs `work` on all items at the same time and returns how long the slowest took.
 pub fn slowest<T: Send>(items: &mut [T], work: impl Fn(&mut T) -> Duration + Sync) -> Duration {
     at_once(items, work).into_iter().max().unwrap_or_default()
 }
 
-/// Nanoseconds an operation.
+/// Nanoseconds per operation.
 pub fn each(total: Duration, operations: usize) -> f64 {
     total.as_nanos() as f64 / operations.max(1) as f64
 }

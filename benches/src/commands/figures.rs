@@ -290,7 +290,7 @@ fn server_times(way: Way, key: ServerKey, effort: Effort) -> Vec<ServerTime> {
     if !way.stateful() {
         measure("resumed".to_owned(), 1_000, Crowd::come_back);
     } else {
-        // The certificate plays no part in these.
+        // The certificate makes no difference to these.
         let rooms: &[usize] = match key {
             ServerKey::P256 => &[1_000, 100_000, 500_000],
             ServerKey::Rsa2048 => &[1_000],

@@ -1,5 +1,5 @@
-//! Measures what a ticket that means nothing costs: the server's time in a full handshake whose
-//! ClientHello brings a ticket of some other server's, against one that brings none.
+//! Measures what a useless ticket costs: the server's time for a full handshake whose ClientHello
+//! carries another server's ticket, against one without a ticket.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) fn run(effort: Effort) {
             },
             &mut || {
                 let client = site.client();
-                site.client().visit(&elsewhere); // what the other one does, too
+                site.client().visit(&elsewhere); // as the other contender does
                 each(client.visit(&here).worked, 1)
             },
         ];

@@ -1,4 +1,4 @@
-//! The marks, a line each.
+//! Prints the marks, one line each.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, effort: Effort) -> Result<ExitCode, Box
             progress.print(mark);
             misses += u8::from(!mark.passed());
         }
-        // Apart from the lines of the marks, which programs may read.
+        // Separate from the marks' lines, which programs read.
         for note in notes {
             progress.note(format_args!("    {note}"));
         }

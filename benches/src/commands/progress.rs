@@ -1,4 +1,4 @@
-//! How far a long run has come, on standard error if that is a terminal.
+//! The progress of a long run, shown on standard error if that is a terminal.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A run of so many steps, which need not take equally long.
+    /// A run of that many steps, which may differ in length.
     pub(crate) fn new(steps: usize) -> Self {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  ({elapsed})")
             .expect("a valid template");
         let bar = ProgressBar::new(steps as u64).with_style(style);
-        // No more often, as it would disturb what is measured.
+        // Drawing more often would disturb the measurement.
         bar.enable_steady_tick(Duration::from_secs(1));
         Self(bar)
     }
 
-    /// What is measured from now on.
+    /// Shows what is being measured.
     pub(crate) fn set(&self, what: impl Display) {
         self.0.set_message(what.to_string());
     }
 
-    /// A step was completed.
+    /// Counts a completed step.
     pub(crate) fn advance(&self) {
         self.0.inc(1);
     }

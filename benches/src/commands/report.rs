@@ -1,6 +1,6 @@
 //! What resumption buys on this machine: the same returning clients visit four servers over
 //! loopback TCP, with rustls's defaults, with rustls's `Ticketer`, and with rustls-resumption by
-//! tickets and stateful. One table, one plot.
+//! tickets and stateful. Prints a table and draws a plot.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ mod site;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many clients there are; a few come back often, many seldom (Zipf).
+    /// How many clients there are; a few return often, many rarely (Zipf).
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
     /// How many connections each server gets; beyond 25,000 most systems run out of ports.
@@ -40,10 +40,10 @@ pub(crate) struct Arguments {
     /// The key of the servers' certificate: ECDSA with P-256, or RSA with 2048 bits.
     #[arg(long, value_enum, default_value_t = ServerKey::P256)]
     key: ServerKey,
-    /// By how many KiB the servers' certificate is longer than need be, as a long chain is.
+    /// Pads the servers' certificate by this many KiB, to stand for a long chain.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=60))]
     chain_kib: u16,
-    /// Another seed has the clients come in another order.
+    /// The seed of the order in which the clients connect.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -65,8 +65,8 @@ impl Tls {
     }
 }
 
-/// In how many turns the servers are visited, so that whatever else the machine does meets all of
-/// them.
+/// In how many rounds the servers take turns, so that other load on the machine affects all of them
+/// alike.
 const ROUNDS: usize = 8;
 
 /// A quick run makes a tenth of the connections.
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments, effort: Effort) -> Result<(), Box<dyn E
     Runtime::new()?.block_on(report(arguments, connections))
 }
 
-/// Is a server of the report.
+/// Runs a server of the report.
 pub(crate) fn serve(kind: Kind) -> Result<(), Box<dyn Error>> {
     Runtime::new()?.block_on(server::serve(kind))
 }
@@ -112,15 +112,13 @@ async fn report(arguments: &Arguments, connections: usize) -> Result<(), Box<dyn
         .map(|(kind, _, _, outcome)| (kind, outcome))
         .collect();
     println!("{}", outcome::table(&outcomes));
-    println!(
-        "Servers and clients shared this machine. Only a client that was there before can resume."
-    );
+    println!("Servers and clients shared this machine. Only returning clients can resume.");
     if arguments.tls == Tls::V13 {
         println!(
-            "TLS 1.3 exchanges keys on resumption, too: with a P-256 certificate it saves bytes and"
+            "TLS 1.3 exchanges keys on resumption as well: with a P-256 certificate it saves bytes and"
         );
         println!(
-            "the clients' work, hardly the server's. Compare --key rsa, --chain-kib 8, --tls 1.2."
+            "the clients' work, but hardly the server's. Compare --key rsa, --chain-kib 8, --tls 1.2."
         );
     }
     let plot = bars::folder()?.join("adoption.svg");

@@ -21,22 +21,22 @@ pub(crate) struct Crowd {
     seen: Vec<AtomicBool>,
 }
 
-/// How some visits went.
+/// The outcome of several visits.
 pub(crate) struct Visits {
     pub(crate) lasted: Duration,
     pub(crate) visits: Vec<Visit>,
 }
 
-/// How one visit went.
+/// The outcome of one visit.
 pub(crate) struct Visit {
-    /// Whether the client had been there before.
+    /// Whether the client had visited before.
     pub(crate) returns: bool,
     pub(crate) resumed: bool,
-    /// Of the handshake, as the client saw it.
+    /// The latency of the handshake as the client saw it.
     pub(crate) latency: Duration,
 }
 
-/// How many clients come at the same time.
+/// How many clients connect at the same time.
 const AT_ONCE: usize = 8;
 
 impl Crowd {
@@ -56,7 +56,7 @@ impl Crowd {
         })
     }
 
-    /// The clients come in this order.
+    /// Lets the clients connect in this order.
     pub(crate) async fn receive(
         self: &Arc<Self>,
         clients: &[usize],
@@ -94,7 +94,7 @@ impl Crowd {
         let handshake = self.clients[client].echo_at(self.address).await?.handshake;
         self.seen[client].store(true, Ordering::Relaxed);
         Ok(Visit {
-            // A visit at the same time may have been the first to end.
+            // A concurrent visit of the same client may have ended first.
             returns: seen || handshake.resumed,
             resumed: handshake.resumed,
             latency: handshake.latency,
@@ -102,7 +102,7 @@ impl Crowd {
     }
 }
 
-/// Which client comes when: the chance of the n-th most frequent is 1/n.
+/// The order in which clients connect: the n-th most frequent has a weight of 1/n.
 pub(crate) fn visits(
     clients: u32,
     connections: usize,

@@ -8,7 +8,7 @@ use benches::bars::{Bar, Panel};
 use super::crowd::Visits;
 use super::server::{Kind, Usage};
 
-/// What became of a server's visits.
+/// The result for one server.
 pub(crate) struct Outcome {
     visits: u64,
     returning: u64,
@@ -118,7 +118,7 @@ const COLUMNS: [Column; 7] = [
     },
 ];
 
-/// A row a server.
+/// One row per server.
 pub(crate) fn table(outcomes: &[(Kind, Outcome)]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -133,7 +133,7 @@ pub(crate) fn table(outcomes: &[(Kind, Outcome)]) -> Table {
     table
 }
 
-/// A panel a column.
+/// One panel per column.
 pub(crate) fn panels(outcomes: &[(Kind, Outcome)]) -> Vec<Panel> {
     let bar = |column: &Column, (kind, outcome): &(Kind, Outcome)| Bar {
         label: kind.name().to_owned(),

@@ -58,11 +58,11 @@ impl Kind {
     }
 }
 
-/// A server in a process of its own, so that what it uses can be told from what the clients use.
+/// A server in its own process, so that its resource use is separate from the clients'.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     process: Child,
-    /// A line on it asks for the usage; its end ends the server.
+    /// Each line asks for the usage; closing it ends the server.
     questions: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
@@ -71,15 +71,17 @@ pub(crate) struct Server {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
-    /// Bytes that it sent up to the end of each handshake, tickets included.
+    /// Bytes sent up to the end of each handshake, tickets included.
     pub(crate) sent: u64,
-    /// Bytes of resident memory at the moment.
+    /// Bytes of resident memory now.
     pub(crate) memory: u64,
 }
 
 impl Server {
     pub(crate) fn start(kind: Kind, site: &Site) -> Result<Self, Box<dyn Error>> {
-        let value = kind.to_possible_value().ok_or("a kind without a name")?;
+        let value = kind
+            .to_possible_value()
+            .ok_or("a kind of server without a name")?;
         let mut process = Command::new(env::current_exe()?)
             .args(["serve", value.get_name()])
             .stdin(Stdio::piped())
@@ -89,7 +91,7 @@ impl Server {
         let stdout = process.stdout.take().ok_or("no standard output")?;
         let mut answers = BufReader::new(stdout).lines();
         write!(questions, "{}\n{END_OF_PEM}\n", site.pem)?;
-        let address = answers.next().ok_or("a server did not start")??.parse()?;
+        let address = answers.next().ok_or("the server did not start")??.parse()?;
         Ok(Self {
             address,
             process,
@@ -100,13 +102,13 @@ impl Server {
 
     pub(crate) fn usage(&mut self) -> Result<Usage, Box<dyn Error>> {
         writeln!(self.questions)?;
-        let answer = self.answers.next().ok_or("a server ended")??;
+        let answer = self.answers.next().ok_or("the server exited")??;
         let figures = answer
             .split(' ')
             .map(str::parse)
             .collect::<Result<Vec<u64>, _>>()?;
         let [cpu, sent, memory] = figures[..] else {
-            return Err(format!("a server answered {answer}").into());
+            return Err(format!("unexpected answer from the server: {answer}").into());
         };
         Ok(Usage {
             cpu: Duration::from_nanos(cpu),
@@ -124,10 +126,10 @@ impl Drop for Server {
     }
 }
 
-/// Follows the certificate on a server's standard input.
+/// The line after the certificate on a server's standard input.
 const END_OF_PEM: &str = "serve";
 
-/// Is the server that [`Server::start`] starts.
+/// Runs the server that [`Server::start`] starts.
 pub(crate) async fn serve(kind: Kind) -> Result<(), Box<dyn Error>> {
     let lines = stdin()
         .lines()
@@ -151,13 +153,13 @@ pub(crate) async fn serve(kind: Kind) -> Result<(), Box<dyn Error>> {
             let memory = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
             println!("{cpu} {} {memory}", counted.load(Ordering::Relaxed));
         }
-        // Whoever asked is gone.
+        // The parent process is gone.
         process::exit(0);
     });
     let acceptor = TlsAcceptor::from(Arc::new(config));
     loop {
         let (stream, _) = listener.accept().await?;
-        // A connection that fails is its client's to report.
+        // The client reports a connection that fails.
         tokio::spawn(echo(acceptor.clone(), stream, Arc::clone(&sent)));
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Site {
     pub(crate) pem: String,
 }
 
-/// Of a certificate extension that means nothing; 32473 is set aside for examples (RFC 5612).
+/// The OID of a meaningless certificate extension; 32473 is reserved for examples (RFC 5612).
 const PADDING: [u64; 8] = [1, 3, 6, 1, 4, 1, 32473, 1];
 
 impl Site {
