@@ -1,5 +1,5 @@
-//! A TLS client that counts resumed handshakes: connects again and again to an echo server, checks
-//! that what it sent comes back, and shows how many handshakes were full and how many resumed.
+//! A TLS client that counts resumed handshakes: it connects to an echo server repeatedly, checks that
+//! what it sent comes back, and shows how many handshakes were full and how many resumed.
 //!
 //! ```text
 //! cargo run --release --example echo_client -- --connect 127.0.0.1:8443 --ca ca.pem --count 1000
@@ -23,14 +23,14 @@ use rustls::pki_types::ServerName;
 
 use client::{Client, ClientError, ClientOptions, EarlyData, Outcome};
 
-/// Connects to an echo server again and again and counts the handshakes that resumed a session.
+/// Connects to an echo server repeatedly and counts the handshakes that resumed a session.
 #[derive(Parser)]
 #[command(name = "echo_client")]
 struct Flags {
     /// Where to connect; several addresses are visited in turn
     #[arg(long, value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8443", value_parser = cli::address)]
     connect: Vec<SocketAddr>,
-    /// The certificate authorities to trust, a PEM file (the echo server says where its own lies)
+    /// The certificate authorities to trust, a PEM file (the echo server prints where its own is)
     #[arg(long, value_name = "PEM")]
     ca: PathBuf,
     /// The name the server's certificate must have
@@ -120,7 +120,7 @@ fn client(flags: &Flags) -> Result<Client, ClientError> {
     })
 }
 
-/// What came of all connections.
+/// The outcome of all connections.
 struct Summary {
     /// Sorted.
     full: Vec<Duration>,
@@ -128,7 +128,7 @@ struct Summary {
     resumed: Vec<Duration>,
     hello_retries: usize,
     early_data_accepted: usize,
-    /// Each different error, and how often it was met.
+    /// Each distinct error, and how often it occurred.
     failures: BTreeMap<String, usize>,
 }
 
@@ -192,7 +192,7 @@ impl Summary {
         table
     }
 
-    /// The counts in a form for scripts.
+    /// The counts, for scripts.
     fn line(&self) -> String {
         format!(
             "full={} resumed={} failed={} early={}",
@@ -204,7 +204,7 @@ impl Summary {
     }
 }
 
-/// The smallest value that at least `percent` of the sorted values do not exceed.
+/// The smallest of the sorted values that at least `percent` of them do not exceed.
 fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()

@@ -1,9 +1,9 @@
 //! Two virtual hosts behind one listener, one of which asks for client certificates: nothing
-//! crosses. `cargo run --release --example mtls_vhosts` tries, and prints a table.
+//! crosses. `cargo run --release --example mtls_vhosts` tries it and prints a table.
 //!
 //! Resumption skips the checks of the full handshake. So a session of the public host must not
-//! resume at the private one, nor a session that was let in by a client CA which is no longer
-//! trusted. Hence each host has a scope of its own, and the private one's names its client CA.
+//! resume at the private one, and neither must a session admitted by a client CA that is no longer
+//! trusted. Hence each host has its own scope, and the private one's includes its client CA.
 
 use std::error::Error;
 use std::fmt;
@@ -32,9 +32,9 @@ const PRIVATE: &str = "private.example";
 type Failure = Box<dyn Error + Send + Sync>;
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-/// Tries to carry sessions between two virtual hosts, and prints a table of what came of it.
+/// Offers sessions of each of two virtual hosts to the other, and prints a table of the outcomes.
 ///
-/// The exit status is 0 if everything came out as it should.
+/// The exit status is 0 if every outcome was the expected one.
 #[derive(Parser)]
 struct Flags {}
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the tables. Says whether everything came out as it should.
+/// Prints the tables. Returns whether every outcome was the expected one.
 fn show() -> Result<bool, Failure> {
     let mut right = true;
     for (version, name) in [(&TLS12, "TLS 1.2"), (&TLS13, "TLS 1.3")] {
@@ -73,7 +73,7 @@ fn show() -> Result<bool, Failure> {
 enum Outcome {
     Full,
     Resumed,
-    /// A full handshake in which the client did not show what the host asks for.
+    /// A full handshake in which the client lacked the certificate that the host requires.
     Refused,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What was tried, what should come of it, what did.
+/// What was tried, the expected outcome, and the actual one.
 type Row = (&'static str, Outcome, Outcome);
 
 fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failure> {
@@ -132,7 +132,7 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
             hosts.visit(&member, PUBLIC),
         ),
     ];
-    // The hosts' own refusals, before rustls could have had any doubt.
+    // These were refused by scope, before any check of rustls's.
     let crossings = resumption.stats().tickets.refused.wrong_scope;
     let counted = if crossings == 2 { Refused } else { Resumed };
     rows.push((
@@ -151,7 +151,7 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
     let row = ("private, with another client CA: a new scope", Refused);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
-    // What the binding is for: here the scope stays what it was, and who must stay out comes in.
+    // Why the scope must include the client CA: without it, a client that must be refused is admitted.
     let member = known()?;
     hosts.private = private(&client_ca, Scope::new("careless"))?;
     hosts.visit(&member, PRIVATE);
@@ -168,7 +168,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// A handshake in memory and a word after it, in which the client gets its tickets.
+    /// Completes a handshake in memory, including the tickets after it.
     fn visit(&self, client: &Arc<ClientConfig>, host: &'static str) -> Outcome {
         match self.try_visit(client, host) {
             Ok(HandshakeKind::Resumed) => Resumed,
@@ -192,7 +192,7 @@ impl Hosts {
         Ok(server.handshake_kind().ok_or("no handshake")?)
     }
 
-    /// Looks at the ClientHello before choosing the configuration.
+    /// Chooses the configuration by the ClientHello.
     fn accept(&self, client: &mut ClientConnection) -> Result<ServerConnection, Failure> {
         let mut acceptor = Acceptor::default();
         let mut hello = Vec::new();
@@ -209,7 +209,7 @@ impl Hosts {
     }
 }
 
-/// Moves what one side has to say to the other.
+/// Moves what one side has to send to the other.
 fn carry<A: SideData, B: SideData>(
     from: &mut ConnectionCommon<A>,
     to: &mut ConnectionCommon<B>,
@@ -269,7 +269,7 @@ fn server_config(
     Ok(builder.with_single_cert(chain, key)?)
 }
 
-/// A client that offers every host what any of them gave it.
+/// A client that offers each host the sessions of all hosts.
 fn client_config(
     version: &'static SupportedProtocolVersion,
     server_ca: &Authority,
@@ -290,7 +290,7 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
-/// Keeps sessions without regard to where they came from, as an attacker's would.
+/// Keeps sessions regardless of the host that issued them, as an attacker would.
 #[derive(Debug)]
 struct Mingling(ClientSessionMemoryCache);
 

@@ -1,4 +1,4 @@
-//! The certificate and key that the server shows: from files, or of its own making.
+//! The server's certificate and key: from files, or generated.
 
 use std::fs;
 use std::net::IpAddr;
@@ -59,8 +59,8 @@ fn unreadable(flag: &str, path: &Path, error: &pem::Error) -> String {
     }
 }
 
-/// An authority that is made when the server starts, whose certificate lies in a file for clients to
-/// trust. The file goes away with this value.
+/// A CA that is made when the server starts. Its certificate is in a file, for clients to trust, that
+/// is deleted when this value is dropped.
 pub(crate) struct LocalAuthority {
     authority: Authority,
     names: Vec<String>,
@@ -68,11 +68,11 @@ pub(crate) struct LocalAuthority {
 }
 
 impl LocalAuthority {
-    /// Makes one that vouches for `localhost`, the loopback addresses and `addresses`.
+    /// Makes one that issues certificates for `localhost`, the loopback addresses and `addresses`.
     ///
     /// # Errors
     ///
-    /// A sentence about what could not be made or written.
+    /// A sentence about what failed.
     pub(crate) fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Result<Self, String> {
         let mut names = ["localhost", "127.0.0.1", "::1"]
             .map(str::to_owned)
@@ -109,11 +109,11 @@ impl LocalAuthority {
         self.authority.roots()
     }
 
-    /// Makes a certificate with a key of its own: another one each time.
+    /// Makes a new certificate with a new key.
     ///
     /// # Errors
     ///
-    /// A sentence about what could not be made.
+    /// A sentence about what failed.
     pub(crate) fn issue(&self) -> Result<Identity, String> {
         self.authority.issue(&self.names).map_err(not_made)
     }

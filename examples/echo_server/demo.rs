@@ -1,7 +1,7 @@
 //! Shows what resumes and what does not: server and client in one process, over loopback TCP.
 //!
-//! In each line a new client makes a full handshake, then something happens, then it comes back.
-//! What became of it is told by the client; why, by what [`Stats`] counted meanwhile.
+//! In each row a new client makes a full handshake, something happens, and the client returns. The
+//! client tells whether it resumed; what [`Stats`] counted in between tells why.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -26,11 +26,11 @@ use why::Why;
 
 mod why;
 
-/// Prints the table. The exit status says whether everything came out as it should.
+/// Prints the table. The exit status says whether every outcome was the expected one.
 ///
 /// # Errors
 ///
-/// A sentence about why there is no demonstration.
+/// A sentence that says why the demo cannot run.
 pub(crate) async fn run() -> Result<ExitCode, String> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -104,7 +104,7 @@ impl Mode {
     }
 }
 
-/// What happens before a client comes back.
+/// What happens before a client returns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Event {
     FirstVisit,
@@ -142,14 +142,14 @@ impl Event {
     }
 }
 
-/// What was seen of a client.
+/// What was observed of a client.
 struct Seen {
     event: String,
     outcome: Outcome,
     why: Why,
 }
 
-/// A [`Resumption`] on a clock of its own, and two servers that share it in scopes of their own.
+/// A [`Resumption`] on a fake clock, and two servers that share it, each with its own scope.
 struct Stage {
     time: FakeClock,
     resumption: Resumption,
@@ -199,7 +199,7 @@ impl Stage {
         }
     }
 
-    /// A new client visits, something happens, it comes back.
+    /// A new client connects, something happens, and it returns.
     async fn play(&self, event: Event) -> Result<Seen, String> {
         let worker = self.client.worker();
         if event != Event::FirstVisit {
@@ -224,7 +224,7 @@ impl Stage {
         })
     }
 
-    /// Makes something happen, and says what.
+    /// Makes the event happen. Returns its description.
     fn cause(&self, event: Event) -> Result<String, String> {
         let tickets = self.mode == Mode::Tickets;
         Ok(match event {
@@ -258,7 +258,7 @@ impl Stage {
                 };
                 self.time.advance(life);
                 if tickets {
-                    // On a clock that does not run by itself nothing else makes the next STEK.
+                    // On a fake clock, only this makes the next STEK.
                     self.resumption.step();
                 }
                 format!("back {} hours later", life.as_secs() / 3_600)
@@ -278,7 +278,7 @@ fn short(name: &KeyName) -> String {
 const HOME: &str = "shop";
 const OTHER: &str = "bank";
 
-/// A configuration with a certificate of its own.
+/// A configuration with a new certificate.
 fn config(
     resumption: &Resumption,
     authority: &LocalAuthority,
@@ -306,7 +306,7 @@ async fn serve(
         .map_err(|_: Vec<TcpListener>| "one address is one listener".to_owned())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let server = Arc::new(Server::new(config, HANDSHAKE_TIMEOUT, Log::silent()));
-    // Nobody waits for its connections to end.
+    // Nothing waits for its connections to end.
     let (open, _) = mpsc::channel(1);
     accepting.spawn(Arc::clone(&server).accept(listener, open));
     Ok((address, server))

@@ -20,13 +20,13 @@ pub(crate) struct Flags {
     /// How many threads serve; 1 is a single-threaded runtime [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// The certificate chain, a PEM file, instead of a certificate of the server's own making
+    /// The certificate chain, a PEM file, instead of a generated certificate
     #[arg(long, value_name = "PEM", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
     /// The private key of the certificate, a PEM file
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
-    /// Demand client certificates of these authorities, a PEM file
+    /// Require client certificates from these CAs, a PEM file
     #[arg(long, value_name = "PEM")]
     pub(crate) client_ca: Option<PathBuf>,
     /// The TLS versions to speak
@@ -41,7 +41,7 @@ pub(crate) struct Flags {
     /// How many sessions the cache holds [default: 20000; of builtin ones 256]
     #[arg(long, value_name = "N")]
     pub(crate) cache_entries: Option<usize>,
-    /// How many bytes the sessions in the cache may have in all [default: no bound]
+    /// How many bytes the sessions in the cache may use in total [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) cache_bytes: Option<usize>,
     /// How long a session stays in the cache
@@ -68,10 +68,10 @@ pub(crate) struct Flags {
     /// How long a ticket opens
     #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
     pub(crate) ticket_lifetime: Duration,
-    /// How long after its full handshake a session resumes, however often it is renewed
+    /// How long after its full handshake a session may resume, however often it is renewed
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub(crate) max_session_age: Duration,
-    /// The name of the scope in which sessions resume; the client authorities are bound to it
+    /// The name of the scope in which sessions resume; the client CAs are part of the scope
     #[arg(long, value_name = "NAME", default_value = "echo")]
     pub(crate) scope: String,
     /// How long a handshake may take
@@ -83,18 +83,18 @@ pub(crate) struct Flags {
     /// What to print for a connection: text for people, or a line of key=value for programs
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) log: LogStyle,
-    /// Print counts and Stats each time so long has passed [default: only on a signal]
+    /// How often to print totals and Stats [default: only on a signal]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) stats_every: Option<Duration>,
-    /// Serve metrics for Prometheus there; needs the feature `metrics`
+    /// Serve Prometheus metrics at this address; needs the feature `metrics`
     #[arg(long, value_name = "ADDR", value_parser = cli::address)]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Show what resumes and what does not, server and client in one, and exit
+    /// Show what resumes and what does not, with server and client in one process, and exit
     #[arg(long)]
     pub(crate) demo: bool,
 }
 
-/// Has no `Debug`, as it may hold a password.
+/// Has no `Debug`, because it may contain a password.
 #[derive(Clone)]
 pub(crate) struct StoreUrl(pub(crate) String);
 
@@ -123,11 +123,11 @@ pub(crate) enum LogStyle {
 }
 
 impl Flags {
-    /// Finds what no flag is to blame for alone.
+    /// Checks that the flags go together.
     ///
     /// # Errors
     ///
-    /// A sentence about it.
+    /// A sentence about the flags that do not.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self {
             cache_entries,
@@ -180,7 +180,7 @@ impl Flags {
     }
 }
 
-/// How large rustls's own cache may be made here; too large a one is a panic.
+/// The largest size of rustls's own cache; rustls panics if it cannot be allocated.
 const BUILTIN_ENTRIES_LIMIT: usize = 10_000_000;
 
 impl Tls {

@@ -8,7 +8,7 @@ use rustls::ProtocolVersion;
 
 use crate::flags::Flags;
 
-/// What to do with the server that listens at `addresses`.
+/// Commands for the server that listens at `addresses`.
 pub(crate) fn hints(flags: &Flags, addresses: &[SocketAddr], ca: Option<&Path>) -> String {
     let mut text = String::new();
     let Some(address) = addresses.first().copied().map(reachable) else {
@@ -25,7 +25,7 @@ pub(crate) fn hints(flags: &Flags, addresses: &[SocketAddr], ca: Option<&Path>) 
         "openssl s_client -connect {address} -servername localhost -CAfile {trusted}\
          {client_certificate}"
     );
-    // The client has to stay for a moment, to take the ticket.
+    // The client must stay for a moment to receive the ticket.
     writeln!(
         text,
         "
@@ -35,7 +35,7 @@ A full handshake, then one that resumes (`New` and `Reused` in what it prints):
   sleep 1 | {connect} -sess_in {session}"
     )
     .expect("a String takes all");
-    // It has no certificate to show.
+    // echo_client has no client certificate.
     if flags.client_ca.is_none() {
         writeln!(text, "\nA thousand of each version:\n").expect("a String takes all");
         for version in flags.tls.versions() {
@@ -66,7 +66,7 @@ kill -HUP {pid} reloads the certificate, -USR1 rotates the STEK, -USR2 revokes a
     text
 }
 
-/// Where a client on this machine connects to.
+/// The address to which a client on this machine connects.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,

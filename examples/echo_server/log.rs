@@ -1,4 +1,4 @@
-//! What the server tells: a line a connection, and sums of them.
+//! The server's log: a line for each connection, and totals.
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use crate::witness::By;
 /// Counts connections, and prints what its style asks for.
 pub(crate) struct Log {
     style: LogStyle,
-    /// `None`: nothing is printed for a connection.
+    /// `None` if connections are not logged.
     connections: Option<Output>,
     output: Option<Output>,
     counts: Counts,
 }
 
-/// How many connections there were, by what became of them.
+/// How many connections there were, by outcome.
 #[derive(Default)]
 struct Counts {
     accepted: AtomicU64,
     full: AtomicU64,
     resumed: AtomicU64,
     failed: AtomicU64,
-    /// Those of the resumed ones that brought early data.
+    /// Resumed ones with early data.
     early: AtomicU64,
 }
 
-/// The two ends of a connection.
+/// The endpoints of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
@@ -43,16 +43,16 @@ pub(crate) struct Ends {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handshake {
     pub(crate) version: ProtocolVersion,
-    /// What it resumed by; `None` if it was a full one.
+    /// How it was resumed; `None` for a full handshake.
     pub(crate) resumed: Option<By>,
     /// Bytes of early data.
     pub(crate) early: usize,
-    /// From TCP's to the end of TLS's handshake.
+    /// From the accepted TCP connection to the end of the TLS handshake.
     pub(crate) took: Duration,
 }
 
 impl Log {
-    /// Prints to `output`, nothing for a connection if it is to be `quiet`.
+    /// Prints to `output`; nothing for connections if `quiet`.
     pub(crate) fn new(output: Output, style: LogStyle, quiet: bool) -> Self {
         Self {
             style,
@@ -104,7 +104,7 @@ impl Log {
         }
     }
 
-    /// Tells that something was done, or why it was not.
+    /// Logs that something was done, or why it failed.
     pub(crate) fn done(&self, what: &str, outcome: Result<(), String>) {
         self.say(match (self.style, outcome) {
             (LogStyle::Text, Ok(())) => format!("{what}: done"),
@@ -114,7 +114,7 @@ impl Log {
         });
     }
 
-    /// Prints the sums, and the table of what the library counted.
+    /// Prints the totals and the library's `Stats`.
     pub(crate) fn stats(&self, stats: Option<Stats>) {
         let table = match stats {
             Some(stats) => stats.to_string(),
@@ -130,7 +130,7 @@ impl Log {
         }
     }
 
-    /// Waits until all is printed, or the deadline.
+    /// Waits until everything is printed, at most this long.
     pub(crate) fn flush(&self, deadline: Duration) {
         if let Some(output) = &self.output {
             output.flush(deadline);

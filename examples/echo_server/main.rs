@@ -1,5 +1,5 @@
-//! A TLS echo server for TLS 1.2 and 1.3 whose clients resume, and that says of every connection
-//! whether it did.
+//! A TLS echo server for TLS 1.2 and 1.3 whose clients resume, and that reports for each connection
+//! whether it was resumed.
 //!
 //! ```text
 //! cargo run --release --example echo_server -- --demo
@@ -8,13 +8,14 @@
 //! SECRET=$(openssl rand -hex 32) cargo run --release --example echo_server -- --stek derived:SECRET
 //! ```
 //!
-//! On standard output: `metrics URL` if it serves them, `ca FILE` if it made its certificate itself,
-//! `listening ADDR` for each listener, then `ready`, then a line a connection. SIGHUP reloads certificate and key (and client
-//! authorities) and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes all; each then
-//! prints a line `stats ...` with sums, and [`Stats`](rustls_resumption::Stats). SIGINT and SIGTERM
-//! let connections finish for some seconds, print the same and end it.
+//! It prints `metrics URL` if it serves metrics, `ca FILE` if it made its certificate itself,
+//! `listening ADDR` for each listener, `ready`, and then a line for each connection. SIGHUP reloads
+//! certificate, key and client CAs and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2
+//! revokes everything; each then prints a line `stats ...` with totals, and
+//! [`Stats`](rustls_resumption::Stats). SIGINT and SIGTERM let connections finish for some seconds,
+//! print the same and end the server.
 //!
-//! Exit status: 0, or 2 for a flag or file that has to be mended.
+//! The exit status is 0, or 2 if a flag or a file has to be corrected.
 
 use std::future::pending;
 use std::process::ExitCode;
@@ -49,10 +50,10 @@ mod steks;
 mod storage;
 mod witness;
 
-/// How long open connections may go on when the server is asked to stop.
+/// How long open connections may continue once the server is asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long to wait for a reader of standard output at the end.
+/// How long to wait at the end for standard output to be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -139,7 +140,7 @@ async fn run(flags: Flags) -> Result<(), String> {
 
     accepting.shutdown().await;
     tokio::select! {
-        // Whoever is impatient asks again.
+        // A second signal ends the wait.
         () = until_stop(&mut signals) => {}
         _ = timeout(GRACE, connections.recv()) => {}
     }
@@ -148,7 +149,7 @@ async fn run(flags: Flags) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits for so long, or forever.
+/// Waits that long, or forever.
 async fn until_due(every: Option<Duration>) {
     match every {
         Some(every) => sleep(every).await,
@@ -178,12 +179,12 @@ fn announce(log: &Log, flags: &Flags, setup: &Setup, listeners: &[TcpListener]) 
     }
 }
 
-/// Does what a signal asks for, and says what came of it.
+/// Does what a signal asks for, and logs the outcome.
 async fn obey(request: Request, setup: &Arc<Setup>, server: &Arc<Server>) {
     let (what, done) = {
         let setup = Arc::clone(setup);
         let server = Arc::clone(server);
-        // Files are read, and a source of STEKs may take its time: handshakes go on meanwhile.
+        // Reading files, or a slow STEK source, must not hold up handshakes.
         match request {
             Request::Reload => (
                 "reload",
@@ -196,8 +197,9 @@ async fn obey(request: Request, setup: &Arc<Setup>, server: &Arc<Server>) {
     };
     let outcome = done.await.unwrap_or_else(|error| Err(error.to_string()));
     let outcome = match request {
-        Request::Reload => outcome
-            .map_err(|reason| format!("{reason} (the certificate that was there stays in use)")),
+        Request::Reload => {
+            outcome.map_err(|reason| format!("{reason} (the previous certificate stays in use)"))
+        }
         _ => outcome,
     };
     server.log.done(what, outcome);

@@ -13,7 +13,7 @@ mod exporter {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::timeout;
 
-    /// How long one scrape may take.
+    /// How long a scrape may take.
     const PATIENCE: Duration = Duration::from_secs(5);
 
     /// The longest request that is read.
@@ -29,14 +29,14 @@ mod exporter {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let handle = handle.clone();
-                // A scrape that fails is the scraper's to repeat.
+                // If a scrape fails, the next one makes up for it.
                 tokio::spawn(async move { timeout(PATIENCE, answer(stream, &handle)).await });
             }
         });
         Ok(address)
     }
 
-    /// Whatever is asked for, the metrics are the answer.
+    /// Answers every request with the metrics.
     async fn answer(mut stream: TcpStream, handle: &PrometheusHandle) -> io::Result<()> {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -57,11 +57,11 @@ mod exporter {
     }
 }
 
-/// Serves metrics there from now on. Returns the address, of which port 0 picked the port.
+/// Starts to serve metrics. Returns the address, with the port that was picked for port 0.
 ///
 /// # Errors
 ///
-/// A sentence about what is wrong and how to mend it.
+/// A sentence about what is wrong and how to correct it.
 #[cfg(feature = "metrics")]
 pub(crate) async fn serve(address: SocketAddr) -> Result<SocketAddr, String> {
     exporter::serve(address).await

@@ -1,4 +1,4 @@
-//! Standard output that no handshake waits for.
+//! Standard output that does not block handshakes.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Writes to standard output on a thread of its own, so that a reader that does not read holds up
-/// nobody. What it leaves unread beyond [`CAPACITY`] messages is thrown away, and counted.
+/// Writes to standard output on its own thread, so that a slow reader does not block the server.
+/// Messages beyond [`CAPACITY`] unread ones are dropped and counted.
 #[derive(Clone)]
 pub(crate) struct Output {
     messages: SyncSender<Message>,
@@ -20,14 +20,14 @@ const CAPACITY: usize = 4_096;
 
 enum Message {
     Text(String),
-    /// Answered when all that came before is written.
+    /// Answered once everything before it is written.
     Flush(SyncSender<()>),
 }
 
 impl Output {
     /// # Errors
     ///
-    /// If the system gives no thread.
+    /// If the thread cannot be started.
     pub(crate) fn new() -> io::Result<Self> {
         let (messages, receiver) = sync_channel(CAPACITY);
         let lost = Arc::<AtomicU64>::default();
@@ -48,7 +48,7 @@ impl Output {
         }
     }
 
-    /// Waits until all is written, or the deadline.
+    /// Waits until everything is written, at most this long.
     pub(crate) fn flush(&self, deadline: Duration) {
         let (done, wait) = sync_channel(1);
         if self.messages.try_send(Message::Flush(done)).is_ok() {
@@ -57,7 +57,7 @@ impl Output {
     }
 }
 
-/// A reader that went away is no trouble: the echo goes on.
+/// Errors are ignored: if the reader is gone, the server goes on.
 fn write(messages: &Receiver<Message>, lost: &AtomicU64) {
     let mut stdout = io::stdout().lock();
     for message in messages {

@@ -1,4 +1,4 @@
-//! Connections: accepted, their handshakes watched, their bytes echoed.
+//! Accepts connections and echoes what they send.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use tokio_rustls::server::TlsStream;
 use crate::log::{Ends, Handshake, Log};
 use crate::witness;
 
-/// How long a connection may be idle, or not take its echo.
+/// How long a connection may be idle, or not read its echo.
 const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// How long to wait when no connection can be accepted, for want of file descriptors, say.
+/// How long to wait when accepting fails, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Echoes what comes in over TLS.
@@ -50,12 +50,13 @@ impl Server {
         }
     }
 
-    /// Uses another configuration for the connections that are accepted from now on.
+    /// Uses another configuration for connections accepted from now on.
     pub(crate) fn reload(&self, config: ServerConfig) {
         self.config.store(Arc::new(config));
     }
 
-    /// Accepts connections until it is dropped. They go on then; each holds a clone of `open`.
+    /// Accepts connections until the future is dropped; they go on after that, each with a clone of
+    /// `open`.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, open: mpsc::Sender<()>) {
         let local_port = listener.local_addr().map_or(0, |local| local.port());
         let mut in_trouble = false;
@@ -96,7 +97,7 @@ impl Server {
     async fn serve(&self, tcp: TcpStream, ends: Ends) {
         self.log.accepted();
         let begin = Instant::now();
-        // Without it the echo is only slower.
+        // Without it, the echo is only slower.
         let _ = tcp.set_nodelay(true);
         let limit = self.handshake_timeout;
         let (outcome, by) = witness::watch(timeout(limit, self.shake_hands(tcp))).await;
@@ -125,12 +126,12 @@ impl Server {
             took,
         };
         self.log.connected(ends, &handshake);
-        // The handshake was what matters here: how the connection ends is the client's affair.
+        // Only the handshake matters here, not how the connection ends.
         let _ = echo(stream, &early).await;
     }
 }
 
-/// All of it has arrived when the handshake is completed.
+/// All of it has arrived once the handshake is complete.
 fn early_data(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
     let mut early = Vec::new();
     if let Some(mut reader) = stream.get_mut().1.early_data() {
@@ -165,7 +166,7 @@ async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> io::Result<()>
 ///
 /// # Errors
 ///
-/// A sentence about the first that cannot be listened at.
+/// A sentence about the first address at which listening fails.
 pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {

@@ -1,4 +1,4 @@
-//! Makes of the flags what the server needs.
+//! Builds the server's configuration from the flags.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// # Errors
     ///
-    /// A sentence about what is wrong and how to mend it.
+    /// A sentence about what is wrong and how to correct it.
     pub(crate) fn new(flags: Flags) -> Result<Self, String> {
         let authority = match &flags.cert {
             Some(_) => None,
@@ -44,22 +44,22 @@ impl Setup {
         })
     }
 
-    /// The file of the authority that clients have to trust, if the server made it.
+    /// The file with the CA that clients have to trust, if the server made it.
     pub(crate) fn ca(&self) -> Option<PathBuf> {
         self.authority.as_ref().map(LocalAuthority::path)
     }
 
-    /// Reads the files anew, or makes a new certificate. Sessions stay with the storage.
+    /// Reads the files again, or makes a new certificate. Sessions are kept in the storage.
     ///
     /// # Errors
     ///
-    /// A sentence about what is wrong and how to mend it.
+    /// A sentence about what is wrong and how to correct it.
     pub(crate) fn server_config(&self) -> Result<ServerConfig, String> {
         let client_cas = match &self.flags.client_ca {
             Some(path) => read_certificates("--client-ca", path)?,
             None => Vec::new(),
         };
-        // Another set of authorities lets in other clients: a scope of its own.
+        // Another set of CAs admits other clients, so it is another scope.
         let scope = Scope::new(&self.flags.scope).client_cas(&client_cas);
 
         let Identity { chain, key } = self.identity()?;
@@ -102,7 +102,7 @@ impl Setup {
             .map_err(|error| refuse(&error))
     }
 
-    /// Says what rustls does not like about certificate and key.
+    /// Explains why rustls rejected certificate and key.
     fn misfit(&self, error: &rustls::Error) -> String {
         let [cert, key] = [&self.flags.cert, &self.flags.key].map(|path| {
             path.as_ref()

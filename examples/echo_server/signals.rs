@@ -1,4 +1,4 @@
-//! What the operating system asks the server to do.
+//! Signals, and what they ask the server to do.
 
 use std::io;
 
@@ -36,7 +36,7 @@ mod unix {
     }
 
     impl Signals {
-        /// From now on no signal ends the process by itself.
+        /// From now on, these signals do not end the process by themselves.
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self {
                 hangup: signal(SignalKind::hangup())?,
@@ -47,7 +47,7 @@ mod unix {
             })
         }
 
-        /// Waits for the next one. Loses none when it is dropped.
+        /// Waits for the next one. Cancel safe.
         pub(crate) async fn next(&mut self) -> Request {
             tokio::select! {
                 _ = self.hangup.recv() => Request::Reload,

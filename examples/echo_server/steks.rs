@@ -12,7 +12,7 @@ use rustls_resumption::source::RedisSource;
 use rustls_resumption::source::{DerivedSource, KeyFiles, StekSource};
 use zeroize::Zeroizing;
 
-/// The value of `--stek`. Has no `Debug`, as a URL may hold a password.
+/// The value of `--stek`. Has no `Debug`, because a URL may contain a password.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) enum Steks {
     Random,
@@ -43,7 +43,7 @@ impl FromStr for Steks {
     }
 }
 
-/// The URL of `redis:URL`. The URL alone says as much.
+/// The URL of `redis:URL`, or a bare Redis URL.
 pub(crate) fn redis_url(text: &str) -> Option<String> {
     let schemes = ["redis://", "rediss://"];
     if schemes.iter().any(|scheme| text.starts_with(scheme)) {
@@ -116,7 +116,7 @@ fn wrong(error: Error) -> String {
     format!("--stek: {error}")
 }
 
-/// A secret is the bytes of an environment variable as they are.
+/// A secret is the raw bytes of an environment variable.
 fn secret(flag: &str, variable: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     let value = env::var_os(variable).ok_or_else(|| {
         format!(
@@ -127,7 +127,7 @@ fn secret(flag: &str, variable: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(Zeroizing::new(value.into_encoded_bytes()))
 }
 
-/// Names the variable instead of the field.
+/// Names the environment variable instead of the field.
 fn weak(variable: &str, error: &Error) -> String {
     match error {
         Error::WeakKey { why, .. } => {

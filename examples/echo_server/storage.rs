@@ -1,4 +1,4 @@
-//! Where sessions are kept while configurations come and go.
+//! Where sessions are kept across configurations.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::witness;
 /// Where sessions are kept.
 pub(crate) enum Storage {
     Off,
-    /// rustls's own; as it is used everywhere, each configuration gets new ones, so that a reload
-    /// forgets all sessions.
+    /// rustls's own, used as usual: each configuration gets a new one, so that a reload forgets all
+    /// sessions.
     BuiltinTickets {
         cache_entries: usize,
     },
@@ -28,7 +28,7 @@ pub(crate) enum Storage {
 impl Storage {
     /// # Errors
     ///
-    /// A sentence that names the flag that cannot work.
+    /// A sentence that names the invalid flag.
     pub(crate) fn new(flags: &Flags) -> Result<Self, String> {
         let cache_entries = flags.cache_entries.unwrap_or(BUILTIN_ENTRIES);
         Ok(match flags.resumption {
@@ -56,7 +56,7 @@ impl Storage {
         Ok(())
     }
 
-    /// What ours counted; rustls's own counts nothing.
+    /// `None` for rustls's own storage, which counts nothing.
     pub(crate) fn stats(&self) -> Option<Stats> {
         match self {
             Self::Ours(resumption) => Some(resumption.stats()),
@@ -64,11 +64,11 @@ impl Storage {
         }
     }
 
-    /// Makes another STEK seal.
+    /// Rotates the STEK.
     ///
     /// # Errors
     ///
-    /// A sentence about why it does not.
+    /// A sentence about why that fails.
     pub(crate) fn rotate(&self) -> Result<(), String> {
         self.ours()?.rotate_now().map_err(|error| error.to_string())
     }
@@ -77,7 +77,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// A sentence about why that cannot be.
+    /// A sentence about why that fails.
     pub(crate) fn revoke_all(&self) -> Result<(), String> {
         self.ours().map(Resumption::revoke_all)
     }
@@ -93,7 +93,7 @@ impl Storage {
     }
 }
 
-/// What rustls holds by default.
+/// The size of rustls's default cache.
 const BUILTIN_ENTRIES: usize = 256;
 
 fn resumption(flags: &Flags) -> Result<Resumption, String> {
@@ -122,8 +122,8 @@ fn resumption(flags: &Flags) -> Result<Resumption, String> {
     let resumption = builder.build().map_err(|error| explain(&error))?;
     if !resumption.ready() {
         eprintln!(
-            "warning: {} STEKs do not answer: random ones, which no other server has, seal until \
-             they do",
+            "warning: the STEK source {} does not answer: sealing with local random keys, which no \
+             other server has, until it does",
             resumption.stats().steks.source
         );
     }

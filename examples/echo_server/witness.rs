@@ -1,5 +1,5 @@
-//! Sees what rustls is given to resume with, as it does not tell: a ticket that opened, or a
-//! session that was found.
+//! Observes what rustls resumes from, which it does not tell: a ticket that was opened, or a session
+//! that was found.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
-/// What a session resumed by.
+/// What a session was resumed from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum By {
     Ticket,
@@ -18,13 +18,13 @@ tokio::task_local! {
     static SEEN: Cell<Option<By>>;
 }
 
-/// Has a configuration's storage and ticketer witnessed.
+/// Wraps a configuration's storage and ticketer.
 pub(crate) fn install(config: &mut ServerConfig) {
     config.session_storage = Arc::new(Witness(Arc::clone(&config.session_storage)));
     config.ticketer = Arc::new(Witness(Arc::clone(&config.ticketer)));
 }
 
-/// Runs a handshake, and says what it was last given to resume with.
+/// Runs a handshake, and returns what rustls was last given to resume from.
 pub(crate) async fn watch<T>(handshake: impl Future<Output = T>) -> (T, Option<By>) {
     let watched = async {
         let outcome = handshake.await;
@@ -74,7 +74,7 @@ impl ProducesTickets for Witness<dyn ProducesTickets> {
 
 fn note(session: Option<Vec<u8>>, by: By) -> Option<Vec<u8>> {
     if session.is_some() {
-        // Not within `watch` nobody wants to know.
+        // Outside `watch`, nothing is recorded.
         let _ = SEEN.try_with(|seen| seen.set(Some(by)));
     }
     session

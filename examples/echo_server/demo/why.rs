@@ -1,10 +1,10 @@
-//! Reads from two snapshots of [`Stats`] what happened between them.
+//! Finds out from two snapshots of [`Stats`] what happened between them.
 
 use std::fmt;
 
 use rustls_resumption::Stats;
 
-/// Why a client's one handshake was what it was.
+/// Why a handshake was full or resumed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Why {
     ExpiredKey,
@@ -20,7 +20,7 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    /// Which one counter of those that look-ups and tickets end in has grown by one.
+    /// Looks for the one counter that grew by one.
     pub(crate) fn read(before: &Stats, after: &Stats) -> Self {
         let refused = |stats: &Stats| stats.tickets.refused;
         let misses = |stats: &Stats| stats.cache.misses;

@@ -1,4 +1,4 @@
-//! What the command lines of the examples have in common.
+//! Shared parts of the examples' command lines.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// The exit status for what the caller has to mend: a bad flag, an unreadable file.
+/// The exit status for what the user has to correct: a bad flag, an unreadable file.
 pub const USAGE: u8 = 2;
 
-/// Parses the command line. On a bad flag, one line on standard error says what is wrong.
+/// Parses the command line. A bad flag is explained in one line on standard error.
 ///
 /// # Errors
 ///
@@ -27,20 +27,20 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             eprintln!("{}", words.join(" "));
             ExitCode::from(USAGE)
         } else {
-            // To standard output, where nobody may be listening.
+            // The reader of standard output may be gone.
             let _ = error.print();
             ExitCode::SUCCESS
         }
     })
 }
 
-/// Says on one line of standard error what the caller has to mend, and returns [`USAGE`].
+/// Explains in one line on standard error what the user has to correct, and returns [`USAGE`].
 pub fn refuse(what: impl Display) -> ExitCode {
     eprintln!("error: {what}");
     ExitCode::from(USAGE)
 }
 
-/// Writes a line to standard output. A reader that went away, such as `head`, is no error.
+/// Writes a line to standard output. A reader that is gone, such as `head`, is not an error.
 pub fn show(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

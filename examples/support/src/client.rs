@@ -1,12 +1,11 @@
-//! The TLS client of every example, test and report of this project.
+//! The TLS client of the examples, tests and benchmarks.
 //!
 //! A [`Client`] holds what to connect to and how; each [`Worker`] made from it keeps its own
 //! sessions, so that all but the first connection of a worker can resume. A connection sends a
-//! message, early data first, checks that the very same bytes come back, and tells in an
-//! [`Outcome`] what kind of handshake it took.
+//! message, early data first, checks that the same bytes come back, and returns an [`Outcome`] that
+//! describes the handshake.
 //!
-//! Nothing here prints or ends the process. Include it with
-//! `#[path = "support/client.rs"] mod client;`.
+//! Nothing here prints or ends the process.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -35,7 +34,7 @@ pub mod tap;
 
 /// What to connect to, and how.
 ///
-/// Start from [`ClientOptions::new()`] and name what differs.
+/// Start from [`ClientOptions::new()`] and set what differs.
 pub struct ClientOptions {
     /// Visited in turn, each worker beginning at another one. Sessions are kept by server name, so
     /// a session of one address is offered to the next.
@@ -63,7 +62,7 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// TLS 1.3 with resumption, to servers that show a certificate for `localhost`.
+    /// TLS 1.3 with resumption, to servers with a certificate for `localhost`.
     pub fn new(addresses: Vec<SocketAddr>, roots: RootCertStore) -> Self {
         Self {
             addresses,
@@ -79,7 +78,7 @@ impl ClientOptions {
     }
 }
 
-/// Makes connections as its options say.
+/// Makes connections according to its options.
 pub struct Client {
     shared: Arc<Shared>,
     workers: AtomicUsize,
@@ -137,9 +136,9 @@ impl Client {
     }
 
     /// Makes `count` connections in total, shared out evenly among `concurrency` new workers that
-    /// run at the same time, and returns what came of each in the order in which they ended.
+    /// run at the same time, and returns their outcomes in the order in which they ended.
     ///
-    /// `ended` is called as each one ends, for a progress bar, say.
+    /// `ended` is called as each one ends, for example for a progress bar.
     pub async fn run(
         &self,
         count: usize,
@@ -225,8 +224,8 @@ impl Worker {
             return Err(ClientError::WrongEcho { address, at });
         }
 
-        // Wait for the server's end, so that it never sees a reset. How it ends, with or without
-        // a `close_notify`, is not the matter here.
+        // Wait for the server to close, so that it never sees a reset. Whether it sends a
+        // `close_notify` does not matter here.
         let _ = writer.shutdown().await;
         match reader.read(&mut [0; 1]).await {
             Ok(1) => Err(ClientError::Surplus { address }),
@@ -239,12 +238,12 @@ impl Worker {
     }
 }
 
-/// A connection that went well.
+/// A successful connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     pub address: SocketAddr,
     pub handshake: Handshake,
-    /// How many bytes were sent and came back, early data included.
+    /// How many bytes were sent and echoed, early data included.
     pub bytes: usize,
 }
 
@@ -256,12 +255,11 @@ pub struct Handshake {
     /// Whether the server asked for another ClientHello first.
     pub hello_retry: bool,
     pub early_data: EarlyData,
-    /// From the first byte of the ClientHello until both sides may send. TCP's own handshake is
-    /// not in it.
+    /// From the first byte of the ClientHello until both sides may send, without TCP's handshake.
     pub latency: Duration,
 }
 
-/// What became of the early data of a connection.
+/// The outcome of a connection's early data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EarlyData {
     Accepted {
@@ -272,7 +270,7 @@ pub enum EarlyData {
     Refused,
 }
 
-/// Connects, and completes a TLS handshake that `config` describes.
+/// Connects, and completes the TLS handshake that `config` describes.
 ///
 /// Offers `early_data` if `config` enables it and its session allows it. The stream keeps a copy of
 /// the first `keep` bytes that the server sent. Sets no time limit: wrap it in
@@ -389,7 +387,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the handshake failed because the client did not like the server's certificate.
+    /// Whether the handshake failed because the client rejected the server's certificate.
     pub fn is_about_certificate(&self) -> bool {
         let Self::Handshake { source, .. } = self else {
             return false;
@@ -408,7 +406,9 @@ impl fmt::Display for ClientError {
                 path.display()
             ),
             Self::Connect { address, source } => write!(f, "{address}: cannot connect: {source}"),
-            Self::Echo { address, source } => write!(f, "{address}: no whole echo: {source}"),
+            Self::Echo { address, source } => {
+                write!(f, "{address}: the echo is incomplete: {source}")
+            }
             Self::Handshake { address, source } => {
                 write!(f, "{address}: handshake failed: {source}")
             }
@@ -427,7 +427,7 @@ impl fmt::Display for ClientError {
             Self::Surplus { address } => write!(f, "{address}: more came back than was sent"),
             Self::Timeout { address, limit } => write!(f, "{address}: not done within {limit:?}"),
             Self::WrongEcho { address, at } => {
-                write!(f, "{address}: byte {at} came back different")
+                write!(f, "{address}: byte {at} of the echo is wrong")
             }
         }
     }
@@ -450,7 +450,7 @@ impl std::error::Error for ClientError {
     }
 }
 
-/// What all workers of a client have in common.
+/// What all workers of a client share.
 struct Shared {
     addresses: Vec<SocketAddr>,
     server_name: ServerName<'static>,
