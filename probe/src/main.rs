@@ -7,11 +7,11 @@
 //! tls-resumption-probe 127.0.0.1:8443 --ca ca.pem --servername localhost
 //! ```
 //!
-//! It makes a dozen connections or so, one after the other. In some it sends a `HEAD` request, as
-//! some servers send their tickets only when they have something to answer.
+//! It makes about a dozen connections, one after the other. In some it sends a `HEAD` request,
+//! because some servers send their tickets only once they have something to answer.
 //!
-//! Exit status: 0 after a report, 1 if the server cannot be talked to, 2 for a bad flag or an
-//! unreadable file.
+//! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for a
+//! bad flag or an unreadable file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,16 +49,16 @@ struct Flags {
     /// The certificate authorities to trust, a PEM file, instead of the system's
     #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
-    /// Trust any certificate
+    /// Accept any certificate
     #[arg(long)]
     insecure: bool,
-    /// The name to ask for, instead of HOST
+    /// The server name to send, instead of HOST
     #[arg(long, value_name = "NAME", value_parser = server_name)]
     servername: Option<ServerName<'static>>,
     /// Also offer sessions under this other name
     #[arg(long, value_name = "OTHER", value_parser = server_name)]
     other_name: Option<ServerName<'static>>,
-    /// Also carry sessions to these HOST[:PORT] and back
+    /// Also offer sessions to these nodes, HOST[:PORT], and theirs to HOST
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     nodes: Vec<String>,
     /// Also offer sessions after this time, such as 30s or 2h
@@ -90,7 +90,9 @@ async fn main() -> ExitCode {
         Ok(findings) => findings,
         Err(error) => {
             let hint = match error.is_about_certificate() {
-                true => "; name its authority with --ca PEM, or trust anybody with --insecure",
+                true => {
+                    "; name its authority with --ca PEM, or accept any certificate with --insecure"
+                }
                 false => "",
             };
             eprintln!("error: {error}{hint}");
@@ -110,7 +112,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Makes of the flags what the survey needs, or a sentence about what is wrong with them.
+/// Prepares the survey from the flags, or returns a sentence about what is wrong with them.
 async fn prepare(flags: &Flags) -> Result<(Visitor, Plan), String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = trust::verifier(&provider, flags.ca.as_deref(), flags.insecure)?;
@@ -139,7 +141,7 @@ async fn prepare(flags: &Flags) -> Result<(Visitor, Plan), String> {
     Ok((visitor, plan))
 }
 
-/// Splits `HOST:PORT`, or `HOST` alone. An IPv6 address stands in brackets.
+/// Splits `HOST:PORT`, or `HOST` alone. An IPv6 address is in brackets.
 fn split_port(target: &str, default: u16) -> Result<(&str, u16), String> {
     let (host, port) = match target.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),

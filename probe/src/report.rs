@@ -24,9 +24,9 @@ pub(crate) struct Finding {
 /// What a finding is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Aspect {
-    /// What a ticket allows and the server takes: `{"limit", "accepted", "again"}`.
+    /// What a ticket allows and the server accepts: `{"limit", "accepted", "again"}`.
     EarlyData,
-    /// Always false: there is such a finding only if no handshake came about.
+    /// Always false: this finding is made only if the handshake failed.
     Handshake,
     /// In seconds.
     LifetimeHint,
@@ -40,9 +40,9 @@ pub(crate) enum Aspect {
     SessionId,
     /// Whether the same ticket was refused when it was offered again.
     SingleUse,
-    /// That of the largest ticket, in bytes.
+    /// The size of the largest ticket in bytes.
     TicketSize,
-    /// How many a full handshake brought.
+    /// How many a full handshake issued.
     Tickets,
     /// Whether an offered session was resumed after that time.
     Wait(Duration),
@@ -65,7 +65,7 @@ impl Aspect {
         }
     }
 
-    /// Which one, where there may be several.
+    /// Which one, if there can be several.
     fn subject(&self) -> Value {
         match self {
             Self::Node(node) => json!(node),
@@ -116,7 +116,7 @@ impl fmt::Display for Grade {
 pub(crate) fn table(findings: &[Finding]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    // What is seen may be a long error.
+    // What was seen may be a long error.
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(TABLE_WIDTH);
     table.set_header(["TLS", "aspect", "seen", "", "verdict"]);

@@ -1,4 +1,4 @@
-//! The sessions that a server gave out, kept so that they can be offered at will.
+//! Sessions that a server issued, kept to be offered on demand.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,7 +44,7 @@ pub(crate) enum Session {
     Tls13(Tls13ClientSessionValue),
 }
 
-/// Offers at most one session, once, to whatever server; and keeps all that servers give.
+/// Offers at most one session, once, to any server, and keeps all sessions that servers issue.
 pub(crate) struct Shelf {
     offer: Mutex<Option<Session>>,
     kept: Mutex<Vec<Session>>,
@@ -58,18 +58,18 @@ impl Shelf {
         }
     }
 
-    /// Hands over what was kept since the last call.
+    /// Takes what was kept since the last call.
     pub(crate) fn take_kept(&self) -> Vec<Session> {
         std::mem::take(&mut *lock(&self.kept))
     }
 }
 
-/// No connection of the probe panics in here, and a half-done change is none.
+/// Poisoning is ignored: nothing panics while it holds the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Server names are of no account: which session goes where is the prober's choice.
+/// Server names are ignored: the survey decides which session is offered where.
 impl ClientSessionStore for Shelf {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 

@@ -1,4 +1,4 @@
-//! What the probe does, step by step.
+//! The steps of the survey.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,11 +22,11 @@ pub(crate) struct Plan {
     pub(crate) other_name: Option<ServerName<'static>>,
 }
 
-/// Looks at all of it. The findings are in the order of [`Mechanism::ALL`].
+/// Examines everything in the plan. The findings are in the order of [`Mechanism::ALL`].
 ///
 /// # Errors
 ///
-/// Why the server cannot be talked to in any version of TLS.
+/// Why no connection to the server succeeded, in any version of TLS.
 pub(crate) async fn survey(
     visitor: &Visitor,
     plan: &Plan,
@@ -85,7 +85,7 @@ pub(crate) async fn survey(
     Ok(findings)
 }
 
-/// Offers what was issued, twice; and again with early data, if that is allowed. Returns whether it
+/// Offers the issued session twice, and again with early data if that is allowed. Returns whether it
 /// was resumed.
 async fn basics(
     visitor: &Visitor,

@@ -1,8 +1,8 @@
 //! A TLS 1.3 connection that reads the server's NewSessionTickets itself.
 //!
-//! rustls tells neither the size nor the lifetime of a TLS 1.3 ticket, and hands out each just
-//! once. So its part ends with the handshake: the probe decrypts what follows, and gives rustls
-//! each ticket as often as it wants to offer it.
+//! rustls exposes neither the size nor the lifetime of a TLS 1.3 ticket, and returns each only once.
+//! So rustls is used for the handshake alone: the probe decrypts the records after it, and passes
+//! each ticket to rustls as often as it wants to offer it.
 
 use std::error::Error;
 use std::io;
@@ -53,7 +53,7 @@ pub(crate) async fn collect(
                     }
                 }
             }
-            // A server that has no more to say may just go, or just stay.
+            // A server that has nothing more to send may close the connection, or leave it open.
             match timeout(QUIET, tcp.read_buf(&mut received)).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) | Err(_) => return Ok(issued),
@@ -67,8 +67,8 @@ pub(crate) async fn collect(
         })
 }
 
-/// Completes a handshake, sends a request and says goodbye. Returns what the server sent behind its
-/// handshake so far, and what it takes to read it.
+/// Completes a handshake, sends a request and a `close_notify`. Returns what the server has sent
+/// after its handshake so far, and the means to decrypt it.
 async fn handshake(
     config: Arc<ClientConfig>,
     place: &Place,
@@ -107,7 +107,7 @@ async fn handshake(
         }
         received.drain(..discard);
         if complete {
-            // Before rustls looks at records behind the handshake.
+            // Before rustls processes the records after the handshake.
             return Ok((received, Opener::new(connection)?));
         }
         if read_more && tcp.read_buf(&mut received).await? == 0 {
@@ -129,17 +129,17 @@ fn say_all(
     Ok(())
 }
 
-/// Something to answer. BoringSSL, for one, sends its tickets only with its first data.
+/// A request to answer: BoringSSL, for example, sends its tickets only with its first data.
 fn request(host: &str) -> Vec<u8> {
     format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-/// Reads the server's records behind its handshake.
+/// Decrypts the server's records after its handshake.
 struct Opener {
     connection: KernelConnection<ClientConnectionData>,
     decrypter: Box<dyn MessageDecrypter>,
     sequence_number: u64,
-    /// The beginning of a message whose end is in a record to come.
+    /// The beginning of a message that continues in a later record.
     handshake: Vec<u8>,
 }
 
@@ -206,5 +206,5 @@ fn decrypter(
     }
 }
 
-/// Any error of this module; the client's errors hold it as an I/O error.
+/// Any error of this module; `ConnectError` wraps it in an I/O error.
 type Trouble = Box<dyn Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Whom the probe trusts: the system's authorities, those of a file, or anybody.
+//! Which certificates are accepted: by the system's CAs, by those of a file, or any.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::connect::read_roots;
 ///
 /// # Errors
 ///
-/// A sentence that says what to mend.
+/// A sentence that says what to correct.
 pub(crate) fn verifier(
     provider: &Arc<CryptoProvider>,
     ca: Option<&Path>,
     insecure: bool,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     if insecure {
-        return Ok(Arc::new(TrustAnybody(Arc::clone(provider))));
+        return Ok(Arc::new(AcceptAny(Arc::clone(provider))));
     }
     let roots = match ca {
         Some(path) => read_roots(path)?,
@@ -39,19 +39,19 @@ fn system_roots() -> Result<RootCertStore, String> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(
-            "the system has no certificate authorities; name some with --ca PEM, or trust \
-                    anybody with --insecure"
+            "the system has no certificate authorities; name some with --ca PEM, or accept any \
+             certificate with --insecure"
                 .to_owned(),
         );
     }
     Ok(roots)
 }
 
-/// Takes any certificate, whoever shows it. For looking at a server, not for talking to it.
+/// Accepts any certificate: good enough to examine a server, but not to trust it.
 #[derive(Debug)]
-struct TrustAnybody(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TrustAnybody {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

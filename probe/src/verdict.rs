@@ -1,4 +1,4 @@
-//! What each fact means for those who run the server.
+//! What each fact means for the operators of the server.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ pub(crate) fn no_handshake(mechanism: Mechanism, error: &ConnectError) -> Findin
         value: json!(false),
         seen: error.to_string(),
         grade: Grade::Note,
-        verdict: "nothing more can be said".to_owned(),
+        verdict: "nothing else can be tested".to_owned(),
     }
 }
 
-/// What the server gave out, before any of it is offered.
+/// What the server issued, before any of it is offered.
 pub(crate) fn issued(mechanism: Mechanism, issued: &Issued) -> Vec<Finding> {
     let mut findings = vec![match mechanism {
         Mechanism::SessionId => session_id(issued.session_id_length),
@@ -64,8 +64,8 @@ fn tickets(mechanism: Mechanism, count: usize) -> Finding {
     let (grade, verdict) = match (count, mechanism) {
         (0, Mechanism::Tls13Ticket) => (Grade::Bad, "no TLS 1.3 client can resume"),
         (0, _) => (Grade::Note, "clients resume by session ID, or not at all"),
-        (1, Mechanism::Tls13Ticket) => (Grade::Note, "parallel connections cannot have one each"),
-        (_, Mechanism::Tls13Ticket) => (Grade::Good, "parallel connections have one each"),
+        (1, Mechanism::Tls13Ticket) => (Grade::Note, "not enough for parallel connections"),
+        (_, Mechanism::Tls13Ticket) => (Grade::Good, "enough for parallel connections"),
         _ => (Grade::Good, "returning clients can resume"),
     };
     Finding {
@@ -89,7 +89,7 @@ fn ticket_size(mechanism: Mechanism, size: usize) -> Finding {
     } else if size <= LARGE_TICKET {
         (Grade::Good, "large enough to hold the session (stateless)")
     } else {
-        let verdict = "a ClientHello with it takes more than one packet";
+        let verdict = "a ClientHello that carries it needs more than one packet";
         (Grade::Note, verdict)
     };
     Finding {
@@ -106,12 +106,12 @@ fn lifetime_hint(mechanism: Mechanism, ticket: &TicketFacts) -> Finding {
     let seconds = ticket.lifetime_hint;
     let hint = Duration::from_secs(seconds.into());
     let (grade, verdict) = match (seconds, mechanism) {
-        (0, Mechanism::Tls13Ticket) => (Grade::Bad, "clients must throw the ticket away at once"),
+        (0, Mechanism::Tls13Ticket) => (Grade::Bad, "clients must discard the ticket at once"),
         (0, _) => (Grade::Note, "unspecified: clients choose for themselves"),
         (_, Mechanism::Tls13Ticket) if hint > MAX_LIFETIME => {
             (Grade::Bad, "at most 7 days are allowed (RFC 8446 4.6.1)")
         }
-        _ if hint > LONG_LIFETIME => (Grade::Note, "its key must be kept, and secret, that long"),
+        _ if hint > LONG_LIFETIME => (Grade::Note, "its key must be kept secret that long"),
         _ => (Grade::Good, "at most a day"),
     };
     Finding {
@@ -133,8 +133,8 @@ pub(crate) fn resumed(mechanism: Mechanism, offered: &Offered) -> Finding {
         Aspect::Resumed,
         offered,
         |resumed| match resumed {
-            true => (Grade::Good, "returning clients are spared a full handshake"),
-            false => (Grade::Bad, "given out, but not honoured"),
+            true => (Grade::Good, "returning clients skip the full handshake"),
+            false => (Grade::Bad, "issued, but not accepted"),
         },
     )
 }
@@ -143,12 +143,12 @@ pub(crate) fn resumed(mechanism: Mechanism, offered: &Offered) -> Finding {
 pub(crate) fn single_use(mechanism: Mechanism, again: &Offered) -> Finding {
     let mut finding = judge(mechanism, Aspect::SingleUse, again, |resumed| {
         match (resumed, mechanism) {
-            (false, Mechanism::Tls13Ticket) => (Grade::Good, "a stolen or copied one is worthless"),
+            (false, Mechanism::Tls13Ticket) => (Grade::Good, "a stolen or copied one is useless"),
             (false, _) => (Grade::Note, "clients expect a TLS 1.2 session to last"),
             (true, Mechanism::Tls13Ticket) => {
                 (Grade::Note, "used twice, it links connections to observers")
             }
-            (true, _) => (Grade::Good, "as TLS 1.2 means it"),
+            (true, _) => (Grade::Good, "as intended in TLS 1.2"),
         }
     });
     if let Value::Bool(resumed) = finding.value {
@@ -169,15 +169,15 @@ pub(crate) fn early_data(ticket: &TicketFacts, offers: &[Offered]) -> Finding {
         (_, false, _) => (
             format!("up to {}, refused", bytes(limit as usize)),
             Grade::Note,
-            "offered, but not taken",
+            "allowed, but not accepted",
         ),
         (_, true, false) => (
-            format!("up to {}, taken once", bytes(limit as usize)),
+            format!("up to {}, accepted once", bytes(limit as usize)),
             Grade::Good,
             "a replay on this node is refused",
         ),
         (_, true, true) => (
-            format!("up to {}, taken twice", bytes(limit as usize)),
+            format!("up to {}, accepted twice", bytes(limit as usize)),
             Grade::Bad,
             "whoever records a request can replay it (RFC 8446 8)",
         ),
@@ -192,7 +192,7 @@ pub(crate) fn early_data(ticket: &TicketFacts, offers: &[Offered]) -> Finding {
     }
 }
 
-/// `there` is what the node made of a session of the first server, `back` the reverse.
+/// `there` is the outcome of offering the first server's session to the node, `back` the reverse.
 pub(crate) fn node(mechanism: Mechanism, node: &str, there: &Offered, back: &Offered) -> Finding {
     let (seen, grade, verdict) = match (
         trouble(there).or_else(|| trouble(back)),
@@ -203,12 +203,12 @@ pub(crate) fn node(mechanism: Mechanism, node: &str, there: &Offered, back: &Off
         (None, true, true) => (
             "resumed both ways".to_owned(),
             Grade::Good,
-            "a client may come back to either",
+            "clients can return to either",
         ),
         (None, false, false) => (
             "full both ways".to_owned(),
             Grade::Bad,
-            "they share no sessions",
+            "they do not share sessions",
         ),
         (None, true, false) => (
             "resumed there, not back".to_owned(),
@@ -241,11 +241,11 @@ pub(crate) fn after_wait(
     let aspect = Aspect::Wait(waited);
     judge(mechanism, aspect, offered, |resumed| {
         match (resumed, hint) {
-            (true, _) => (Grade::Good, "still there"),
-            // A client keeps to the hint, so it did not even offer the session.
+            (true, _) => (Grade::Good, "still accepted"),
+            // The client respects the hint, so it did not offer the session.
             (false, Some(hint)) if hint < waited => (Grade::Good, "past its lifetime hint"),
-            (false, Some(_)) => (Grade::Bad, "gone before its lifetime hint says so"),
-            (false, None) => (Grade::Note, "gone"),
+            (false, Some(_)) => (Grade::Bad, "rejected before the end of its lifetime hint"),
+            (false, None) => (Grade::Note, "no longer accepted"),
         }
     })
 }
@@ -253,7 +253,7 @@ pub(crate) fn after_wait(
 /// `name` is the name under which a session of another name was offered.
 pub(crate) fn server_name(mechanism: Mechanism, name: &str, offered: &Offered) -> Finding {
     let aspect = Aspect::ServerName(name.to_owned());
-    // It was about to make a full handshake, for which its certificate will not do.
+    // The server attempted a full handshake, for which its certificate is not valid.
     let refused = matches!(offered, Offered::Broken(error) if error.is_about_certificate());
     if refused {
         return Finding {
@@ -266,7 +266,7 @@ pub(crate) fn server_name(mechanism: Mechanism, name: &str, offered: &Offered) -
         };
     }
     judge(mechanism, aspect, offered, |resumed| match resumed {
-        true => (Grade::Note, "sound only if both ask the same of clients"),
+        true => (Grade::Note, "safe only if both authenticate clients alike"),
         false => (Grade::Good, KEPT_APART),
     })
 }
@@ -292,7 +292,7 @@ fn judge(
     }
 }
 
-/// Null if there is no telling.
+/// Null if it is not known.
 fn was_resumed(offered: &Offered) -> Value {
     match offered {
         Offered::Answered(handshake) => json!(handshake.resumed),
@@ -300,20 +300,23 @@ fn was_resumed(offered: &Offered) -> Value {
     }
 }
 
-/// What is seen, and the verdict, where a session was not answered.
+/// What was seen, and the verdict, if an offer got no answer.
 fn trouble(offered: &Offered) -> Option<(String, &'static str)> {
     match offered {
         Offered::Answered(_) => None,
         Offered::Broken(error @ ConnectError::Tcp { .. }) => {
-            Some((error.to_string(), "nobody answers"))
+            Some((error.to_string(), "the node does not answer"))
         }
-        Offered::Broken(error) => {
-            Some((error.to_string(), "an offer must never cost the connection"))
+        Offered::Broken(error) => Some((
+            error.to_string(),
+            "offering a session must never break the connection",
+        )),
+        Offered::NoSession(Some(error)) => {
+            Some((error.to_string(), "no session could be obtained"))
         }
-        Offered::NoSession(Some(error)) => Some((error.to_string(), "no session to be had")),
         Offered::NoSession(None) => Some((
-            "no session given".to_owned(),
-            "not every node, or connection, gives one",
+            "no session issued".to_owned(),
+            "not every node, or connection, issues one",
         )),
     }
 }
@@ -332,7 +335,7 @@ const KEPT_APART: &str = "the names are kept apart";
 const PSK_LENGTH: usize = 32;
 const MASTER_SECRET_LENGTH: usize = 48;
 
-/// Beside it, the rest of a ClientHello still fits one packet of 1,460 bytes.
+/// With a ticket of this size, a ClientHello still fits one packet of 1,460 bytes.
 const LARGE_TICKET: usize = 1000;
 
 const LONG_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);

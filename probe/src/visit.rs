@@ -1,4 +1,4 @@
-//! One connection each: to be given sessions, or to offer one.
+//! Single connections, to collect sessions or to offer one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,23 +24,23 @@ pub(crate) struct Place {
     pub(crate) server_name: ServerName<'static>,
 }
 
-/// What a server gave out in one connection.
+/// What a server issued in one connection.
 #[derive(Default)]
 pub(crate) struct Issued {
-    /// Looked at only where the client can do without tickets.
+    /// Set only if the client supports session IDs.
     pub(crate) session_id_length: usize,
     pub(crate) tickets: Vec<TicketFacts>,
-    /// Several times the same session: the first of [`Issued::tickets`], or that of the session ID.
-    /// Empty if there is none.
+    /// Copies of one session: that of the first of [`Issued::tickets`], or of the session ID. Empty if
+    /// there is none.
     pub(crate) copies: Vec<Session>,
 }
 
-/// What came of the wish to offer a session.
+/// The outcome of offering a session.
 pub(crate) enum Offered {
     Answered(Handshake),
-    /// The session was offered, and no handshake came about.
+    /// The session was offered, and the handshake failed.
     Broken(ConnectError),
-    /// There was none to offer, or no connection to be given one.
+    /// There was no session to offer; if a connection failed, its error.
     NoSession(Option<ConnectError>),
 }
 
@@ -68,7 +68,7 @@ impl Visitor {
         verifier: Arc<dyn ServerCertVerifier>,
         limit: Duration,
     ) -> Result<Self, rustls::Error> {
-        // Each version keeps its one verifier: rustls resumes only where it is the same.
+        // Each version keeps one verifier: rustls resumes only with the same one.
         let config = |version: &'static SupportedProtocolVersion| {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[version])?
@@ -83,7 +83,7 @@ impl Visitor {
         })
     }
 
-    /// Makes a full handshake and returns what the server gives out, with `copies` of one session.
+    /// Makes a full handshake and returns what the server issues, with `copies` of one session.
     pub(crate) async fn collect(
         &self,
         mechanism: Mechanism,
@@ -170,7 +170,7 @@ async fn collect_tls12(
     close(&mut stream).await;
 
     let tickets: Vec<_> = flight.ticket.into_iter().collect();
-    // Without a ticket it would resume by its session ID, which is another matter.
+    // Without a ticket it would resume by its session ID, which is tested separately.
     let session = match mechanism == Mechanism::Tls12Ticket && tickets.is_empty() {
         true => None,
         false => shelf.take_kept().pop(),
@@ -187,7 +187,7 @@ async fn collect_tls12(
     })
 }
 
-/// Ends a connection as a good client does. OpenSSL forgets the session of one that ends otherwise.
+/// Closes a connection in the proper way. OpenSSL forgets the session of one that ends otherwise.
 async fn close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
     let _ = stream.shutdown().await;
     let mut rest = [0; 4096];
@@ -195,8 +195,8 @@ async fn close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
     let _ = timeout(QUIET, to_the_end).await;
 }
 
-/// More than any certificate chain that a client would take.
+/// More than any certificate chain that a client would accept.
 const MAX_CLEAR_FLIGHT: usize = 1 << 18;
 
-/// How long to wait for a server that may have no more to say.
+/// How long to wait for a server that may have nothing more to send.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The parts of TLS messages that tell how a server lets its clients resume.
+//! The parts of TLS messages that concern resumption.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Takes the first record off `bytes`. None as long as it is not there in whole.
+    /// Removes the first record from `bytes`. None while it is incomplete.
     pub(crate) fn split_off(bytes: &mut Vec<u8>) -> Option<Self> {
         let (record, rest) = Self::tls_deserialize_bytes(bytes).ok()?;
         let length = bytes.len() - rest.len();
@@ -33,7 +33,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Takes the first message off `bytes`. None as long as it is not there in whole.
+    /// Removes the first message from `bytes`. None while it is incomplete.
     pub(crate) fn split_off(bytes: &mut Vec<u8>) -> Option<Self> {
         let (message, rest) = Self::tls_deserialize_bytes(bytes).ok()?;
         let length = bytes.len() - rest.len();
@@ -51,16 +51,16 @@ pub(crate) const SERVER_HELLO: u8 = 2;
 pub(crate) const NEW_SESSION_TICKET: u8 = 4;
 pub(crate) const KEY_UPDATE: u8 = 24;
 
-/// What a TLS 1.2 server says in the clear, before its ChangeCipherSpec, about resumption.
+/// What a TLS 1.2 server sends in plaintext about resumption, before its ChangeCipherSpec.
 #[derive(Default)]
 pub(crate) struct ClearFlight {
-    /// 0 if it will not remember the session by its ID.
+    /// 0 if the session cannot be resumed by ID.
     pub(crate) session_id_length: usize,
     pub(crate) ticket: Option<TicketFacts>,
 }
 
 impl ClearFlight {
-    /// Reads as much as it understands of what a TLS 1.2 server sent.
+    /// Parses what a TLS 1.2 server sent, and ignores the rest.
     pub(crate) fn read(received: &[u8]) -> Self {
         let mut records = received.to_vec();
         let mut handshake = Vec::new();
@@ -101,13 +101,13 @@ pub(crate) struct TicketFacts {
 }
 
 impl TicketFacts {
-    /// How long the server promises to take it, if it does.
+    /// How long the server promises to accept it, if it does.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         (self.lifetime_hint > 0).then(|| Duration::from_secs(self.lifetime_hint.into()))
     }
 
-    /// None for what is no NewSessionTicket, and for an empty ticket, by which a server takes back
-    /// its offer to send one (RFC 5077 3.3).
+    /// None if it is no NewSessionTicket, or if the ticket is empty, which withdraws the offer of one
+    /// (RFC 5077 3.3).
     fn of_tls12(body: &[u8]) -> Option<Self> {
         let message = NewSessionTicketTls12::tls_deserialize_exact_bytes(body).ok()?;
         let size = message.ticket.as_slice().len();

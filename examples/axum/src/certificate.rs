@@ -1,5 +1,5 @@
-//! The server's certificate: from PEM files, or of its own making. Either can be renewed while the
-//! server runs.
+//! The server's certificate: from PEM files, or generated. Either can be renewed while the server
+//! runs.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) enum Certificate {
         certificate: PathBuf,
         key: PathBuf,
     },
-    /// Each time another one, by an authority that lives as long as the process.
+    /// A new one each time, issued by a CA that lives as long as the process.
     Made {
         authority: Box<Authority>,
         names: Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) enum Certificate {
 }
 
 impl Certificate {
-    /// Makes an authority and writes its certificate where clients can be told to find it.
+    /// Makes a CA and writes its certificate to a file for clients.
     pub(crate) fn of_own_making(names: Vec<String>) -> Result<Self, Box<dyn Error>> {
         let authority = Box::new(Authority::new("axum example CA")?);
         let ca = env::temp_dir().join("axum-example-ca.pem");
@@ -39,14 +39,14 @@ impl Certificate {
         })
     }
 
-    /// A configuration with the certificate as it is now.
+    /// A configuration with the current certificate.
     pub(crate) fn config(&self) -> Result<ServerConfig, Box<dyn Error + Send + Sync>> {
         let Identity { chain, key } = self.load()?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
-        // Not HTTP/2: the page asks for a new connection each time, to show what it becomes.
+        // Not HTTP/2: the page needs a new connection for each request, to show its handshake.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -67,7 +67,7 @@ impl Certificate {
         }
     }
 
-    /// When the files were last written: another answer asks for a reload.
+    /// When the files were last written: a change asks for a reload.
     pub(crate) fn written(&self) -> Option<SystemTime> {
         let written = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
         match self {
@@ -80,5 +80,5 @@ impl Certificate {
     }
 }
 
-/// How often the files are looked at.
+/// How often the files are checked.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);

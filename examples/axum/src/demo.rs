@@ -1,4 +1,4 @@
-//! What the server knows of itself: its resumption, its certificate, the last two minutes.
+//! The state of the server: resumption, certificate, and the last two minutes.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -30,7 +30,7 @@ pub(crate) struct Demo {
     pub(crate) history: Mutex<History>,
 }
 
-/// The handshakes of each second, and what happened meanwhile.
+/// The handshakes of each second, and events.
 #[derive(Default)]
 pub(crate) struct History {
     /// The last one is the current second, so far.
@@ -73,7 +73,7 @@ impl Demo {
         self.certificates.load(Ordering::Relaxed)
     }
 
-    /// Serves the certificate as it is now. A bad one leaves the old one in place.
+    /// Reloads the certificate. If that fails, the old one stays in use.
     pub(crate) fn reload(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         let config = config(&self.certificate, &self.resumption)?;
         self.tls.reload_from_config(Arc::new(config));
@@ -100,7 +100,7 @@ impl Demo {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
-                    // Half-written or briefly gone: look again when they are there.
+                    // Half-written or briefly missing: look again later.
                     let written = self.certificate.written();
                     if written.is_none() || written == served {
                         continue;
@@ -115,7 +115,7 @@ impl Demo {
         }
     }
 
-    /// Closes one second of the chart after the other.
+    /// Adds a second to the chart, every second.
     pub(crate) async fn keep_history(self: Arc<Self>) {
         let mut tick = interval(Duration::from_secs(1));
         loop {
@@ -130,7 +130,7 @@ impl Demo {
                 if history.seconds.len() > HISTORY {
                     history.seconds.pop_front();
                 }
-                // A revoked key is replaced, which is not what is meant here.
+                // The replacement of a revoked key does not count as a rotation here.
                 let revoked = std::mem::replace(&mut history.revocations, steks.revocations);
                 let rotated = std::mem::replace(&mut history.rotations, steks.rotations);
                 rotated < steks.rotations && revoked == steks.revocations
@@ -163,7 +163,7 @@ impl Hangup {
     }
 }
 
-/// Where there is no such signal, it is never heard.
+/// Without such a signal, it waits forever.
 #[cfg(not(unix))]
 struct Hangup;
 

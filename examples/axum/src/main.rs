@@ -43,7 +43,7 @@ struct Flags {
     /// How long a ticket opens
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     ticket_lifetime: Duration,
-    /// Serves Prometheus metrics there
+    /// Serve Prometheus metrics at this address
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! The page, what it polls, and its three buttons.
+//! The page, the status that it polls, and its three buttons.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub(crate) fn routes(demo: Arc<Demo>) -> Router {
         .with_state(demo)
 }
 
-/// Ends the connection after each response, so that the next request shows what a new connection
-/// becomes. A server in production keeps connections open, of course.
+/// Closes the connection after each response, so that the next request makes a new handshake. A
+/// server in production keeps connections open, of course.
 async fn set_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -60,7 +60,7 @@ async fn status(State(demo): State<Arc<Demo>>, Extension(visit): Extension<Visit
     Json(describe(&demo, &visit))
 }
 
-/// For whoever sits at this machine. The header keeps other pages from sending it.
+/// For users of this machine. The required header keeps other pages from sending it.
 async fn act(
     State(demo): State<Arc<Demo>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -140,7 +140,7 @@ fn cache(cache: &CacheStats) -> Value {
     })
 }
 
-/// Why clients that offered a session did not resume, where any did not.
+/// Why clients that offered a session did not resume.
 fn why_not(stats: &Stats) -> Vec<(&'static str, u64)> {
     let TicketStats { refused, .. } = stats.tickets;
     let Refused {

@@ -1,4 +1,4 @@
-//! What each connection was: told to the handlers of its requests, and counted.
+//! The handshake of each connection: passed to the handlers of its requests, and counted.
 
 use std::future::Future;
 use std::io;
@@ -17,14 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tower_layer::Layer as _;
 
-/// The connection that a request came by.
+/// The connection of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     pub(crate) number: u64,
     pub(crate) kind: HandshakeKind,
     pub(crate) version: Option<ProtocolVersion>,
     pub(crate) suite: Option<SupportedCipherSuite>,
-    /// From the accepted TCP connection to the end of the handshake, the network's part included.
+    /// From the accepted TCP connection to the end of the handshake, network time included.
     pub(crate) took: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Handshakes {
     }
 }
 
-/// Accepts TLS connections and looks at what they became. Who does not want to look takes the
+/// Accepts TLS connections and observes their handshakes. Without the need to observe them, use
 /// `AxumAcceptor` itself.
 #[derive(Clone)]
 pub(crate) struct Witness {

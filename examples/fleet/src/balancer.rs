@@ -1,7 +1,7 @@
 //! A plain TCP load balancer: each connection goes to the next node.
 //!
-//! It also plays the attacker between client and servers: what the first flight of a connection
-//! says, it can say to every node at the same moment.
+//! It also plays an attacker on the path, who replays a connection's first flight to every node at
+//! the same moment.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// The random of a ClientHello: two with the same are one, said twice.
+/// The random of a ClientHello: two with the same random are replays of one.
 pub(crate) type HelloRandom = [u8; 32];
 
 /// Where the nodes listen; `None` for one that gets no connections.
@@ -27,7 +27,7 @@ pub(crate) struct Balancer {
     pub(crate) replays: AtomicUsize,
 }
 
-/// What becomes of connections.
+/// What to do with connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Treatment {
     PassedOn,
@@ -46,7 +46,7 @@ impl Balancer {
         hellos.get(&(node, port)).copied()
     }
 
-    /// Listens, and passes on what comes. Returns the address.
+    /// Listens and forwards connections. Returns the address.
     pub(crate) async fn listen(self: &Arc<Self>, treatment: Treatment) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -55,7 +55,7 @@ impl Balancer {
             while let Ok((client, _)) = listener.accept().await {
                 let balancer = Arc::clone(&balancer);
                 tokio::spawn(async move {
-                    // Client and node notice for themselves.
+                    // The client and the node notice errors themselves.
                     let _ = balancer.serve(client, treatment).await;
                 });
             }
@@ -76,7 +76,7 @@ impl Balancer {
         Ok(())
     }
 
-    /// To the next node that takes a connection.
+    /// Connects to the next node that accepts.
     async fn connect(&self) -> io::Result<(usize, TcpStream)> {
         for _ in 0..6 {
             let node = self.next.fetch_add(1, Ordering::Relaxed) % 3;
@@ -108,7 +108,7 @@ impl Balancer {
         Ok(())
     }
 
-    /// Says the same to the other nodes, and listens to them for a while.
+    /// Sends the same to the other nodes, and reads their answers for a while.
     async fn replay(&self, own: usize, flight: &[u8]) -> io::Result<()> {
         for node in (0..3).filter(|node| *node != own) {
             let Some(mut stream) = self.connect_to(node).await? else {
@@ -128,7 +128,7 @@ impl Balancer {
     }
 }
 
-/// What the client says first; with its early data, for one that is replayed.
+/// The client's first flight; including early data if it is to be replayed.
 async fn first_flight(client: &mut TcpStream, treatment: Treatment) -> io::Result<Vec<u8>> {
     let mut flight = vec![0; 32 * 1024];
     let mut len = client.read(&mut flight).await?;

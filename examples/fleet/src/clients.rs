@@ -1,4 +1,4 @@
-//! Clients that come again and again.
+//! Clients that keep returning.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,17 +12,17 @@ use tokio::time::sleep;
 
 use crate::client::{Client, ClientError, ClientOptions, EarlyData, Outcome, read_roots};
 
-/// How long a client stays away.
+/// The pause between a client's connections.
 const PAUSE: Duration = Duration::from_millis(40);
 
 const EARLY_DATA: usize = 200;
 
-/// What clients saw. Those whose first flight is replayed are not among the returned: the replay
-/// may win.
+/// What clients observed. Clients whose first flight is replayed do not count as returned, because
+/// the replay may win.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) connections: u64,
-    /// Of clients that had been there before.
+    /// Connections of clients that had connected before.
     pub(crate) returned: u64,
     pub(crate) resumed: u64,
     pub(crate) early: u64,
@@ -48,7 +48,7 @@ impl Seen {
 
 pub(crate) struct Clients {
     seen: Arc<Mutex<(Seen, Option<String>)>>,
-    /// They stop with this value.
+    /// They stop when this value is dropped.
     tasks: JoinSet<()>,
 }
 
@@ -102,12 +102,12 @@ impl Clients {
         self.seen.lock().expect("nobody panicked").0
     }
 
-    /// What was the first to fail.
+    /// The first failure.
     pub(crate) fn first_failure(&self) -> Option<String> {
         self.seen.lock().expect("nobody panicked").1.clone()
     }
 
-    /// Lets those that are connected end.
+    /// Stops all clients.
     pub(crate) async fn stop(&mut self) {
         self.tasks.shutdown().await;
     }

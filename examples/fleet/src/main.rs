@@ -5,9 +5,9 @@
 //! cargo run --release -p fleet
 //! ```
 //!
-//! Starts everything itself; needs `redis-server` (Debian's package of that name). Exit status: 0 if
-//! no handshake failed and no early data was accepted twice, 1 if that was not so, 2 if something is
-//! to be mended first.
+//! Starts everything itself; needs `redis-server` (Debian's package of that name). The exit status is
+//! 0 if no handshake failed and no early data was accepted twice, 1 otherwise, and 2 if something has
+//! to be corrected first.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -78,7 +78,7 @@ enum Event {
     NodeRestarts,
 }
 
-/// Each step: what happens, and for how long clients come then.
+/// The steps: what happens, and for how many seconds clients connect after that.
 const STEPS: [(&str, Event, u64); 6] = [
     ("clients come for the first time", Event::Nothing, 2),
     ("all is well, STEKs rotate", Event::Nothing, 10),
@@ -88,7 +88,7 @@ const STEPS: [(&str, Event, u64); 6] = [
     ("all is well, STEKs rotate", Event::Nothing, 8),
 ];
 
-/// Plays all steps. Says whether everything was as it should be.
+/// Runs all steps. Returns whether every outcome was the expected one.
 async fn show(redis_server: PathBuf) -> Result<bool, String> {
     let directory = TempDir::new().map_err(|error| format!("no directory: {error}"))?;
     let ca =
@@ -128,7 +128,7 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
         rows.push((name, clients.seen().since(before)));
     }
     clients.stop().await;
-    // What nodes say last is still on its way.
+    // The last reports of the nodes are still on their way.
     sleep(Duration::from_secs(1)).await;
     live.finish_and_clear();
 
@@ -136,8 +136,7 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
     Ok(verdict(&clients, &nodes, &balancer))
 }
 
-/// Writes an authority's certificate, and one that it issued for the nodes. Returns the former's
-/// path.
+/// Writes a CA certificate, and one that it issued for the nodes. Returns the former's path.
 fn write_certificates(directory: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let authority = Authority::new("fleet example CA")?;
     let Identity { chain, key } = authority.issue(&["localhost".to_owned()])?;
@@ -148,7 +147,7 @@ fn write_certificates(directory: &Path) -> Result<PathBuf, Box<dyn std::error::E
     Ok(ca)
 }
 
-/// The nodes as they last told.
+/// The nodes according to their last reports.
 fn state(nodes: &Nodes) -> Table {
     let header = [
         "node",
@@ -222,7 +221,7 @@ fn new_table(header: &[&str], numbers: std::ops::Range<usize>) -> Table {
     table
 }
 
-/// Prints what must hold, and whether it did.
+/// Prints what must hold, and returns whether it did.
 fn verdict(clients: &Clients, nodes: &Nodes, balancer: &Balancer) -> bool {
     let seen = clients.seen();
     let told = nodes.told();
@@ -240,10 +239,10 @@ fn verdict(clients: &Clients, nodes: &Nodes, balancer: &Balancer) -> bool {
          replayed at other nodes)"
     );
     println!("rotations: {rotations}");
-    // Else nothing was shown.
+    // Otherwise nothing was demonstrated.
     let was_tried = seen.resumed > 0 && accepted > 0 && replays > 0 && rotations > 1;
     if !was_tried {
-        println!("too little happened to tell: is this machine very busy?");
+        println!("too little happened to judge: is this machine very busy?");
     }
     seen.failed == 0 && twice == 0 && was_tried
 }

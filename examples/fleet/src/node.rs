@@ -1,7 +1,7 @@
 //! An echo server, one process of the fleet.
 //!
 //! It prints `listening ADDR`, then twice a second a line of [`Report`], and `early PORT` when it
-//! accepts early data from a peer of that port. It ends with its standard input.
+//! accepts early data from a peer of that port. It exits when its standard input is closed.
 
 use std::fmt;
 use std::io::Read as _;
@@ -25,14 +25,14 @@ use tokio_rustls::server::TlsStream;
 /// The environment variable with the KEK.
 pub(crate) const KEK: &str = "FLEET_KEK";
 
-/// STEKs rotate often enough to be seen, and are published for longer than a node takes to look.
+/// STEKs rotate often enough to be seen, and are published for longer than a node's poll interval.
 const INTERVAL: Duration = Duration::from_secs(6);
 const AHEAD: Duration = Duration::from_secs(4);
 const LIFETIME: Duration = Duration::from_secs(120);
 
 const EARLY_DATA: u32 = 4_096;
 
-/// How long a connection may take in all.
+/// How long a connection may take in total.
 const LIMIT: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -74,7 +74,7 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
                 let _ = tcp.set_nodelay(true);
                 let handshake = acceptor.accept(tcp);
                 tokio::spawn(timeout(LIMIT, async move {
-                    // How a connection fails is told by the client.
+                    // The client reports connections that fail.
                     if let Ok(stream) = handshake.await {
                         let _ = echo(stream, peer.port()).await;
                     }
@@ -108,7 +108,7 @@ async fn echo(mut stream: TlsStream<TcpStream>, port: u16) -> std::io::Result<()
     }
 }
 
-/// What a node tells of itself.
+/// A node's report about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) full: u64,

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::balancer::{Balancer, HelloRandom};
 use crate::node::{self, Report};
 
-/// How long a node that is to end gets no new connections before.
+/// How long before its end a node gets no new connections.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// How to start a node.
@@ -32,7 +32,7 @@ pub(crate) struct Nodes {
     told: Arc<Mutex<Told>>,
 }
 
-/// What the nodes told.
+/// What the nodes reported.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) reports: [Report; 3],
@@ -59,7 +59,7 @@ impl Nodes {
         self.told.lock().expect("nobody panicked")
     }
 
-    /// Ends a node, after its connections, and starts it anew: its memory is lost.
+    /// Stops a node, after its connections, and starts it again: its memory is lost.
     pub(crate) async fn restart(&mut self, index: usize) -> Result<(), String> {
         self.balancer.set(index, None);
         sleep(DRAIN).await;
@@ -107,7 +107,7 @@ fn command(program: &Path, redis: &str, directory: &Path) -> Command {
     command
 }
 
-/// Takes down what a node tells, until it ends.
+/// Records a node's reports until it exits.
 async fn listen(
     index: usize,
     mut lines: Lines<BufReader<ChildStdout>>,

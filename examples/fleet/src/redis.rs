@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// Keeps nothing on disk, and ends with this value.
+/// Keeps nothing on disk, and is killed when this value is dropped.
 pub(crate) struct Redis {
     program: PathBuf,
     directory: TempDir,
@@ -19,7 +19,7 @@ pub(crate) struct Redis {
 impl Redis {
     /// # Errors
     ///
-    /// A sentence about why it does not run, and what to do.
+    /// A sentence about why it does not run, and what to do about it.
     pub(crate) async fn start(program: PathBuf) -> Result<Self, String> {
         let directory = TempDir::new().map_err(|error| format!("no directory: {error}"))?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -39,7 +39,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once, as a crash would: all that it held is lost.
+    /// Kills it, as a crash would: everything in it is lost.
     pub(crate) async fn kill(&mut self) -> Result<(), String> {
         let killed = self.child.kill().await;
         killed.map_err(|error| format!("redis-server cannot be killed: {error}"))
@@ -74,7 +74,7 @@ async fn spawn(program: &PathBuf, directory: &TempDir, port: u16) -> Result<Chil
     let mut lines = BufReader::new(said).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if line.contains("Ready to accept connections") {
-            // It must not find its output closed.
+            // Its output must not be closed.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Ok(child);
         }

@@ -54,7 +54,7 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let resumption = Resumption::tickets()?;
     resumption.install(&mut config, "localhost");
 
-    // Where tokio-rustls's `TlsAcceptor` stood, which would do as well, but carry no session's age.
+    // Replaces tokio-rustls's `TlsAcceptor`, which works as well, but does not carry sessions' ages.
     let acceptor = ResumptionAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

@@ -1,9 +1,9 @@
 //! QUIC with quinn, a server and its client in one run:
 //! `cargo run --release -p quinn-example -- stateful`.
 //!
-//! With tickets every connection but the first resumes. Stateful, the client's request also goes
-//! out with its first packet (0-RTT): one round trip less. Either way a renewed certificate keeps
-//! the sessions.
+//! With tickets, every connection but the first resumes. In stateful mode, the client's request is
+//! also sent with its first packet (0-RTT), which saves a round trip. Either way, sessions survive
+//! the renewal of the certificate.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -91,7 +91,7 @@ async fn run(flags: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// quinn does not tell what kind a handshake was, so ask who knows.
+/// quinn does not expose the kind of a handshake, so ask the counters.
 fn resumed(resumption: &Resumption) -> u64 {
     let stats = resumption.stats();
     stats.tickets.opened + stats.cache.hits
@@ -125,7 +125,7 @@ fn client_config(authority: &Authority) -> Result<ClientConfig, Failure> {
     Ok(ClientConfig::new(Arc::new(crypto)))
 }
 
-/// Sends back what comes, as soon as it comes: 0-RTT before the handshake has ended.
+/// Echoes requests as they arrive: 0-RTT before the handshake is complete.
 async fn serve(server: Endpoint) {
     while let Some(incoming) = server.accept().await {
         tokio::spawn(async move {
@@ -142,14 +142,15 @@ async fn serve(server: Endpoint) {
     }
 }
 
-/// A connection of its own for a request. Whether the server took it early, if it was sent so.
+/// Makes a connection for one request. Returns whether the server accepted it early, if it was sent
+/// as early data.
 async fn visit(client: &Endpoint, server: SocketAddr) -> Result<Option<bool>, Failure> {
     let connecting = client.connect(server, "localhost")?;
     let (connection, early) = match connecting.into_0rtt() {
         Ok((connection, accepted)) => {
             ask(&connection).await?;
             let accepted = accepted.await;
-            // New sessions come once the server has seen the handshake's end: stay until it has.
+            // New sessions arrive once the server has completed the handshake: stay until then.
             ask(&connection).await?;
             (connection, Some(accepted))
         }
