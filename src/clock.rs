@@ -108,7 +108,7 @@ impl Clock {
         Duration::from_millis(u64::try_from(self.0.reading.read().1).unwrap_or(0))
     }
 
-    /// Whether time passes by itself, so that a timer thread makes sense.
+    /// Whether time passes by itself, so that a housekeeping thread makes sense.
     pub(crate) fn runs(&self) -> bool {
         !matches!(self.0.reading, Reading::Fake(_))
     }
@@ -219,7 +219,7 @@ pub(crate) fn instant_in(duration: Duration) -> Instant {
 /// let resumption = Resumption::builder().clock(time.clock()).build()?;
 /// let before = resumption.stats().steks.active;
 /// time.advance(Duration::from_secs(2 * 60 * 60));
-/// resumption.step(); // no timer thread runs on a fake clock
+/// resumption.step(); // no thread does so on a fake clock
 /// assert_ne!(resumption.stats().steks.active, before);
 /// # Ok::<(), rustls_resumption::Error>(())
 /// ```

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn the_job_is_done_at_once_and_again_when_it_asked_to() {
         let (done, told) = mpsc::channel();
-        let _timer = Housekeeper::start(move || {
+        let _housekeeper = Housekeeper::start(move || {
             let _ = done.send(());
             Some(Duration::ZERO)
         })
@@ -152,25 +152,25 @@ mod tests {
     fn stopping_waits_for_the_end_and_drops_what_the_job_owns() {
         let owned = Arc::new(());
         let theirs = Arc::clone(&owned);
-        let timer = Housekeeper::start(move || {
+        let housekeeper = Housekeeper::start(move || {
             let _ = &theirs;
             Some(MAX_SLEEP)
         })
         .unwrap();
-        assert!(timer.stop(LONG));
+        assert!(housekeeper.stop(LONG));
         assert_eq!(Arc::strong_count(&owned), 1);
-        assert!(timer.stop(Duration::ZERO), "it has ended already");
+        assert!(housekeeper.stop(Duration::ZERO), "it has ended already");
     }
 
     #[test]
-    fn dropping_the_timer_ends_the_thread() {
+    fn dropping_the_housekeeper_ends_the_thread() {
         let (done, told) = mpsc::channel::<()>();
-        let timer = Housekeeper::start(move || {
+        let housekeeper = Housekeeper::start(move || {
             let _ = &done;
             Some(MAX_SLEEP)
         })
         .unwrap();
-        drop(timer);
+        drop(housekeeper);
         assert_eq!(
             told.recv_timeout(LONG),
             Err(mpsc::RecvTimeoutError::Disconnected)

@@ -94,7 +94,7 @@ impl Resumption {
 
     /// Publishes [`stats`](Resumption::stats) through the `metrics` facade, under the names that the
     /// page [`operating`](crate::docs::operating#metrics) lists. The housekeeping thread does so every
-    /// second by itself; call it before a scrape that must see the very latest, or without a timer.
+    /// second by itself; call it before a scrape that must see the very latest, or without a thread.
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         self.inner.publish();

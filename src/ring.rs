@@ -31,9 +31,8 @@ pub(crate) use tickets::SharingKey;
 /// How long set-up waits before it asks a source again that did not answer.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; whoever steps
-/// the ring asks the source and stores the next snapshot. The handle on it is
-/// [`StekRing`](crate::StekRing).
+/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step asks the
+/// source and stores the next snapshot. [`StekRing`](crate::StekRing) is the handle on it.
 pub(crate) struct Ring {
     /// What handshakes read.
     snapshot: ArcSwap<Snapshot>,
@@ -196,7 +195,7 @@ impl Ring {
                 revoked: &revoked,
             };
             let began = Instant::now();
-            // One that panics must not end the timer thread: who would wipe the keys that expire?
+            // One that panics must not end the housekeeping thread: who would wipe the keys that expire?
             let answer = catch_unwind(AssertUnwindSafe(|| source.load(&query)))
                 .unwrap_or_else(|_| Err("it panicked".into()));
             if let Some(publisher) = publisher.filter(|_| source.is_shared()) {

@@ -31,7 +31,7 @@ use crate::terms::Terms;
 /// ```
 ///
 /// Used alone it sweeps expired sessions out in small steps as others are stored; within a
-/// [`Resumption`](crate::Resumption) its timer does so without traffic too, within about a minute.
+/// [`Resumption`](crate::Resumption) the housekeeping thread does so without traffic too, within about a minute.
 #[derive(Clone)]
 pub struct SessionCache {
     pub(crate) inner: Arc<Inner>,

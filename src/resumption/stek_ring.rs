@@ -18,7 +18,7 @@ use crate::terms::Terms;
 /// Implements [`rustls::server::ProducesTickets`]. Sealing and opening take no lock: they read one
 /// immutable snapshot of the ring. A small thread publishes, activates, retires and wipes STEKs on
 /// time, also without traffic; it ends with the last handle. Every seal and open checks the STEK's
-/// window against the clock as well, so a late or missing timer stretches no life.
+/// window against the clock as well, so a late or missing step stretches no life.
 ///
 /// A handle is cheap to clone, and [`StekRing::scoped`] gives one for another [`Scope`]: a ticket
 /// opens only in the scope that sealed it. **Configurations that authenticate clients differently
@@ -169,10 +169,12 @@ impl StekRing {
 
 impl fmt::Debug for StekRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StekRing")
-            .field("scope", &self.scope.scope)
-            .field("rotation", &self.inner.ring.as_ref().map(Ring::rotation))
-            .field("active", &self.stek_stats().active)
-            .finish_non_exhaustive()
+        let mut f = f.debug_struct("StekRing");
+        f.field("scope", &self.scope.scope);
+        if let Some(ring) = &self.inner.ring {
+            f.field("rotation", ring.rotation());
+        }
+        f.field("active", &self.stek_stats().active);
+        f.finish_non_exhaustive()
     }
 }

@@ -40,15 +40,15 @@ pub(crate) struct Keeper {
     closed: bool,
 }
 
-/// How many local STEKs of earlier times without the source may open at once: each time makes one,
-/// and a source that comes and goes would make them without end.
+/// How many earlier local STEKs are kept for opening. Each time the source fails makes one, and a
+/// source that comes and goes would make them without end.
 const EARLIER_LOCAL: usize = 256;
 
 /// How many names of expired STEKs are remembered.
 const EXPIRED_NAMES: usize = 64;
 
 impl Keeper {
-    /// Whether no STEK of the source may seal, so that it should be asked before its time.
+    /// Whether the source has no active STEK, so that it should be asked early.
     pub(crate) fn is_without(&self, now: Time) -> bool {
         !self.sourced.iter().any(|key| key.window.seals(now))
     }
@@ -90,7 +90,7 @@ impl Keeper {
                     warn!(
                         source = source.name(),
                         %trouble,
-                        "STEK source failed: the keys there are go on until they expire"
+                        "STEK source failed; keeping current keys until they expire"
                     );
                     self.trouble = Some(trouble);
                 }
@@ -99,7 +99,7 @@ impl Keeper {
         }
     }
 
-    /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot.
+    /// Wipes what has expired and falls back to local keys if need be. Returns the new snapshot.
     pub(crate) fn advance(
         &mut self,
         settings: &RingSettings,
@@ -121,7 +121,7 @@ impl Keeper {
         Ok(snapshot)
     }
 
-    /// What a source may not do: give one key twice, or keys of another algorithm.
+    /// Refuses a key that is listed twice, and keys of another algorithm.
     fn check(
         &self,
         settings: &RingSettings,
@@ -146,8 +146,8 @@ impl Keeper {
         Ok(keys)
     }
 
-    /// A source may make its STEKs anew for each answer. One that is known stays: how often it has
-    /// sealed must not be forgotten, or AES-256-GCM's limit would never be reached.
+    /// A source may build its STEKs anew for each answer. Keeps the ones already held: they count
+    /// their seals, and a fresh count would never reach AES-256-GCM's limit.
     fn keep_known(&self, keys: &mut [SourceKey]) {
         for key in keys {
             let mut known = self.sourced.iter();
@@ -157,7 +157,7 @@ impl Keeper {
         }
     }
 
-    /// Local random STEKs seal while the source has none that may, so that the same process at
+    /// Makes local random STEKs seal while the source has no active one, so that this process at
     /// least resumes its own sessions.
     fn stand_in(
         &mut self,
@@ -170,8 +170,8 @@ impl Keeper {
         if none_seals != self.fallen_back {
             self.fallen_back = none_seals;
             match none_seals {
-                true => warn!("no STEK of the source may seal: local random ones do until it has"),
-                false => info!("STEKs of the source seal again"),
+                true => warn!("STEK source has no active key; sealing with local random keys"),
+                false => info!("STEK source has an active key again"),
             }
         }
         if none_seals {
@@ -236,11 +236,11 @@ impl Keeper {
         }
         match active {
             Some(name) => {
-                info!(key = %name, "STEK now seals");
+                info!(key = %name, "STEK is now active");
                 let replaces = self.active.is_some(); // the first one does not
                 self.rotations = self.rotations.saturating_add(replaces.into());
             }
-            None => warn!("no STEK may seal now: no tickets are made"),
+            None => warn!("no active STEK; no tickets are issued"),
         }
         self.active = active;
     }
@@ -257,7 +257,7 @@ impl Keeper {
                 key = %name,
                 ?age,
                 ?interval,
-                "STEK seals for longer than the interval: whoever supplies it should replace it"
+                "STEK has been active for longer than the interval; replace it at its source"
             );
         }
         self.over_age = self.active;

@@ -10,11 +10,11 @@ use crate::stek::{KeyName, Stek};
 pub(crate) struct Snapshot {
     /// In their order, as numbers because those are compared at once.
     names: Vec<u128>,
-    /// What bears the name of the same index.
+    /// What is known of the name at the same index.
     slots: Vec<Slot>,
     /// Those that may seal now or later: the latest to activate first.
     sealing: Vec<SourceKey>,
-    /// Those that stand in for the source's, so that no other process has them.
+    /// Names of the local fallback keys, which no other process has.
     local: Vec<KeyName>,
 }
 
@@ -25,7 +25,7 @@ enum Slot {
     Revoked,
 }
 
-/// What bears a name.
+/// What is known of a key name.
 pub(crate) enum Lookup<'a> {
     Key(&'a SourceKey),
     Expired,
@@ -71,7 +71,7 @@ impl Snapshot {
         }
     }
 
-    /// The same, with the names of those that no other process has.
+    /// Adds the names of the local fallback keys.
     pub(crate) fn with_local(mut self, local: Vec<KeyName>) -> Self {
         self.local = local;
         self
@@ -98,13 +98,13 @@ impl Snapshot {
         (window.activates > Time(0)).then_some(window.activates)
     }
 
-    /// Whether the STEK that seals should hand over, whatever the schedule says.
+    /// Whether the active STEK is near its limit of seals and should retire before its time.
     pub(crate) fn is_worn(&self, now: Time) -> bool {
         self.sealing(now)
             .is_some_and(|stek| stek.ticket_key().is_worn() || stek.store_key().is_worn())
     }
 
-    /// Whether this STEK only stands in for the source's.
+    /// Whether this STEK is a local fallback.
     pub(crate) fn is_local(&self, name: &KeyName) -> bool {
         self.local.contains(name)
     }

@@ -17,7 +17,7 @@ use crate::ticket::{self, Trailer};
 /// Which STEK seals for other processes.
 pub(crate) enum SharingKey {
     Key(SourceKey),
-    /// One seals, but stands in for the source's: no other process has it.
+    /// The active one is a local fallback, which no other process has.
     FallenBack,
     NoKey,
 }

@@ -1,6 +1,6 @@
 //! Everything in [`Stats`] through the `metrics` facade, under names as Prometheus wants them.
 //!
-//! Handshakes pay nothing for it: they add to the counters they always had, and the timer thread
+//! Handshakes pay nothing for it: they add to the counters they always had, and the housekeeping thread
 //! reads those once a second.
 
 #[cfg(feature = "metrics")]
@@ -23,7 +23,7 @@ mod facade {
     /// How long a source took to answer: the one thing measured where it happens.
     pub(super) const SOURCE_SECONDS: &str = "resumption_stek_source_seconds";
     pub(super) const SOURCE_SECONDS_HELP: &str =
-        "How long a shared STEK source took to answer, on the timer thread.";
+        "How long a shared STEK source took to answer, on the housekeeping thread.";
 
     /// Publishes the stats of one [`Resumption`](crate::Resumption).
     #[derive(Clone, Debug, Default)]

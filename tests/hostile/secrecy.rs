@@ -110,7 +110,7 @@ fn a_run_at_trace_level_logs_no_secret_session_or_id() {
         "TRACE message=ticket opened",
         "why=UnknownKeyName",
         "TRACE message=session looked up hit=true",
-        "INFO message=STEK now seals",
+        "INFO message=STEK is now active",
         "WARN message=STEK revoked and wiped",
     ] {
         assert!(log.contains(expected), "{expected} in {log}");
