@@ -34,12 +34,17 @@ trait Backend {
     /// Whatever it takes to replace what was read, and nothing newer: a lock, or what was there.
     type Basis;
 
+    /// How long everything may take that is asked of it in one go.
+    const BUDGET: Duration;
+
     /// Where the record is, for the log.
     fn place(&self) -> String;
 
+    /// What is there. `attempt` tells how often another process has been faster since.
     fn read(
         &mut self,
         query: &SourceQuery<'_>,
+        attempt: usize,
         deadline: Instant,
     ) -> Result<Reading<Self::Basis>, SourceError>;
 
@@ -47,7 +52,7 @@ trait Backend {
     fn replace(
         &mut self,
         basis: Self::Basis,
-        next: &Record,
+        next: &Next,
         deadline: Instant,
     ) -> Result<bool, SourceError>;
 
@@ -63,9 +68,6 @@ struct Reading<B> {
     now: Time,
     basis: B,
 }
-
-/// How long everything may take that is asked of a backend in one go.
-const BUDGET: Duration = Duration::from_secs(1);
 
 /// How often another process may be faster before this one gives up until it is asked again.
 const ATTEMPTS: usize = 5;
@@ -92,16 +94,16 @@ impl<B: Backend> Shared<B> {
     /// The STEKs there are, once the record is what it has to be.
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         self.forget(query);
-        let deadline = instant_in(BUDGET);
-        for _ in 0..ATTEMPTS {
-            let Reading { record, now, basis } = self.backend.read(query, deadline)?;
+        let deadline = instant_in(B::BUDGET);
+        for attempt in 0..ATTEMPTS {
+            let Reading { record, now, basis } = self.backend.read(query, attempt, deadline)?;
             let decode = |bytes: Zeroizing<Vec<u8>>| {
                 let decoded = Record::decode(&bytes, query.sealing, self.held.as_ref());
                 decoded.map_err(|why| self.backend.damaged(&why))
             };
             let found = record.map(decode).transpose()?;
             let next = Next::after(found, self.held.as_ref(), now, query)?;
-            if !next.must_be_written || self.backend.replace(basis, &next.record, deadline)? {
+            if !next.must_be_written || self.backend.replace(basis, &next, deadline)? {
                 return Ok(self.adopt(next, query));
             }
             // Another process was faster, and may have done all that there was to do.
@@ -158,6 +160,8 @@ struct Next {
     record: Record,
     /// Whether that differs from what was found.
     must_be_written: bool,
+    /// Whether keys leave it that were revoked, so that it should be written whatever it takes.
+    revokes: bool,
     loss: Option<Loss>,
 }
 
@@ -179,6 +183,7 @@ impl Next {
         query: &SourceQuery<'_>,
     ) -> Result<Self, Error> {
         let (base, loss) = merge(found, held, query.rotation);
+        let revokes = base.holds(query.revoked);
         let updated = base.updated(now, query)?;
         let must_be_written = updated.is_some() || loss.is_some();
         let mut record = updated.unwrap_or(base);
@@ -188,6 +193,7 @@ impl Next {
         Ok(Self {
             record,
             must_be_written,
+            revokes,
             loss,
         })
     }

@@ -1,16 +1,19 @@
 //! Processes that share a key directory: what one seals another opens, whoever dies in between.
 #![cfg(unix)]
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Lines, Write, stdin};
 use std::os::unix::fs::PermissionsExt;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::server::ProducesTickets;
 use rustls_resumption::source::{KeyDirectory, SourceQuery};
+use rustls_resumption::stats::StekStats;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
 use tempfile::TempDir;
 use test_support::hex;
@@ -64,7 +67,11 @@ impl Server {
     }
 
     fn failures(&self) -> u64 {
-        self.resumption.stats().steks.source_failures
+        self.stats().source_failures
+    }
+
+    fn stats(&self) -> StekStats {
+        self.resumption.stats().steks
     }
 }
 
@@ -248,6 +255,30 @@ fn a_process_killed_at_any_moment_harms_nobody() {
     assert!(killed_in_mid_rotation > 0, "it did meet the moment");
 }
 
+/// Four processes rotate so often each at the same time, and no key is lost.
+fn rotate_at_the_same_time(test: &str, directory: &Path, times: usize) {
+    let mut others: Vec<_> = (0..4).map(|_| Process::start(test, directory)).collect();
+    for other in &mut others {
+        other.order(&format!("rotate {times}"));
+    }
+    let mut tickets = Vec::new();
+    for other in &mut others {
+        tickets.extend((0..times).map(|_| hex::decode(&other.answer())));
+    }
+    let ours = Server::new(directory);
+    assert_eq!(
+        tickets.iter().filter(|ticket| ours.opens(ticket)).count(),
+        4 * times
+    );
+    let stats = ours.resumption.stats().steks;
+    assert!(stats.keys >= 4 * times as u64, "{} keys", stats.keys);
+    assert!(
+        others
+            .iter_mut()
+            .all(|other| other.ask("look") == ours.active())
+    );
+}
+
 #[test]
 fn processes_that_rotate_at_the_same_time_lose_no_key() {
     const TEST: &str = "processes_that_rotate_at_the_same_time_lose_no_key";
@@ -255,26 +286,98 @@ fn processes_that_rotate_at_the_same_time_lose_no_key() {
         return;
     }
     let (_parent, directory) = fresh();
-    let mut others: Vec<_> = (0..4).map(|_| Process::start(TEST, &directory)).collect();
-    for other in &mut others {
-        other.order("rotate 20");
+    rotate_at_the_same_time(TEST, &directory, 20);
+}
+
+#[test]
+fn processes_that_rotate_on_a_busy_disk_lose_no_key() {
+    const TEST: &str = "processes_that_rotate_on_a_busy_disk_lose_no_key";
+    if am_the_other_process() {
+        return;
     }
-    let mut tickets = Vec::new();
-    for other in &mut others {
-        tickets.extend((0..20).map(|_| hex::decode(&other.answer())));
-    }
+    let (parent, directory) = fresh();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let file = parent.path().join(format!("busy-{writer}"));
+            let done = &done;
+            scope.spawn(move || {
+                let megabyte = vec![writer; 1 << 20];
+                // It ends, even if the test does not.
+                let end = Instant::now() + 2 * MINUTE;
+                while !done.load(Ordering::Relaxed) && Instant::now() < end {
+                    let mut file = File::create(&file).unwrap();
+                    (0..16).for_each(|_| file.write_all(&megabyte).unwrap());
+                    file.sync_all().unwrap();
+                }
+            });
+        }
+        let rotating = catch_unwind(|| rotate_at_the_same_time(TEST, &directory, 5));
+        done.store(true, Ordering::Relaxed);
+        rotating.unwrap();
+    });
+}
+
+/// The other process's part, in a file system of its own that soon has no room.
+#[cfg(target_os = "linux")]
+fn revoke_without_room(parent: &Path) {
+    let directory = parent.join("steks");
     let ours = Server::new(&directory);
-    assert_eq!(
-        tickets.iter().filter(|ticket| ours.opens(ticket)).count(),
-        80
-    );
-    let stats = ours.resumption.stats().steks;
-    assert!(stats.keys >= 80, "{} keys", stats.keys);
+    let ticket = ours.seal();
+    let filler = parent.join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[1; 512]).is_ok() {}
+    let error = ours.resumption.rotate_now().unwrap_err().to_string();
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(ours.opens(&ticket));
+
+    ours.resumption.revoke_all();
+    assert!(!ours.opens(&ticket) && !ours.stats().fallen_back);
+    let late = Server::new(&directory);
     assert!(
-        others
-            .iter_mut()
-            .all(|other| other.ask("look") == ours.active())
+        !late.opens(&ticket),
+        "the key stands in the directory no more"
     );
+    assert!(late.opens(&ours.seal()));
+    assert_eq!(entries(&directory), 1);
+
+    drop(file);
+    fs::remove_file(filler).unwrap();
+    late.resumption.rotate_now().unwrap();
+    ours.look();
+    late.look();
+    assert!(ours.opens(&late.seal()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_revoked_while_the_file_system_is_full_does_not_come_back() {
+    const TEST: &str = "what_is_revoked_while_the_file_system_is_full_does_not_come_back";
+    const FULL: &str = "KEY_DIRECTORY_WITHOUT_ROOM";
+    if let Some(parent) = std::env::var_os(FULL) {
+        return revoke_without_room(Path::new(&parent));
+    }
+    let parent = TempDir::new().unwrap();
+    // A mount that only the other process sees, so that nobody has to clean up after it.
+    let mounted = |command: &str| {
+        Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg(format!(
+                "mount -t tmpfs -o size=64k none \"$1\" && {command}"
+            ))
+            .args(["sh".as_ref(), parent.path()])
+            .arg(std::env::current_exe().unwrap())
+            .arg(format!("key_directory::{TEST}"))
+            .env(FULL, parent.path())
+            .output()
+    };
+    if !mounted("true").is_ok_and(|output| output.status.success()) {
+        eprintln!("not tried: no file system can be mounted here");
+        return;
+    }
+    let output = mounted("exec \"$2\" \"$3\" --exact --nocapture").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 #[test]

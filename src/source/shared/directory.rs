@@ -1,16 +1,21 @@
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::record::{Record, encoding};
-use super::{Backend, Reading, Shared};
+use super::record::encoding;
+use super::{Backend, Next, Reading, Shared};
 use crate::error::Error;
 use crate::source::{SourceError, SourceKey, SourceQuery, StekSource};
 
+mod draft;
 mod files;
+mod leftovers;
+mod lock;
 
-use files::Locked;
+use draft::{Draft, Trouble, overwrite};
+use files::{Checksum, Folder};
+use lock::Lock;
 
 /// STEKs in a directory that any number of processes on one host share: several servers, or one
 /// that must keep its keys across restarts. Unix only.
@@ -33,24 +38,28 @@ use files::Locked;
 /// # What is in it
 ///
 /// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
-/// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], and the first to do so when a rotation
-/// is due makes it, under a lock that the kernel releases when its holder dies. The file is
-/// replaced as a whole, so a process that is killed at any moment leaves either the old or the new
-/// one; leftovers beside it are wiped by the next process. A replaced file is overwritten before it
-/// is unlinked. That is the best that can be done, and enough on a tmpfs that is not swapped out; a
-/// copy-on-write or journalling file system, or a flash medium, may keep old blocks.
+/// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], without a lock, and the first to do so
+/// when a rotation is due makes it. The file is replaced as a whole, under a lock that the kernel
+/// releases when its holder dies, so a process that is killed at any moment leaves either the old or
+/// the new one; leftovers beside it are wiped by the next process. The next file is written and
+/// synced before the lock is taken: a disk that is kept busy makes a rotation wait, but nobody for
+/// another. A replaced file is overwritten before it is unlinked. That is the best that can be done,
+/// and enough on a tmpfs that is not swapped out; a copy-on-write or journalling file system, or a
+/// flash medium, may keep old blocks.
 ///
 /// # Trouble
 ///
-/// If the directory is open to others or belongs to another user, if the lock is held for more than
-/// half a second, or if the file is damaged, the ring keeps its current keys until they expire, and
-/// the log says what to do. If the file is missing, or an old copy of it was restored, a process
-/// that still holds newer keys writes them again.
+/// If the directory is open to others or belongs to another user, or if the file is damaged, the
+/// ring keeps its current keys until they expire, and the log says what to do. So it does if a
+/// rotation or revocation is due and the lock is held for 2 seconds without a change, or whenever it
+/// is tried for 10. If the file is missing, or an old copy of it was restored, a process that still
+/// holds newer keys writes them again.
 ///
 /// # Revocation and rotation by hand
 ///
 /// [`revoke`](crate::Resumption::revoke) and [`revoke_all`](crate::Resumption::revoke_all) also
 /// remove the keys from the directory, and the other processes drop them when they next read it.
+/// If the file system is full, a revocation overwrites the file in place.
 /// [`rotate_now`](crate::Resumption::rotate_now) rotates for all; a process that has not yet read
 /// the new key answers its tickets with full handshakes.
 #[derive(Debug)]
@@ -69,8 +78,8 @@ impl KeyDirectory {
         // Absolute, so that it means the same after the process changes its working directory.
         let path = std::path::absolute(path)
             .map_err(|error| trouble(format!("{}: {error}", path.display())))?;
-        let directory = files::open(&path).map_err(trouble)?;
-        if !files::is_memory(&directory) {
+        let folder = Folder::open(&path).map_err(trouble)?;
+        if !files::is_memory(&folder.fd) {
             warn!(
                 directory = %path.display(),
                 "key directory is not on a tmpfs: erased STEKs may remain on the medium"
@@ -96,41 +105,97 @@ impl StekSource for KeyDirectory {
 
 const NAME: &str = "directory";
 
-/// A record in a file, which whoever holds the directory's lock may read and replace.
+/// A record in a file, which whoever holds the directory's lock may replace.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
 }
 
+/// What was read, in a directory that is still open.
+struct Basis {
+    folder: Folder,
+    checksum: Option<Checksum>,
+    /// Whether the lock was taken before it was read, and is held until the directory is closed.
+    is_locked: bool,
+}
+
+/// How often a process prepares the next record without the lock, only to find that another was
+/// faster. After that it takes the lock before it reads.
+const OVERTAKEN: usize = 3;
+
 impl Backend for Directory {
-    type Basis = Locked;
+    type Basis = Basis;
+
+    /// Others may be about to rotate or to revoke as well, each of them waiting for the disk.
+    const BUDGET: Duration = Duration::from_secs(10);
 
     fn place(&self) -> String {
         files::record(&self.path).display().to_string()
     }
 
-    /// No longer than the lock may be waited for: it has a limit of its own.
     fn read(
         &mut self,
         query: &SourceQuery<'_>,
-        _deadline: Instant,
-    ) -> Result<Reading<Locked>, SourceError> {
-        let locked = Locked::new(&self.path)?;
-        locked.clean_up()?;
+        attempt: usize,
+        deadline: Instant,
+    ) -> Result<Reading<Basis>, SourceError> {
+        let folder = Folder::open(&self.path)?;
+        leftovers::clean_up(&folder)?;
+        let is_locked = attempt >= OVERTAKEN;
+        let found = match is_locked {
+            true => {
+                let lock = Lock::new(&folder, deadline)?;
+                let found = lock.read(encoding::MAX_LEN)?;
+                lock.keep();
+                found
+            }
+            false => Lock::read_without(&folder, encoding::MAX_LEN, deadline)?,
+        };
+        let checksum = found.as_ref().map(|found| found.checksum);
         Ok(Reading {
-            record: locked.read(encoding::MAX_LEN)?,
+            record: found.map(|found| found.record),
             now: query.now,
-            basis: locked,
+            basis: Basis {
+                folder,
+                checksum,
+                is_locked,
+            },
         })
     }
 
     fn replace(
         &mut self,
-        locked: Locked,
-        next: &Record,
-        _deadline: Instant,
+        basis: Basis,
+        next: &Next,
+        deadline: Instant,
     ) -> Result<bool, SourceError> {
-        locked.write(&next.encode())?;
+        let folder = &basis.folder;
+        let record = next.record.encode();
+        // Before the lock is taken, for syncing may take its time.
+        let draft = match Draft::new(folder, &record) {
+            Err(Trouble::NoRoom(_)) if next.revokes => None,
+            draft => Some(draft.map_err(Trouble::into_inner)?),
+        };
+        let lock = match basis.is_locked {
+            true => Lock::kept(folder),
+            false => Lock::new(folder, deadline)?,
+        };
+        let found = lock.read(encoding::MAX_LEN)?;
+        if found.map(|found| found.checksum) != basis.checksum {
+            return Ok(false);
+        }
+        let replaced = match draft {
+            Some(draft) => draft.put(&lock)?,
+            None => {
+                overwrite(folder, &record, &lock)?;
+                None
+            }
+        };
+        drop(lock);
+        folder.sync()?;
+        if let Some(replaced) = replaced {
+            replaced.wipe()?;
+        }
         Ok(true)
     }
 

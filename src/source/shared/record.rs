@@ -74,6 +74,12 @@ impl Record {
         self.keys.iter().map(key).collect()
     }
 
+    /// Whether one of these keys is in it.
+    pub(super) fn holds(&self, names: &[KeyName]) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|key| names.contains(key.key.stek.name()))
+    }
+
     /// When the last of its keys expires.
     #[cfg(feature = "redis")]
     pub(super) fn expires(&self) -> Time {

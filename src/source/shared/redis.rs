@@ -1,13 +1,12 @@
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::kek::{self, Keks};
-use super::record::Record;
 use super::record::encoding::{FORMAT, MAX_LEN};
-use super::{Backend, Reading, Shared};
+use super::{Backend, Next, Reading, Shared};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
@@ -179,6 +178,8 @@ struct RedisValue {
 impl Backend for RedisValue {
     type Basis = Found;
 
+    const BUDGET: Duration = Duration::from_secs(1);
+
     fn place(&self) -> String {
         format!("{} at Redis {}", self.key, self.address)
     }
@@ -186,6 +187,7 @@ impl Backend for RedisValue {
     fn read(
         &mut self,
         query: &SourceQuery<'_>,
+        _attempt: usize,
         deadline: Instant,
     ) -> Result<Reading<Found>, SourceError> {
         let found = self
@@ -207,11 +209,11 @@ impl Backend for RedisValue {
     fn replace(
         &mut self,
         found: Found,
-        next: &Record,
+        next: &Next,
         deadline: Instant,
     ) -> Result<bool, SourceError> {
-        let sealed = self.keks.seal(&next.encode(), &self.key)?;
-        let lifetime = next.expires().since(found.time);
+        let sealed = self.keks.seal(&next.record.encode(), &self.key)?;
+        let lifetime = next.record.expires().since(found.time);
         self.exchange
             .swap(&self.key, found.value, sealed, lifetime, deadline)
             .map_err(|why| self.trouble(&why))
@@ -274,6 +276,7 @@ mod tests {
 
     use super::*;
     use crate::rotation::Rotation;
+    use crate::source::shared::record::Record;
     use crate::source::shared::record::tests::{query, secrets};
 
     const NOW: Time = Time(1_800_000_000_000);

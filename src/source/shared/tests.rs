@@ -25,6 +25,8 @@ type Node = Shared<Memory>;
 impl Backend for Memory {
     type Basis = Option<Vec<u8>>;
 
+    const BUDGET: Duration = Duration::from_secs(1);
+
     fn place(&self) -> String {
         "the test".into()
     }
@@ -32,6 +34,7 @@ impl Backend for Memory {
     fn read(
         &mut self,
         query: &SourceQuery<'_>,
+        _: usize,
         _: Instant,
     ) -> Result<Reading<Self::Basis>, SourceError> {
         let basis = self.get();
@@ -45,7 +48,7 @@ impl Backend for Memory {
     fn replace(
         &mut self,
         basis: Self::Basis,
-        next: &Record,
+        next: &Next,
         _: Instant,
     ) -> Result<bool, SourceError> {
         assert_eq!(self.get(), basis);
@@ -53,7 +56,7 @@ impl Backend for Memory {
             self.races -= 1;
             return Ok(false);
         }
-        self.set(Some(next.encode().to_vec()));
+        self.set(Some(next.record.encode().to_vec()));
         Ok(true)
     }
 

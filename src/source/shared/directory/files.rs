@@ -1,23 +1,25 @@
-//! The files of a key directory, under its lock.
+//! The files of a key directory.
 //!
 //! ```text
-//!  steks.1       the record, then its SHA-256
-//!  steks.1.new   the next one, until it is whole and takes the place of steks.1
-//!  steks.1.old   what was replaced, until it is wiped
+//!  steks.1         the record, then its SHA-256
+//!  steks.1.new.…   a draft of the next one, until it is whole and takes the place of steks.1
+//!  steks.1.old.…   what was replaced, until it is wiped
 //! ```
+//!
+//! The record is replaced by renaming, so it is read without a lock. Whoever replaces it holds the
+//! directory's lock for a moment: to see that the record is what it started from, and to rename.
+//! Each file beside the record is locked by its writer for as long as that lives, so that what a
+//! killed process left can be told from what another still uses.
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync, linkat,
-    mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -25,136 +27,140 @@ use zeroize::Zeroizing;
 
 use crate::source::shared::record::encoding::FORMAT;
 
-const RECORD: &CStr = c"steks.1";
-const NEXT: &CStr = c"steks.1.new";
-const REPLACED: &CStr = c"steks.1.old";
+pub(super) const RECORD: &CStr = c"steks.1";
+
+/// What the names of the files beside the record begin with.
+pub(super) const BESIDE: &str = "steks.1.";
 
 /// Another format is another file: processes of two releases do not get in each other's way.
 const _: () = assert!(FORMAT == 1);
 
-/// How long another process may hold the lock. What is done under it takes well under a
-/// millisecond, or a few on a slow medium.
-const LOCK_WAIT: Duration = Duration::from_millis(500);
-const LOCK_RETRY: Duration = Duration::from_millis(2);
+/// What tells one record from another.
+pub(super) type Checksum = [u8; SHA256_OUTPUT_LEN];
 
-/// The directory, locked for as long as this value lives. The kernel unlocks it when the directory
-/// is closed, however the process ends.
-pub(super) struct Locked {
-    directory: OwnedFd,
+/// A whole record, and its checksum.
+pub(super) struct Contents {
+    pub(super) record: Zeroizing<Vec<u8>>,
+    pub(super) checksum: Checksum,
+}
+
+/// The record as it was found.
+pub(super) enum Found {
+    Nothing,
+    Whole(Contents),
+    /// Why it cannot be a record.
+    Torn(String),
+}
+
+/// A key directory that was opened, and found to be ours alone.
+pub(super) struct Folder {
+    pub(super) fd: OwnedFd,
     path: PathBuf,
 }
 
-impl Locked {
-    pub(super) fn new(path: &Path) -> Result<Self, String> {
-        let directory = open(path)?;
-        let begin = Instant::now();
-        // Without blocking: a process that is stopped under the lock must not stop the others too.
-        while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            let path = path.display();
-            if !matches!(error, Errno::WOULDBLOCK | Errno::INTR) {
-                return Err(format!("{path}: cannot be locked: {error}"));
-            }
-            if begin.elapsed() >= LOCK_WAIT {
-                return Err(format!(
-                    "{path}: locked by another process for more than {LOCK_WAIT:?}: `fuser {path}` \
-                     tells which; end or continue it"
-                ));
-            }
-            thread::sleep(LOCK_RETRY);
-        }
-        let path = path.to_owned();
-        Ok(Self { directory, path })
-    }
-
-    /// Wipes the leftovers of a process that was killed while it wrote.
-    pub(super) fn clean_up(&self) -> Result<(), String> {
-        self.wipe(NEXT)?;
-        let (Some(record), Some(replaced)) = (self.stat(RECORD)?, self.stat(REPLACED)?) else {
-            return self.wipe(REPLACED);
+impl Folder {
+    /// Opens the directory, which is created if it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => match mkdirat(CWD, path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => openat(CWD, path, flags, Mode::empty()),
+                Err(error) => Err(error),
+            },
+            opened => opened,
         };
-        if (record.st_dev, record.st_ino) == (replaced.st_dev, replaced.st_ino) {
-            // Killed before the next record took its place: this one is still current.
-            return self.unlink(REPLACED);
-        }
-        self.wipe(REPLACED)
+        let shown = path.display();
+        let fd = directory.map_err(|error| match error {
+            Errno::NOENT => format!("{shown}: {error}: create the directory that it is to be in"),
+            Errno::NOTDIR => format!("{shown}: {error}: name a directory"),
+            _ => format!("{shown}: {error}"),
+        })?;
+        let stat = fstat(&fd).map_err(|error| format!("{shown}: {error}"))?;
+        check_access(path, &stat, "0700")?;
+        let path = path.to_owned();
+        Ok(Self { fd, path })
     }
 
-    /// The record's bytes, if there is one.
-    pub(super) fn read(&self, max_len: usize) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The record as it is at this moment. Without the directory's lock it may be torn because it
+    /// was replaced after it was opened, and wiped before it was read.
+    pub(super) fn look(&self, max_len: usize) -> Result<Found, String> {
         let Some(mut file) = self.open_file(RECORD, OFlags::RDONLY)? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let stat = fstat(&file).map_err(|error| self.trouble(RECORD, &error))?;
         self.check_file(&stat)?;
         let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
         if len > max_len.saturating_add(SHA256_OUTPUT_LEN) {
-            return Err(damaged(&self.path, &format!("{len} bytes long")));
+            return Ok(Found::Torn(format!("{len} bytes long")));
         }
         // Of its final size at once: a buffer that grows leaves copies of secrets behind.
         let mut bytes = Zeroizing::new(vec![0; len]);
-        file.read_exact(&mut bytes)
-            .map_err(|error| self.trouble(RECORD, &error))?;
-        let Some((record, sum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
-            return Err(damaged(&self.path, "it is cut short"));
-        };
-        if digest(&SHA256, record).as_ref() != sum {
-            return Err(damaged(&self.path, "its checksum is wrong"));
+        match file.read_exact(&mut bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Found::Torn("it is cut short".into()));
+            }
+            Err(error) => return Err(self.trouble(RECORD, &error)),
         }
-        let len = record.len();
+        let Some((record, checksum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
+            return Ok(Found::Torn("it is cut short".into()));
+        };
+        if digest(&SHA256, record).as_ref() != checksum {
+            return Ok(Found::Torn("its checksum is wrong".into()));
+        }
+        let (len, checksum) = (record.len(), *checksum);
         bytes.truncate(len);
-        Ok(Some(bytes))
+        Ok(Found::Whole(Contents {
+            record: bytes,
+            checksum,
+        }))
     }
 
-    /// Replaces the record, and wipes the old one.
-    pub(super) fn write(&self, record: &[u8]) -> Result<(), String> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let at = |error| self.trouble(NEXT, &error);
-        let mut next = File::from(openat(&self.directory, NEXT, flags, mode).map_err(at)?);
-        next.write_all(record)
-            .and_then(|()| next.write_all(digest(&SHA256, record).as_ref()))
-            .and_then(|()| next.sync_all())
-            .map_err(|error| self.trouble(NEXT, &error))?;
-        let here = &self.directory;
-        match linkat(here, RECORD, here, REPLACED, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(self.trouble(REPLACED, &error)),
-        }
-        renameat(here, NEXT, here, RECORD)
-            .and_then(|()| fsync(here))
-            .map_err(|error| self.trouble(RECORD, &error))?;
-        self.wipe(REPLACED)
+    /// Whether this file still has this name.
+    pub(super) fn is_still(&self, name: &CStr, file: &File) -> Result<bool, String> {
+        let stat = fstat(file).map_err(|error| self.trouble(name, &error))?;
+        let named = self.stat(name)?;
+        Ok(named.is_some_and(|named| is_same_file(&named, &stat)))
     }
 
-    /// Overwrites a file, if it is there, and unlinks it.
-    fn wipe(&self, name: &CStr) -> Result<(), String> {
-        let Some(mut file) = self.open_file(name, OFlags::WRONLY)? else {
-            return Ok(());
-        };
+    /// Overwrites a file and unlinks it.
+    pub(super) fn wipe(&self, name: &CStr, mut file: File) -> Result<(), String> {
         let len = file.metadata().map_or(0, |metadata| metadata.len());
         // Best effort: a file that cannot be overwritten must still be unlinked.
-        let _ = std::io::copy(&mut std::io::repeat(0).take(len), &mut file);
+        let _ = io::Seek::rewind(&mut file);
+        let _ = io::copy(&mut io::repeat(0).take(len), &mut file);
         let _ = file.sync_all();
         self.unlink(name)
     }
 
-    fn unlink(&self, name: &CStr) -> Result<(), String> {
-        unlinkat(&self.directory, name, AtFlags::empty())
-            .map_err(|error| self.trouble(name, &error))
+    pub(super) fn unlink(&self, name: &CStr) -> Result<(), String> {
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.trouble(name, &error)),
+        }
     }
 
-    fn stat(&self, name: &CStr) -> Result<Option<Stat>, String> {
-        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    /// Makes what was renamed last.
+    pub(super) fn sync(&self) -> Result<(), String> {
+        fsync(&self.fd).map_err(|error| self.trouble(RECORD, &error))
+    }
+
+    pub(super) fn stat(&self, name: &CStr) -> Result<Option<Stat>, String> {
+        match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.trouble(name, &error)),
         }
     }
 
-    fn open_file(&self, name: &CStr, flags: OFlags) -> Result<Option<File>, String> {
+    pub(super) fn open_file(&self, name: &CStr, flags: OFlags) -> Result<Option<File>, String> {
         // A FIFO must not block, and no link may lead out of the directory.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match openat(&self.directory, name, flags, Mode::empty()) {
+        match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(file) => Ok(Some(File::from(file))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.trouble(name, &error)),
@@ -169,10 +175,20 @@ impl Locked {
         check_access(&path, stat, "0600")
     }
 
-    fn trouble(&self, name: &CStr, error: &dyn std::error::Error) -> String {
+    pub(super) fn trouble(&self, name: &CStr, error: &dyn std::error::Error) -> String {
         let path = self.path.join(name.to_string_lossy().as_ref());
         format!("{}: {error}", path.display())
     }
+}
+
+/// A record and its checksum, as they stand in the file.
+pub(super) fn write(file: &mut File, record: &[u8]) -> io::Result<()> {
+    file.write_all(record)?;
+    file.write_all(digest(&SHA256, record).as_ref())
+}
+
+pub(super) fn is_same_file(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 }
 
 /// What is wrong with the record, and how to get rid of it.
@@ -186,27 +202,6 @@ pub(super) fn damaged(directory: &Path, why: &str) -> String {
 /// Where the record is.
 pub(super) fn record(directory: &Path) -> PathBuf {
     directory.join(RECORD.to_string_lossy().as_ref())
-}
-
-/// Opens the directory, which is created if it is missing, and checks that it is ours alone.
-pub(super) fn open(path: &Path) -> Result<OwnedFd, String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = match openat(CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => match mkdirat(CWD, path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => openat(CWD, path, flags, Mode::empty()),
-            Err(error) => Err(error),
-        },
-        opened => opened,
-    };
-    let shown = path.display();
-    let directory = directory.map_err(|error| match error {
-        Errno::NOENT => format!("{shown}: {error}: create the directory that it is to be in"),
-        Errno::NOTDIR => format!("{shown}: {error}: name a directory"),
-        _ => format!("{shown}: {error}"),
-    })?;
-    let stat = fstat(&directory).map_err(|error| format!("{shown}: {error}"))?;
-    check_access(path, &stat, "0700")?;
-    Ok(directory)
 }
 
 fn check_access(path: &Path, stat: &Stat, right: &str) -> Result<(), String> {
@@ -274,11 +269,10 @@ mod tests {
     #[test]
     fn no_file_is_waited_for_or_passed_on_to_a_program_that_is_started() {
         let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("keys");
-        let directory = Locked::new(&path).unwrap();
-        directory.write(b"record").unwrap();
+        let folder = Folder::open(&parent.path().join("keys")).unwrap();
+        std::fs::write(record(folder.path()), b"record").unwrap();
         for flags in [OFlags::RDONLY, OFlags::WRONLY] {
-            let file = directory.open_file(RECORD, flags).unwrap().unwrap();
+            let file = folder.open_file(RECORD, flags).unwrap().unwrap();
             assert!(
                 fcntl_getfl(&file)
                     .unwrap()
@@ -286,6 +280,6 @@ mod tests {
             );
             assert_eq!(fcntl_getfd(&file).unwrap(), FdFlags::CLOEXEC);
         }
-        assert_eq!(fcntl_getfd(&directory.directory).unwrap(), FdFlags::CLOEXEC);
+        assert_eq!(fcntl_getfd(&folder.fd).unwrap(), FdFlags::CLOEXEC);
     }
 }

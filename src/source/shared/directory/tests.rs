@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::Time;
+use crate::clock::{Time, instant_in};
 use crate::hex;
 use crate::rotation::Rotation;
 use crate::source::shared::record::tests::{golden, names, query};
@@ -36,6 +36,18 @@ fn load(source: &mut KeyDirectory, now: Time, rotate: bool) -> Result<Vec<KeyNam
     Ok(keys.iter().map(|key| *key.stek.name()).collect())
 }
 
+/// Puts this record into the directory, whatever is there.
+fn put(path: &Path, record: &[u8]) {
+    let folder = Folder::open(path).unwrap();
+    let draft = Draft::new(&folder, record)
+        .map_err(Trouble::into_inner)
+        .unwrap();
+    let lock = Lock::new(&folder, instant_in(HOUR)).unwrap();
+    if let Some(replaced) = draft.put(&lock).unwrap() {
+        replaced.wipe().unwrap();
+    }
+}
+
 fn entries(source: &KeyDirectory) -> Vec<String> {
     let entries = fs::read_dir(path(source)).unwrap();
     let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
@@ -56,21 +68,19 @@ fn golden_key_directory() {
     fs::write(&file, &bytes).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(load(&mut source, NOW, false).unwrap(), names(&golden()));
-    Locked::new(path(&source))
-        .unwrap()
-        .write(&golden().encode())
-        .unwrap();
+    put(path(&source), &golden().encode());
     assert_eq!(fs::read(file).unwrap(), bytes);
 }
 
 #[test]
 fn a_record_is_read_up_to_its_greatest_length_and_no_longer() {
     let (_parent, source) = fresh();
-    let directory = Locked::new(path(&source)).unwrap();
-    directory.write(&[7; 100]).unwrap();
-    let read = directory.read(100).unwrap().unwrap();
-    assert_eq!(read.as_slice(), [7; 100]);
-    let error = directory.read(99).unwrap_err();
+    put(path(&source), &[7; 100]);
+    let folder = Folder::open(path(&source)).unwrap();
+    let read = |max_len| Lock::read_without(&folder, max_len, instant_in(HOUR));
+    let found = read(100).unwrap().unwrap();
+    assert_eq!(found.record.as_slice(), [7; 100]);
+    let error = read(99).map(drop).unwrap_err();
     assert!(error.contains("132 bytes long"), "{error}");
 }
 
@@ -149,9 +159,7 @@ fn a_record_of_another_format_and_a_file_of_another_kind_are_refused() {
     let (_parent, mut source) = fresh();
     let mut record = golden().encode();
     record[0] = 9;
-    let directory = Locked::new(path(&source)).unwrap();
-    directory.write(&record).unwrap();
-    drop(directory);
+    put(path(&source), &record);
     let error = load(&mut source, NOW, false).unwrap_err();
     assert!(
         error.contains("its format is 9, here 1 is known"),
@@ -263,11 +271,62 @@ fn a_lock_that_another_holds_is_waited_for_and_not_for_ever() {
     let (_parent, mut source) = fresh();
     let keys = load(&mut source, NOW, false).unwrap();
     let path = path(&source).to_owned();
-    let held = Locked::new(&path).unwrap();
-    let error = load(&mut source, NOW, false).unwrap_err();
+    let folder = Folder::open(&path).unwrap();
+    let held = Lock::new(&folder, instant_in(HOUR)).unwrap();
+    assert_eq!(
+        load(&mut source, NOW, false).unwrap(),
+        keys,
+        "reading takes none"
+    );
+    let error = load(&mut source, NOW, true).unwrap_err();
     assert!(error.contains("locked by another process"), "{error}");
+    assert_eq!(entries(&source), ["steks.1"], "what it prepared is gone");
     drop(held);
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+    assert_eq!(load(&mut source, NOW, true).unwrap().len(), 2);
+}
+
+#[test]
+fn a_record_that_is_replaced_and_wiped_meanwhile_is_read_again() {
+    let (_parent, mut source) = fresh();
+    load(&mut source, NOW, false).unwrap();
+    let path = path(&source).to_owned();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut writer = KeyDirectory::new(&path).unwrap();
+            (0..200).for_each(|_| drop(load(&mut writer, NOW, true).unwrap()));
+        });
+        while !writer.is_finished() {
+            let mut reader = KeyDirectory::new(&path).unwrap();
+            assert!(!load(&mut reader, NOW, false).unwrap().is_empty());
+        }
+    });
+    assert_eq!(entries(&source), ["steks.1"]);
+}
+
+#[test]
+fn a_draft_that_is_in_use_is_not_taken_for_abandoned() {
+    let (_parent, source) = fresh();
+    let folder = Folder::open(path(&source)).unwrap();
+    let draft = Draft::new(&folder, b"record");
+    let draft = draft.map_err(Trouble::into_inner).unwrap();
+    leftovers::clean_up(&Folder::open(path(&source)).unwrap()).unwrap();
+    assert_eq!(entries(&source).len(), 1);
+    drop(draft);
+    assert!(entries(&source).is_empty(), "it wipes itself");
+}
+
+#[test]
+fn a_record_is_overwritten_by_a_shorter_one_and_by_a_longer_one() {
+    let (_parent, source) = fresh();
+    put(path(&source), &[1; 100]);
+    let folder = Folder::open(path(&source)).unwrap();
+    for len in [90, 110, 100] {
+        let lock = Lock::new(&folder, instant_in(HOUR)).unwrap();
+        overwrite(&folder, &vec![2; len], &lock).unwrap();
+        let found = lock.read(200).unwrap().unwrap();
+        assert_eq!(found.record.as_slice(), vec![2; len]);
+    }
 }
 
 #[cfg(target_os = "linux")]
