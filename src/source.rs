@@ -17,6 +17,7 @@ mod plan;
 mod random;
 #[cfg(any(unix, feature = "redis"))]
 mod shared;
+mod withdrawal;
 
 pub use derived::DerivedSource;
 pub use files::KeyFiles;
@@ -30,6 +31,7 @@ pub use shared::KeyDirectory;
 pub use shared::RedisSource;
 #[cfg(all(feature = "redis", any(test, rustls_resumption_fuzzing)))]
 pub use shared::fuzzed_redis_record;
+pub(crate) use withdrawal::Withdrawal;
 
 /// A source of STEKs. It answers one question: which STEKs exist now, and when may each be used?
 ///

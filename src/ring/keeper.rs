@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
-use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource};
+use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource, Withdrawal};
 use crate::stats::StekStats;
 use crate::stek::KeyName;
 
@@ -70,21 +70,17 @@ impl Keeper {
         }
         self.fleet_agrees = source.fleet_agrees();
         match answer.and_then(|keys| self.check(settings, keys)) {
-            Ok(mut keys) => {
-                self.keep_known(&mut keys);
+            Ok(keys) => {
                 if self.trouble.take().is_some() {
                     info!(source = source.name(), "STEK source answers again");
                 }
-                let before = std::mem::replace(&mut self.sourced, keys);
-                let listed: HashSet<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
-                let names = before.iter().map(|key| *key.stek.name());
-                let unlisted = names.filter(|name| !listed.contains(name)).collect();
-                self.note_expired(unlisted);
+                self.replace(keys);
                 self.answered = Some(monotonic);
                 Ok(())
             }
             Err(cause) => {
                 self.failures = self.failures.saturating_add(1);
+                let cause = self.withdraw(cause);
                 let trouble = cause.to_string();
                 if self.trouble.as_ref() != Some(&trouble) {
                     warn!(
@@ -97,6 +93,26 @@ impl Keeper {
                 Err(Error::source(source.name(), cause))
             }
         }
+    }
+
+    fn replace(&mut self, mut keys: Vec<SourceKey>) {
+        self.keep_known(&mut keys);
+        let before = std::mem::replace(&mut self.sourced, keys);
+        let listed: HashSet<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
+        let names = before.iter().map(|key| *key.stek.name());
+        let unlisted = names.filter(|name| !listed.contains(name)).collect();
+        self.note_expired(unlisted);
+    }
+
+    /// Drops what a source that failed says must not go on. Returns why it failed.
+    fn withdraw(&mut self, cause: SourceError) -> SourceError {
+        let Withdrawal { mut keys, cause } = match cause.downcast() {
+            Ok(withdrawal) => *withdrawal,
+            Err(cause) => return cause,
+        };
+        keys.retain(|key| !self.revoked.contains(key.stek.name()));
+        self.replace(keys);
+        cause
     }
 
     /// Wipes what has expired and falls back to local keys if need be. Returns the new snapshot.

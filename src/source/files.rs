@@ -1,11 +1,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
-use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use super::{SourceError, SourceKey, SourceQuery, StekSource, Withdrawal};
 use crate::error::Error;
 use crate::stek::{KeyName, Stek};
 
@@ -20,7 +20,8 @@ pub use listing::fuzzed::run as fuzzed;
 use succession::Succession;
 
 /// STEKs from key files that something else makes and ships: for fleets that already have ticket
-/// keys of nginx, Apache or HAProxy on every node, or mount a Kubernetes secret.
+/// keys of nginx, Apache, HAProxy, H2O or Traffic Server on every node, or mount a Kubernetes
+/// secret.
 ///
 /// ```no_run
 /// use rustls_resumption::Resumption;
@@ -41,6 +42,11 @@ use succession::Succession;
 /// | nginx, Apache | 80 bytes: name (16), HMAC key (32), AES-256 key (32) | the key of the first file; the others open |
 /// | nginx, Apache | 48 bytes: name (16), AES-128 key (16), HMAC key (16) | the same; accepted with a warning, as only 32 bytes are secret |
 /// | HAProxy | one file: on each line, a key of either kind in base64 | the last line but one; all of them open, so the last is published ahead |
+/// | Traffic Server | one file: keys of 48 bytes, one after the other | the first; the others open |
+/// | H2O | one file: YAML, a list of mappings | the newest whose `not_before` has passed; all of them open, whatever their `not_after` says |
+///
+/// Of YAML only what H2O itself writes is read: block style, values on one line. The message about
+/// a file in another format, such as dnsdist's, lighttpd's or GnuTLS's, says how to convert it.
 ///
 /// *The same keys do not make the same tickets.* A STEK is derived from all the bytes of a key, its
 /// name included. Nodes with this crate open each other's tickets, in whichever format they have
@@ -64,25 +70,42 @@ use succession::Succession;
 /// (since it took over, or at the start since its file was changed) is kept, warned about once and
 /// shown as [`over_age`](crate::stats::StekStats::over_age): new keys are no longer being shipped.
 ///
+/// A key that is listed twice, as the same name and secret, counts once, and is warned about: a link
+/// to a file that is listed itself, or a rotator that copied instead of moving.
+///
 /// # When something is wrong
 ///
-/// The ring keeps its current keys, the problem is logged once per change, each failed reading is
-/// counted in [`source_failures`](crate::stats::StekStats::source_failures), and the source
-/// recovers by itself once the files are good. That applies to a file that
+/// No new keys are taken over, the problem is logged once per change, each failed reading is counted
+/// in [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by
+/// itself once the files are good. That applies to a file that
 ///
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
-/// - has another length, or a line that is not a key in base64;
-/// - holds a key of which a part (AES or HMAC key) is all one byte, a key that another file holds,
-///   a key with the name or the secret of another;
+/// - has another length, or a line that is not a key;
+/// - holds a key of which a part (AES or HMAC key) is all one byte, a key with the name of another or
+///   with the secret of another;
 /// - changes while it is read. Replace a file by renaming another over it to avoid that.
+///
+/// Meanwhile the current keys stay in use, except those that were *taken out for certain*: a key
+/// that no file lists, in two readings in a row, is wiped although the rest is refused, unless a
+/// file that held it is missing or no key can be read of it. So to take a key out, put another in
+/// its place; to delete its file does not take it out. If the key that seals goes, another that
+/// every node has takes over.
 pub struct KeyFiles {
     paths: Vec<PathBuf>,
-    /// The names of the keys that were listed when the files were last read, in order.
-    listed: Option<Vec<KeyName>>,
+    /// The keys that were listed when the files were last good, in order.
+    listed: Option<Vec<Listed>>,
+    /// Those that were not when the files were last read, and were not good.
+    missing: Vec<KeyName>,
     succession: Succession,
     /// What was advised last, so that it is logged once.
     advice: Vec<String>,
+}
+
+/// A key that was listed, and the indices of the files in which it was.
+struct Listed {
+    name: KeyName,
+    files: Vec<usize>,
 }
 
 /// How often the files are read.
@@ -113,6 +136,7 @@ impl KeyFiles {
         Ok(Self {
             paths,
             listed: None,
+            missing: Vec::new(),
             succession: Succession::default(),
             advice: Vec::new(),
         })
@@ -127,9 +151,9 @@ impl KeyFiles {
     /// [`Error::WeakKey`] or [`Error::Source`] naming the file, what is wrong and what would be
     /// right.
     pub fn check(&self) -> Result<(), Error> {
-        match Listing::read(&self.paths) {
-            Ok(_) => Ok(()),
-            Err(cause) => Err(match cause.downcast::<Error>() {
+        match Listing::read(&self.paths, SystemTime::now().into()).wrong {
+            None => Ok(()),
+            Some(cause) => Err(match cause.downcast::<Error>() {
                 Ok(error) => *error,
                 Err(cause) => Error::source(self.name(), cause),
             }),
@@ -139,27 +163,55 @@ impl KeyFiles {
     /// What the files list, and the STEKs of it. New keys must be read twice with the same result.
     fn read(&self, query: &SourceQuery<'_>) -> Result<(Listing, Vec<Stek>), SourceError> {
         let read = || {
-            let listing = Listing::read(&self.paths)?;
+            let listing = Listing::read(&self.paths, query.now);
             let keys = listing.keys.iter();
             let steks = keys.map(|listed| Stek::derive(listed.key.as_bytes(), query.sealing));
             let steks = steks.collect::<Result<Vec<_>, Error>>()?;
             Ok::<_, SourceError>((listing, steks))
         };
         let (listing, steks) = read()?;
-        let is_same = |listed: &Vec<KeyName>| steks.iter().map(Stek::name).eq(listed);
-        if self.listed.as_ref().is_none_or(is_same) {
+        let names = || steks.iter().map(Stek::name);
+        let is_same = |listed: &Vec<Listed>| names().eq(listed.iter().map(|key| &key.name));
+        if listing.wrong.is_some() || self.listed.as_ref().is_none_or(is_same) {
             return Ok((listing, steks));
         }
         thread::sleep(SETTLE);
         let again = read()?;
-        if !steks
-            .iter()
-            .map(Stek::name)
-            .eq(again.1.iter().map(Stek::name))
-        {
+        if again.0.wrong.is_none() && !names().eq(again.1.iter().map(Stek::name)) {
             return Err("the files change as they are read: rename whole files into place".into());
         }
         Ok(again)
+    }
+
+    /// What becomes of the keys in use when the files are not good: one goes on unless it was taken
+    /// out for certain. That is, twice in a row no file has it, and each that had it has others.
+    fn refuse(
+        &mut self,
+        wrong: SourceError,
+        silent: &[usize],
+        steks: &[Stek],
+        query: &SourceQuery<'_>,
+    ) -> SourceError {
+        let Some(listed) = &mut self.listed else {
+            return wrong;
+        };
+        let is_missing = |key: &&Listed| {
+            steks.iter().all(|stek| *stek.name() != key.name)
+                && key.files.iter().all(|file| !silent.contains(file))
+        };
+        let missing = listed.iter().filter(is_missing).map(|key| key.name);
+        let (gone, missing): (Vec<_>, Vec<_>) =
+            missing.partition(|name| self.missing.contains(name));
+        self.missing = missing;
+        if gone.is_empty() {
+            return wrong;
+        }
+        listed.retain(|key| !gone.contains(&key.name));
+        for name in &gone {
+            warn!(key = %name, "STEK was taken out of files that are not good otherwise: it goes");
+        }
+        let keys = self.succession.withdraw(&gone, query);
+        Box::new(Withdrawal { keys, cause: wrong })
     }
 
     fn advise(&mut self, advice: Vec<String>) {
@@ -173,12 +225,20 @@ impl KeyFiles {
 impl StekSource for KeyFiles {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         let (listing, steks) = self.read(query)?;
+        if let Some(wrong) = listing.wrong {
+            return Err(self.refuse(wrong, &listing.silent, &steks, query));
+        }
         let at_start = self.listed.is_none();
-        let names: Vec<_> = steks.iter().map(|stek| *stek.name()).collect();
-        let wanted = names.get(listing.sealing).copied();
-        self.listed = Some(names);
+        let wanted = steks.get(listing.sealing).map(|stek| *stek.name());
+        self.missing.clear();
         self.advise(listing.advice);
         let modified = listing.keys.iter().map(|key| key.modified);
+        let modified: Vec<_> = modified.collect();
+        let listed = steks.iter().zip(listing.keys).map(|(stek, key)| Listed {
+            name: *stek.name(),
+            files: key.files,
+        });
+        self.listed = Some(listed.collect());
         let listed = steks.into_iter().zip(modified);
         Ok(self.succession.update(listed, wanted, at_start, query))
     }

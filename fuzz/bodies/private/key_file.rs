@@ -1,6 +1,7 @@
 //! What may stand in a key file.
 
 use super::*;
+use crate::hex::Hex;
 
 /// Reads the bytes as one file, or divided into two, and looks at what is said of them.
 pub fn run(data: &[u8]) {
@@ -18,36 +19,67 @@ pub fn run(data: &[u8]) {
     let read = |content: &&[u8]| Contents {
         bytes: Zeroizing::new(content.to_vec()),
         modified: Time(0),
+        wrong: None,
     };
     let files = contents.iter().map(|content| Ok(read(content)));
-    let listing = Listing::of(paths.into_iter().zip(files));
-    match listing {
-        Ok(listing) => listed(&listing, &contents),
-        Err(error) => shows_nothing(&error.to_string(), content),
+    let mut listing = Listing::of(paths.into_iter().zip(files), Time(1_800_000_000_000));
+    match listing.wrong.take() {
+        None => listed(&listing, &contents),
+        Some(error) => shows_nothing(&error.to_string(), content),
+    }
+    for advice in &listing.advice {
+        shows_nothing(advice, content);
     }
 }
 
-/// Each key is a whole file, or stands on a line of its own.
+/// Each key is a whole file, one of several in a row, on a line of its own, or in YAML.
 fn listed(listing: &Listing, contents: &[&[u8]]) {
     let keys = listing.keys.iter().map(|listed| listed.key.as_bytes());
     let keys: Vec<&[u8]> = keys.collect();
+    assert!(listing.sealing < keys.len());
     for (i, key) in keys.iter().enumerate() {
-        assert!(matches!(key.len(), 48 | 80));
+        assert!(matches!(key.len(), 48 | 80 | 96 | 112));
         let differs = |other: &&[u8]| other[..16] != key[..16] && other[16..] != key[16..];
         assert!(keys[..i].iter().all(differs), "no name and no secret twice");
         assert!(key[16..].iter().any(|byte| *byte != key[16]), "no weak one");
+        assert!(contents.iter().any(|content| holds(content, key)));
     }
-    if keys == contents {
-        return assert_eq!(listing.sealing, 0);
+    let is_whole = |content: &&[u8]| matches!(content.len(), 48 | 80);
+    if contents.iter().all(is_whole) {
+        assert_eq!((listing.sealing, keys[0]), (0, contents[0]));
+        return;
     }
-    let &[content] = contents else {
-        panic!("a list stands alone");
-    };
-    let text = str::from_utf8(content).unwrap();
+    let is_first = |other: &&[u8]| *other == contents[0];
+    assert!(contents.iter().all(is_first), "a list stands alone");
+    let text = String::from_utf8_lossy(contents[0]);
+    if text.contains(':') {
+        return;
+    }
+    // The last line but one seals.
     let lines = text.split('\n').map(str::trim);
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    assert!(keys.iter().map(|key| base64(key)).eq(lines));
-    assert_eq!(listing.sealing, keys.len() - 2);
+    match lines.iter().rev().nth(1) {
+        Some(line) if text.is_ascii() => assert_eq!(*line, base64(keys[listing.sealing])),
+        _ => assert_eq!(listing.sealing, 0),
+    }
+}
+
+/// Whether the key can be found in a file, in any format.
+fn holds(content: &[u8], key: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    let lower = text.to_lowercase();
+    let in_yaml = || {
+        let hexadecimal = |bytes: &[u8]| Hex(bytes).to_string();
+        let hmac = if key.len() == 80 { 32 } else { 64 };
+        let (name, secret) = key.split_at(16);
+        let (hmac, cipher) = secret.split_at(hmac);
+        lower.contains(&hexadecimal(name))
+            && lower.contains(&(hexadecimal(cipher) + &hexadecimal(hmac)))
+    };
+    content == key
+        || content.chunks(48).any(|chunk| chunk == key)
+        || text.contains(&base64(key))
+        || (key.len() >= 80 && in_yaml())
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -49,6 +49,25 @@ impl Succession {
             });
         }
 
+        self.answer(wanted, at_start, query)
+    }
+
+    /// Drops the keys of these names, which are listed no more, though no others may be taken over.
+    pub(super) fn withdraw(
+        &mut self,
+        names: &[KeyName],
+        query: &SourceQuery<'_>,
+    ) -> Vec<SourceKey> {
+        self.keys.retain(|key| !names.contains(key.stek.name()));
+        self.answer(None, false, query)
+    }
+
+    fn answer(
+        &mut self,
+        wanted: Option<KeyName>,
+        at_start: bool,
+        query: &SourceQuery<'_>,
+    ) -> Vec<SourceKey> {
         let active = self.choose(wanted, query.monotonic);
         let takes_over = !at_start && active != self.active;
         self.active = active;

@@ -280,3 +280,100 @@ fn paths_that_make_no_sense_are_refused() {
     let shown = format!("{:?}", KeyFiles::new(["a"]).unwrap());
     assert_eq!(shown, "KeyFiles { paths: [\"a\"], .. }");
 }
+
+/// Loads as often as it takes to be sure of what was taken out.
+fn what_goes_on(files: &mut Files) -> Option<Vec<KeyName>> {
+    files.error();
+    files.pass(SECOND);
+    let error = files.try_load().unwrap_err();
+    let withdrawal = error.downcast::<Withdrawal>().ok()?;
+    let names = withdrawal.keys.iter().map(|key| *key.stek.name());
+    Some(names.collect())
+}
+
+#[test]
+fn a_key_that_was_taken_out_of_files_that_are_not_good_goes() {
+    let mut files = Files::new(&["a", "b", "c"]);
+    for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        files.write(name, key(number));
+    }
+    files.load();
+    files.write("c", key(4));
+    files.write("b", "half");
+    // What `b` held may be there again: only `c` has another key for certain.
+    assert_eq!(what_goes_on(&mut files), Some(vec![name(1), name(2)]));
+    assert_eq!(what_goes_on(&mut files), None, "it went once");
+    // Nothing new is taken over, and what comes back is new.
+    files.write("b", key(3));
+    files.write("c", key(2));
+    assert_eq!(files.load(), (name(1), vec![name(1), name(3), name(2)]));
+    files.write("a", key(3));
+    files.write("b", key(1));
+    assert_eq!(files.load().0, name(1));
+}
+
+#[test]
+fn another_seals_if_it_was_the_one_that_did() {
+    let mut files = Files::new(&["keys"]);
+    files.write("keys", list(&[1, 2, 3]));
+    assert_eq!(files.load().0, name(2));
+    files.write("keys", list(&[1, 3]) + "what is this");
+    files.error();
+    files.pass(SECOND);
+    let error = files.try_load().unwrap_err();
+    assert!(error.to_string().contains("line 3: not base64"), "{error}");
+    let withdrawal = error.downcast::<Withdrawal>().unwrap();
+    let sealing = withdrawal
+        .keys
+        .iter()
+        .find(|key| key.window.seals(files.wall));
+    assert_eq!(*sealing.unwrap().stek.name(), name(1));
+}
+
+#[test]
+fn nothing_goes_because_of_a_file_that_tells_nothing_or_for_a_moment_only() {
+    let mut files = Files::new(&["a", "b"]);
+    files.write("a", key(1));
+    files.write("b", key(2));
+    files.load();
+    let path = files.directory.path().join("a");
+    for spoil in [&[][..], &key(1)[..37], &[0; 80], b"a key", &key(2)[..79]] {
+        files.write("a", spoil);
+        assert_eq!(what_goes_on(&mut files), None);
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(what_goes_on(&mut files), None);
+    // Moved to the other file, while its own is missing.
+    files.write("b", key(1));
+    files.error();
+    files.write("b", key(2));
+    assert_eq!(what_goes_on(&mut files), None, "it was away once");
+    permit(&files.directory.path().join("b"), 0o644);
+    assert_eq!(what_goes_on(&mut files), None, "it is still listed");
+    // At the start nothing is known.
+    let mut files = Files::new(&["a", "b"]);
+    files.write("a", key(1));
+    assert_eq!(what_goes_on(&mut files), None);
+}
+
+#[test]
+fn h2os_next_key_seals_when_it_begins_and_every_node_has_it() {
+    let mut files = Files::new(&["keys.yaml"]);
+    let begins = files.wall.plus(HOUR).0 / 1_000;
+    let entry = |number: u8, not_before: u64| {
+        let key: String = (0..96).map(|i| format!("{:02x}", i ^ number)).collect();
+        format!(
+            "- name: {}\n  cipher: aes-256-cbc\n  hash: sha256\n  key: {key}\n  not_before: \
+             {not_before}\n  not_after: {}\n",
+            format!("{number:02x}").repeat(16),
+            not_before + 7_200,
+        )
+    };
+    files.write("keys.yaml", entry(1, 0) + &entry(2, begins));
+    let (first, opens) = files.load();
+    assert_eq!((opens.len(), first), (2, opens[0]));
+    files.pass(HOUR - SECOND);
+    assert_eq!(files.load().0, first);
+    files.pass(SECOND);
+    assert_eq!(files.load().0, opens[1]);
+}

@@ -214,11 +214,10 @@ fn a_change_is_found_without_a_restart() {
 #[test]
 fn whatever_happens_to_a_file_the_ring_stays_as_it_was_and_says_so_once() {
     type Spoil = fn(&Path);
-    let spoil: [(&str, Spoil); 12] = [
+    let spoil: [(&str, Spoil); 11] = [
         ("is empty", |path| write(path, "")),
         ("is half-written", |path| write(path, &key(11)[..37])),
         ("is truncated", |path| write(path, &key(11)[..79])),
-        ("is a duplicate", |path| write(path, key(9))),
         ("is all zero", |path| write(path, [0; 80])),
         ("has a secret that is all zero", |path| {
             write(path, [&key(11)[..16], &[0; 64]].concat());
@@ -435,4 +434,68 @@ fn a_revoked_key_stays_out_though_it_is_listed() {
     }
     let error = node.resumption.rotate_now().unwrap_err().to_string();
     assert!(error.starts_with("STEK source `file`: rotates by its schedule only"));
+}
+
+#[test]
+fn the_same_key_twice_counts_once_and_is_warned_of_once() {
+    let host = Host::new(NGINX);
+    host.ship(10);
+    let node = host.node();
+    let client = client(VERSIONS[1]);
+    kind(&client, &node.server);
+    // As after a rotator that copied instead of moving, and lost the key that had sealed.
+    let (log, ()) = Log::of(|| {
+        write(&host.paths()[0], key(9));
+        (0..5).for_each(|_| node.pass(SECOND));
+    });
+    let stats = node.resumption.stats().steks;
+    assert_eq!((stats.active, stats.keys), (Some(name(9)), 2));
+    assert_eq!((stats.source_failures, stats.fallen_back), (0, false));
+    let warnings = log.warnings();
+    let about = |said: &str| warnings.iter().filter(|line| line.contains(said)).count();
+    assert_eq!(
+        about("the same key twice: it counts once"),
+        1,
+        "{warnings:?}"
+    );
+    assert_eq!(
+        kind(&client, &node.server),
+        FULL,
+        "what was taken out opens nothing"
+    );
+    assert_eq!(node.resumption.stats().tickets.refused.expired_key, 1);
+    KeyFiles::new(host.paths()).unwrap().check().unwrap();
+}
+
+#[test]
+fn a_key_that_was_taken_out_opens_nothing_though_the_other_files_are_refused() {
+    for spoil in ["half a key", ""] {
+        let host = Host::new(NGINX);
+        host.ship(10);
+        let node = host.node();
+        let client = client(VERSIONS[1]);
+        kind(&client, &node.server); // under key 10
+        let paths = host.paths();
+        write(&paths[0], key(30)); // it was stolen
+        write(&paths[2], spoil);
+        let (log, ()) = Log::of(|| (0..3).for_each(|_| node.pass(SECOND)));
+        let stats = node.resumption.stats().steks;
+        assert_eq!((stats.active, stats.keys), (Some(name(9)), 2));
+        assert_eq!((stats.source_failures, stats.fallen_back), (3, false));
+        assert_eq!(kind(&client, &node.server), FULL);
+        let taken_out = format!("key={} ", name(10));
+        let said =
+            |line: &&String| line.contains("taken out") && format!("{line} ").contains(&taken_out);
+        assert_eq!(
+            log.warnings().iter().filter(said).count(),
+            1,
+            "{:?}",
+            log.warnings()
+        );
+        assert_eq!(kind(&client, &node.server), RESUMED);
+        host.ship(11);
+        node.pass(SECOND);
+        assert_eq!(node.resumption.stats().steks.source_failures, 3);
+        assert_eq!(kind(&client, &node.server), RESUMED);
+    }
 }

@@ -1,0 +1,415 @@
+use base64ct::{Base64, Encoding};
+use proptest::prelude::*;
+
+use super::lines::decode;
+use super::*;
+
+/// In 2027.
+const NOW: Time = Time(1_800_000_000_000);
+
+/// What is read of a file that is good.
+#[derive(Debug)]
+enum Keys {
+    One(FileKey),
+    /// With their lines' numbers.
+    List(Vec<(usize, FileKey)>),
+}
+
+fn parse(content: &[u8]) -> Result<Keys, FormatError> {
+    let mut content = Content::parse(content, NOW);
+    if let Some(wrong) = content.wrong {
+        return Err(wrong);
+    }
+    if !content.is_list {
+        return Ok(Keys::One(content.keys.remove(0).1));
+    }
+    let keys = content.keys.into_iter().map(|(place, key)| match place {
+        Place::Line(number) | Place::Key(number) => (number, key),
+        Place::WholeFile => panic!("a list of whole files"),
+    });
+    Ok(Keys::List(keys.collect()))
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    let mut text = vec![0; Base64::encoded_len(bytes)];
+    Base64::encode(bytes, &mut text).unwrap().into()
+}
+
+fn error(content: &[u8]) -> String {
+    parse(content).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_of_48_or_80_bytes_is_a_key_with_its_name_and_secret_apart() {
+    for len in [48_u8, 80] {
+        let bytes: Vec<u8> = (0..len).collect();
+        let Ok(Keys::One(key)) = parse(&bytes) else {
+            panic!("{len} bytes are a key");
+        };
+        assert_eq!((key.name(), key.secret()), bytes.split_at(16));
+        assert_eq!(key.as_bytes(), bytes);
+        assert_eq!(key.is_short(), len == 48);
+        assert_eq!(key.weakness(), None);
+    }
+}
+
+#[test]
+fn lines_of_base64_are_a_list_in_their_order() {
+    // As `openssl rand 80 | openssl base64 -A | xargs echo` appends them.
+    let keys: Vec<Vec<u8>> = [(0, 80), (100, 180), (7, 55)]
+        .map(|(from, to)| (from..to).collect())
+        .into();
+    for (end, last) in [("\n", "\n"), ("\r\n", "\r\n"), ("\n\n", "")] {
+        let lines: Vec<_> = keys.iter().map(|key| base64(key)).collect();
+        let content = lines.join(end) + last;
+        let Ok(Keys::List(list)) = parse(content.as_bytes()) else {
+            panic!("{content}");
+        };
+        assert!(list.iter().map(|(_, key)| key.as_bytes()).eq(&keys));
+        let number = if end == "\n\n" { 5 } else { 3 };
+        assert_eq!(list[2].0, number, "a line's number counts blank ones");
+    }
+}
+
+#[test]
+fn base64_of_openssl_is_read() {
+    let decoded = |text: &str| decode(text).map(|bytes| bytes.to_vec());
+    assert_eq!(decoded("Zm9vYmFy").unwrap(), b"foobar");
+    assert_eq!(decoded("Zm9vYmE=").unwrap(), b"fooba");
+    assert_eq!(decoded("Zm9vYg==").unwrap(), b"foob");
+    assert_eq!(decoded("+/+/").unwrap(), [0xfb, 0xff, 0xbf]);
+    assert_eq!(decoded("").unwrap(), b"");
+    for wrong in [
+        "Zm9vYg", "Zm9vYh==", "Zm9v!mFy", "Zm=vYmFy", "====", "Z===", "-_-_", "Zm9v YmF",
+    ] {
+        assert_eq!(decoded(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_decoded_has_its_room_from_the_start_and_leaves_no_copies() {
+    let decoded = decode(&base64(&[7; 80])).unwrap();
+    assert_eq!((decoded.len(), decoded.capacity()), (80, 81));
+}
+
+#[test]
+fn anything_else_is_refused_and_says_what_is_wrong() {
+    let key = base64(&[1; 80]);
+    assert_eq!(error(b""), "empty");
+    assert_eq!(error(b"\n \n"), "empty");
+    assert!(error(&[0xff; 79]).starts_with("79 bytes: a key of nginx"));
+    assert!(error(&[0; 32]).starts_with("32 bytes: "));
+    assert!(error(key.as_bytes()).starts_with("base64 of one key: "));
+    let short = format!("{key}\n{}", base64(&[1; 47]));
+    assert_eq!(
+        error(short.as_bytes()),
+        "line 2: 47 bytes in base64: a key has 48 or 80"
+    );
+    let cut = format!("{key}\n{}", &key[..50]);
+    assert!(error(cut.as_bytes()).starts_with("line 2: not base64: "));
+    assert!(error(b"-----BEGIN PRIVATE KEY-----").starts_with("line 1: not base64: "));
+    let many = format!("{key}\n").repeat(65);
+    assert_eq!(error(many.as_bytes()), "more than 64 keys");
+}
+
+#[test]
+fn a_part_that_is_all_one_byte_is_weak() {
+    for (len, weak) in [
+        (48, 16..32),
+        (48, 32..48),
+        (80, 16..48),
+        (80, 48..80),
+        (80, 16..80),
+    ] {
+        let mut bytes: Vec<u8> = (0..len).collect();
+        bytes[weak].fill(0xaa);
+        let key = FileKey::new(Zeroizing::new(bytes)).unwrap();
+        assert!(key.weakness().unwrap().starts_with("all bytes are equal"));
+    }
+    let mut bytes: Vec<u8> = (0..80).collect();
+    bytes[..16].fill(0);
+    let key = FileKey::new(Zeroizing::new(bytes)).unwrap();
+    assert_eq!(key.weakness(), None, "a name is no secret");
+}
+
+#[test]
+fn what_is_shown_of_a_key_holds_no_secret() {
+    let key = FileKey::new(Zeroizing::new((0..80).collect())).unwrap();
+    assert_eq!(format!("{key:?}"), "FileKey { .. }");
+}
+
+/// Text that is nearly a list.
+fn nearly_a_list() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 44..84).prop_map(|bytes| base64(&bytes)),
+        "[A-Za-z0-9+/=]{0,120}",
+        "\\PC{0,20}",
+    ];
+    let end = prop_oneof![Just("\n"), Just("\r\n"), Just("\r"), Just(" ")];
+    proptest::collection::vec((line, end), 0..6)
+        .prop_map(|lines| {
+            lines
+                .iter()
+                .flat_map(|(line, end)| [line, *end])
+                .collect::<String>()
+        })
+        .prop_map(String::into_bytes)
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(content in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let is_key = matches!(content.len(), 48 | 80);
+        prop_assert_eq!(matches!(parse(&content), Ok(Keys::One(_))), is_key);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic_and_what_it_takes_are_keys(content in nearly_a_list()) {
+        match parse(&content) {
+            Ok(Keys::List(keys)) => {
+                prop_assert!(keys.len() >= 2);
+                for (number, key) in keys {
+                    prop_assert!(number >= 1 && matches!(key.as_bytes().len(), 48 | 80));
+                }
+            }
+            Ok(Keys::One(key)) => prop_assert_eq!(key.as_bytes(), content),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn every_list_is_read_as_it_was_written(
+        keys in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 48),
+                proptest::collection::vec(any::<u8>(), 80),
+            ],
+            2..8,
+        )
+    ) {
+        let content: String = keys.iter().map(|key| base64(key) + "\n").collect();
+        let Ok(Keys::List(read)) = parse(content.as_bytes()) else {
+            return Err(TestCaseError::fail(content));
+        };
+        prop_assert!(read.iter().map(|(_, key)| key.as_bytes()).eq(&keys));
+    }
+
+    #[test]
+    fn base64_decodes_to_what_was_encoded(
+        bytes in proptest::collection::vec(any::<u8>(), 0..100)
+    ) {
+        let decoded = decode(&base64(&bytes));
+        prop_assert_eq!(decoded.map(|decoded| decoded.to_vec()), Some(bytes));
+    }
+}
+
+#[test]
+fn base64_of_one_key_says_so_and_names_the_double_encoding() {
+    let key = base64(&[1; 80]);
+    let said = error(key.as_bytes());
+    for part in [
+        "base64 of one key: a file holds either the 80 bytes themselves (`base64 -d`)",
+        "at least two keys",
+        "`stringData`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    // In lines of 76 characters, as `base64` writes it.
+    let wrapped = format!("{}\n{}\n", &key[..76], &key[76..]);
+    assert_eq!(error(wrapped.as_bytes()), said);
+    let twice = base64(key.as_bytes());
+    assert!(error(twice.as_bytes()).starts_with("base64 of base64 of one key: "));
+    let short = base64(&[1; 48]);
+    assert!(error(short.as_bytes()).contains("the 48 bytes themselves"));
+    let list = base64(format!("{key}\n{}\n", base64(&[2; 80])).as_bytes());
+    assert!(error(list.as_bytes()).starts_with("base64 of a whole list of keys: "));
+}
+
+#[test]
+fn what_other_programs_write_is_called_by_its_name() {
+    let utf16 = |text: &str, mark: &[u8]| {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        mark.iter().copied().chain(units).collect::<Vec<u8>>()
+    };
+    let key = base64(&[1; 80]);
+    let list = format!("{key}\r\n{key}\r\n");
+    let lighttpd = [&[0; 4][..], &[0x99; 88]].concat();
+    let hexadecimal = "0a".repeat(80);
+    for (content, said) in [
+        (&[0x99; 64][..], "64 bytes, as GnuTLS has keys"),
+        (&lighttpd, "92 bytes, as lighttpd's `ssl.stek-file` has"),
+        (&[0x99; 160], "2 keys of 80 bytes, as dnsdist lists them"),
+        (
+            &[0x99; 240],
+            "240 bytes, which may be keys of 80 (dnsdist) or of 48 (Traffic",
+        ),
+        (
+            &[&[0x99; 80][..], b"\n"].concat(),
+            "a key of 80 bytes and a newline",
+        ),
+        (
+            &[&[0x99; 48][..], b"\r\n"].concat(),
+            "a key of 48 bytes and a newline",
+        ),
+        (&utf16(&list, b"\xff\xfe"), "text in UTF-16, as PowerShell"),
+        (&utf16(&list, b""), "text in UTF-16, as PowerShell"),
+        (
+            &[b"\xef\xbb\xbf", list.as_bytes()].concat(),
+            "text that begins with a byte order",
+        ),
+        (
+            hexadecimal.as_bytes(),
+            "hexadecimal digits of one key: a file holds the 80 bytes",
+        ),
+    ] {
+        let error = error(content);
+        assert!(error.starts_with(said), "{error}");
+    }
+}
+
+#[test]
+fn traffic_servers_keys_stand_in_a_row_and_the_first_seals() {
+    let bytes: Vec<u8> = (0..144).collect();
+    let content = Content::parse(&bytes, NOW);
+    assert_eq!(
+        (content.wrong, content.sealing, content.is_list),
+        (None, 0, true)
+    );
+    let keys = content.keys.iter().map(|(_, key)| key.as_bytes());
+    assert!(keys.eq(bytes.chunks(48)));
+    assert_eq!(content.keys[2].0.to_string(), " key 3");
+    let many: Vec<u8> = (0..66 * 48).map(|i| i as u8).collect();
+    assert_eq!(error(&many), "more than 64 keys");
+}
+
+/// An entry of H2O's YAML, whose key is `cipher` and 64 bytes for HMAC.
+fn entry(number: u8, cipher: usize, hmac: [u8; 64], times: [u64; 2]) -> String {
+    use crate::hex::Hex;
+    let cipher_key: Vec<u8> = (0..cipher as u8).map(|i| i.wrapping_mul(number)).collect();
+    let [not_before, not_after] = times;
+    format!(
+        "- name: {}\n  cipher: aes-{}-cbc # a comment\n  hash: \"sha256\"\n  key: {}{}\n  \
+         not_before: {not_before}\n  not_after: {not_after}\n",
+        Hex(&[number; 16]),
+        cipher * 8,
+        Hex(&cipher_key),
+        Hex(&hmac).to_string().to_uppercase(),
+    )
+}
+
+fn hmac(number: u8, len: usize) -> [u8; 64] {
+    std::array::from_fn(|i| if i < len { number + i as u8 } else { 0 })
+}
+
+#[test]
+fn of_h2os_keys_the_newest_that_has_begun_seals() {
+    let seconds = NOW.0 / 1_000;
+    let [past, future] = [[seconds - 900, seconds + 60], [seconds + 60, seconds + 900]];
+    let long_past = [seconds - 1_800, seconds - 900];
+    let yaml = |times: &[[u64; 2]]| {
+        let entries = (1..).zip(times);
+        let entries = entries.map(|(i, times)| entry(i, 32, hmac(i, 64), *times));
+        format!("---\n# H2O\n\n{}", entries.collect::<String>())
+    };
+    for (times, sealing, advice) in [
+        (&[long_past, past, future][..], 1, 0),
+        (&[future, past, long_past], 1, 0),
+        (&[long_past, future], 0, 1),
+        (&[future, [seconds + 1, seconds + 2]], 1, 0),
+        (&[[0, u64::MAX]], 0, 0),
+        (&[past, [seconds * 1_000, seconds * 1_000]], 0, 1),
+    ] {
+        let content = Content::parse(yaml(times).as_bytes(), NOW);
+        assert_eq!(content.wrong, None);
+        assert_eq!(
+            (content.sealing, content.advice.len()),
+            (sealing, advice),
+            "{times:?}"
+        );
+        assert_eq!(content.keys.len(), times.len());
+    }
+    let content = Content::parse(yaml(&[past, future]).as_bytes(), NOW);
+    let (place, key) = &content.keys[1];
+    assert_eq!((place, key.name()), (&Place::Line(10), &[2; 16][..]));
+    assert_eq!(key.secret()[..64], hmac(2, 64));
+    assert_eq!(key.secret().len(), 96);
+}
+
+#[test]
+fn a_key_of_nginx_is_the_same_in_h2os_yaml() {
+    let yaml = entry(3, 32, hmac(3, 32), [0, 1]);
+    let content = Content::parse(yaml.as_bytes(), NOW);
+    let cipher = content.keys[0].1.as_bytes()[48..].to_vec();
+    let nginx = [&[3; 16][..], &hmac(3, 64)[..32], &cipher].concat();
+    assert_eq!(content.keys[0].1.as_bytes(), nginx);
+    assert_eq!(content.keys[0].1.weakness(), None);
+    // AES-128 has no such twin.
+    let short = Content::parse(entry(3, 16, hmac(3, 32), [0, 1]).as_bytes(), NOW);
+    assert_eq!(short.keys[0].1.as_bytes().len(), 96);
+    let weak = Content::parse(entry(3, 16, [7; 64], [0, 1]).as_bytes(), NOW);
+    assert!(weak.keys[0].1.weakness().is_some());
+}
+
+#[test]
+fn yaml_that_is_not_h2os_says_what_is_wrong_and_where() {
+    let good = entry(1, 32, hmac(1, 64), [5, 6]);
+    for (old, new, said) in [
+        (
+            "  hash: \"sha256\"\n",
+            "",
+            "line 7: the entry has no `hash`",
+        ),
+        ("sha256", "md5", "line 7: `hash` must be"),
+        ("aes-256-cbc", "aes-256-gcm", "line 7: `cipher` must be"),
+        (
+            "aes-256-cbc",
+            "aes-128-cbc",
+            "line 7: `key` must be 160 hexadecimal digits",
+        ),
+        (
+            "name: 01",
+            "name: 0",
+            "line 7: `name` must be 32 hexadecimal digits",
+        ),
+        (
+            "name: 01",
+            "name: 0g",
+            "line 7: `name` must be 32 hexadecimal digits",
+        ),
+        (
+            "not_before: 5",
+            "not_before: soon",
+            "line 7: `not_before` must be a number",
+        ),
+        (
+            "not_before: 5",
+            "not_before: 7",
+            "line 7: `not_after` is before",
+        ),
+        (
+            "not_before: 5",
+            "name: x",
+            "line 7: the entry has `name` twice",
+        ),
+        (
+            "  not_before",
+            "not_before",
+            "line 7: neither base64 nor YAML",
+        ),
+        ("- name", "name", "line 1: neither base64 nor YAML"),
+    ] {
+        let bad = good.replacen(old, new, 1);
+        assert_ne!(bad, good);
+        let (first, line) = match said.starts_with("line 7") {
+            true => (entry(2, 32, hmac(2, 64), [5, 6]), 1),
+            false => (String::new(), 0),
+        };
+        let content = Content::parse((first + &bad).as_bytes(), NOW);
+        let wrong = content.wrong.unwrap().to_string();
+        assert!(wrong.starts_with(said), "{wrong}");
+        assert_eq!(content.keys.len(), line, "the good one is told of");
+    }
+    assert!(error(b"a: b").starts_with("line 1: neither base64 nor YAML"));
+    let many: String = (0..65).map(|i| entry(i, 32, hmac(i, 64), [5, 6])).collect();
+    assert_eq!(error(many.as_bytes()), "more than 64 keys");
+}
