@@ -23,22 +23,24 @@ impl Resumption {
     /// [`AcceptorStats`](crate::stats::AcceptorStats) counts the handshake, and the [`Handshake`] that
     /// comes back beside the stream says what happened.
     ///
-    /// `accepting` is any future that performs a handshake, and nothing more, with a configuration
+    /// `accept` makes any future that performs a handshake, and nothing more, with a configuration
     /// that this `Resumption` is [installed](Resumption::install) in: what `TlsAcceptor::accept` or
-    /// `StartHandshake::into_stream` of tokio-rustls return, or an acceptor of a framework. The
-    /// acceptors of [this module](crate::acceptor) do the same themselves, and know more.
+    /// `StartHandshake::into_stream` of tokio-rustls return, or an acceptor of a framework. It is a
+    /// closure because some of them, `into_stream` among them, let rustls process the ClientHello
+    /// before there is a future: **call them within it.** The acceptors of
+    /// [this module](crate::acceptor) do the same themselves, and know more.
     ///
     /// ```
     /// # use rustls_resumption::Resumption;
     /// # use tokio::net::TcpStream;
     /// # async fn f(resumption: Resumption, acceptor: tokio_rustls::TlsAcceptor, tcp: TcpStream) -> std::io::Result<()> {
-    /// let (stream, handshake) = resumption.follow(acceptor.accept(tcp)).await?;
+    /// let (stream, handshake) = resumption.follow(|| acceptor.accept(tcp)).await?;
     /// println!("{:?}", handshake.outcome);
     /// # Ok(()) }
     /// ```
     ///
     /// Whatever else shares the thread or the task, other handshakes included, is not mixed up with
-    /// this one: it is known here only while `accepting` is polled.
+    /// this one: it is known here only while `accept` is called and its future is polled.
     ///
     /// The fields `resumption.outcome`, `resumption.by`, `resumption.age` (in seconds),
     /// `resumption.key_name` and `resumption.why` of the current `tracing` span are recorded, where
@@ -46,12 +48,13 @@ impl Resumption {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops `accepting`. A handshake that was begun then counts as failed, as one
-    /// does that ends in an error.
-    pub fn follow<F>(&self, accepting: F) -> Follow<F> {
+    /// Dropping the future drops the one in it. The handshake then counts as failed, as one does that
+    /// ends in an error.
+    pub fn follow<F>(&self, accept: impl FnOnce() -> F) -> Follow<F> {
+        let mut following = self.following();
         Follow {
-            accepting,
-            following: self.following(),
+            accepting: following.during(accept),
+            following,
         }
     }
 
@@ -83,7 +86,7 @@ impl Resumption {
         Ok((accepted, following.end(None)))
     }
 
-    fn following(&self) -> Following {
+    pub(super) fn following(&self) -> Following {
         Following::new(self.now(), Arc::clone(self.handshakes()))
     }
 }

@@ -3,4 +3,5 @@
 mod acceptor;
 mod ages;
 mod blocking;
+mod follow;
 mod plain;

@@ -1,0 +1,522 @@
+//! Handshakes of whatever accepts connections, followed: their age goes on, and what happened is told.
+
+use std::future::Future;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption as ClientResumption,
+    Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, NamedGroup, ServerConfig, ServerConnection};
+use rustls_resumption::acceptor::{Handshake, Outcome, ResumedBy};
+use rustls_resumption::stats::AcceptorStats;
+use rustls_resumption::{FakeClock, Resumption};
+use test_support::acceptor::*;
+use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
+use test_support::handshake::{
+    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, first_flight,
+    server_config, server_config_with,
+};
+use tokio::io::{AsyncWriteExt, duplex};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn counted(resumption: &Resumption) -> AcceptorStats {
+    resumption.stats().acceptor
+}
+
+fn ways() -> [(FakeClock, Resumption); 2] {
+    [Resumption::builder(), Resumption::builder().stateful()].map(|builder| {
+        let time = FakeClock::new();
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        (time, resumption)
+    })
+}
+
+fn plain(resumption: &Resumption, mut config: ServerConfig) -> TlsAcceptor {
+    resumption.install(&mut config, "api");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A handshake through a plain acceptor, followed.
+async fn followed(
+    client: &Arc<ClientConfig>,
+    acceptor: &TlsAcceptor,
+    resumption: &Resumption,
+) -> (HandshakeKind, Handshake) {
+    let (near, far) = duplex(1 << 18);
+    let server = async {
+        let accepted = resumption.follow(|| acceptor.accept(far)).await;
+        let (stream, handshake) = accepted.unwrap();
+        (met(stream).await.kind, handshake)
+    };
+    let (told, visited) = tokio::join!(server, visit(client, near, b""));
+    visited.unwrap();
+    told
+}
+
+/// The same, not followed.
+async fn unfollowed(client: &Arc<ClientConfig>, acceptor: &TlsAcceptor) -> HandshakeKind {
+    let (near, far) = duplex(1 << 18);
+    let server = async { met(acceptor.accept(far).await.unwrap()).await.kind };
+    let (kind, visited) = tokio::join!(server, visit(client, near, b""));
+    visited.unwrap();
+    kind
+}
+
+fn resumed(outcome: Outcome) -> (ResumedBy, Option<Duration>) {
+    match outcome {
+        Outcome::Resumed { by, age, .. } => (by, age),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn no_session_outlives_its_full_handshake_where_a_plain_acceptor_is_followed() {
+    let servers: [fn() -> ServerConfig; 2] = [server_config, retrying_server];
+    for server in servers {
+        for (time, resumption) in ways() {
+            let acceptor = plain(&resumption, server());
+            for version in VERSIONS {
+                let client = never_learning(client_config(version));
+                for _ in 0..2 {
+                    let (kind, _) = followed(&client, &acceptor, &resumption).await;
+                    assert_ne!(kind, RESUMED);
+                    for i in 1..=4 {
+                        time.advance(5 * HOUR);
+                        resumption.step();
+                        let (kind, told) = followed(&client, &acceptor, &resumption).await;
+                        assert_eq!(kind, RESUMED);
+                        assert_eq!(resumed(told.outcome).1, Some(i * 5 * HOUR));
+                    }
+                    time.advance(4 * HOUR); // 24 hours in all
+                    resumption.step();
+                }
+            }
+            let stats = resumption.stats();
+            let unknown = [stats.cache.age_unknown, stats.tickets.age_unknown];
+            assert_eq!(unknown, [0; 2]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_happened_is_told_and_counted() {
+    for (_, resumption) in ways() {
+        let makes_tickets = resumption.stats().steks.active.is_some();
+        let acceptor = plain(&resumption, server_config());
+        let clients = [client(&TLS12), client(&TLS13), client_without_tickets()];
+        for (i, client) in clients.iter().enumerate() {
+            let (kind, told) = followed(client, &acceptor, &resumption).await;
+            assert_eq!((kind, told.outcome), (FULL, Outcome::NotOffered), "{i}");
+            assert_eq!((told.early_data, told.hello_retry), (None, None));
+            let (kind, told) = followed(client, &acceptor, &resumption).await;
+            assert_eq!(kind, RESUMED);
+            let expected = match makes_tickets && i < 2 {
+                true => Outcome::Resumed {
+                    by: ResumedBy::Ticket,
+                    age: Some(Duration::ZERO),
+                    key_name: resumption.stats().steks.active,
+                },
+                false => Outcome::Resumed {
+                    by: ResumedBy::Cache,
+                    age: Some(Duration::ZERO),
+                    key_name: None,
+                },
+            };
+            assert_eq!(told.outcome, expected, "{i}");
+        }
+        resumption.revoke_all();
+        for client in &clients {
+            let (kind, told) = followed(client, &acceptor, &resumption).await;
+            assert_eq!(kind, FULL);
+            let why = match told.outcome {
+                Outcome::NotFound { why } => why,
+                other => panic!("{other:?}"),
+            };
+            assert!(["not_found", "revoked"].contains(&why), "{why}");
+        }
+        let counts = counted(&resumption);
+        assert_eq!((counts.resumed, counts.full.total()), (3, 6));
+        assert_eq!((counts.full.not_offered, counts.full.not_found), (3, 3));
+        assert_eq!(counts.failed, 0);
+    }
+}
+
+/// A client whose sessions are good for every server name.
+fn one_for_all(mut client: ClientConfig) -> Arc<ClientConfig> {
+    #[derive(Debug)]
+    struct OneForAll(ClientSessionMemoryCache);
+
+    fn any() -> ServerName<'static> {
+        ServerName::try_from("any").unwrap()
+    }
+
+    impl ClientSessionStore for OneForAll {
+        fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+        fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+            None
+        }
+
+        fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+            self.0.set_tls12_session(any(), value);
+        }
+
+        fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+            self.0.tls12_session(&any())
+        }
+
+        fn remove_tls12_session(&self, _: &ServerName<'static>) {
+            self.0.remove_tls12_session(&any());
+        }
+
+        fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+            self.0.insert_tls13_ticket(any(), value);
+        }
+
+        fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+            self.0.take_tls13_ticket(&any())
+        }
+    }
+
+    let store = OneForAll(ClientSessionMemoryCache::new(256));
+    client.resumption = ClientResumption::store(Arc::new(store));
+    Arc::new(client)
+}
+
+#[tokio::test]
+async fn a_session_declined_for_its_server_name_makes_others_as_young_as_they_are() {
+    for (time, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        for version in VERSIONS {
+            let mut with_name = client_config(version);
+            with_name.resumption = ClientResumption::in_memory_sessions(8);
+            let with_name = one_for_all(with_name);
+            let mut nameless = (*with_name).clone();
+            nameless.enable_sni = false;
+            let nameless = Arc::new(nameless);
+            followed(&with_name, &acceptor, &resumption).await;
+            time.advance(HOUR);
+            resumption.step();
+            let (kind, told) = followed(&nameless, &acceptor, &resumption).await;
+            assert_eq!((kind, told.outcome), (FULL, Outcome::Declined));
+            time.advance(HOUR);
+            resumption.step();
+            let (kind, told) = followed(&nameless, &acceptor, &resumption).await;
+            assert_eq!(kind, RESUMED);
+            assert_eq!(resumed(told.outcome).1, Some(HOUR), "{version:?}");
+        }
+        assert_eq!(counted(&resumption).full.declined, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_session_declined_for_its_cipher_suite_makes_others_as_young_as_they_are() {
+    let of_suite = |suite| {
+        let provider = CryptoProvider {
+            cipher_suites: vec![suite],
+            ..aws_lc_rs::default_provider()
+        };
+        let mut config = server_config_with(Arc::new(provider), false);
+        config.send_tls13_tickets = 4;
+        config
+    };
+    for (time, resumption) in ways() {
+        let one = of_suite(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+        let other = of_suite(aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256);
+        let (one, other) = (plain(&resumption, one), plain(&resumption, other));
+        let client = client(&TLS13);
+        followed(&client, &one, &resumption).await;
+        time.advance(HOUR);
+        resumption.step();
+        let (kind, told) = followed(&client, &other, &resumption).await;
+        assert_eq!((kind, told.outcome), (FULL, Outcome::Declined));
+        time.advance(HOUR);
+        resumption.step();
+        let (_, told) = followed(&client, &other, &resumption).await;
+        assert_eq!(resumed(told.outcome).1, Some(HOUR));
+    }
+}
+
+#[tokio::test]
+async fn without_new_tickets_it_is_told_all_the_same() {
+    for (_, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        let mut sparing = server_config();
+        sparing.send_tls13_tickets = 0;
+        let sparing = plain(&resumption, sparing);
+        let client = client(&TLS13);
+        followed(&client, &acceptor, &resumption).await;
+        for _ in 0..2 {
+            let (kind, told) = followed(&client, &sparing, &resumption).await;
+            assert_eq!((kind, told.outcome.is_resumed()), (RESUMED, true));
+        }
+        let (kind, told) = followed(&client, &sparing, &resumption).await;
+        assert_eq!((kind, told.outcome), (FULL, Outcome::NotOffered));
+    }
+}
+
+#[tokio::test]
+async fn what_one_follows_another_that_does_not_never_makes_younger() {
+    for (time, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        let client = client(&TLS13);
+        let unknown = || {
+            let stats = resumption.stats();
+            stats.cache.age_unknown + stats.tickets.age_unknown
+        };
+        followed(&client, &acceptor, &resumption).await;
+        assert_eq!(unknown(), 0);
+        time.advance(10 * HOUR);
+        resumption.step();
+        assert_eq!(unfollowed(&client, &acceptor).await, RESUMED);
+        assert_eq!(unknown(), 2);
+        // From here on its age is counted from when nobody knew it, and goes on from there.
+        for hours in [1, 10, 10] {
+            time.advance(hours * HOUR);
+            resumption.step();
+            let (kind, told) = followed(&client, &acceptor, &resumption).await;
+            assert_eq!((kind, resumed(told.outcome).1), (RESUMED, None));
+        }
+        assert_eq!(unknown(), 2, "those that were not followed");
+        time.advance(3 * HOUR);
+        resumption.step();
+        let (kind, _) = followed(&client, &acceptor, &resumption).await;
+        assert_eq!(kind, FULL, "24 hours after its age was last unknown");
+        let (_, told) = followed(&client, &acceptor, &resumption).await;
+        assert_eq!(resumed(told.outcome).1, Some(Duration::ZERO), "known again");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_may_be_chosen_before() {
+    let (_, resumption) = &ways()[1];
+    let config = Arc::clone(plain(resumption, server_config()).config());
+    let client = client(&TLS13);
+    for expected in [FULL, RESUMED] {
+        let (near, far) = duplex(1 << 18);
+        let server = async {
+            let start = LazyConfigAcceptor::new(Default::default(), far)
+                .await
+                .unwrap();
+            // rustls processes the ClientHello in this call, not in the future.
+            let accepting = || start.into_stream(Arc::clone(&config));
+            let (stream, told) = resumption.follow(accepting).await.unwrap();
+            assert_eq!(told.outcome.is_resumed(), expected == RESUMED);
+            met(stream).await.kind
+        };
+        let (kind, visited) = tokio::join!(server, visit(&client, near, b""));
+        visited.unwrap();
+        assert_eq!(kind, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_in_any_flight_is_counted_and_gives_io_back() {
+    let (_, resumption) = &ways()[0];
+    let acceptor = plain(resumption, server_config());
+    let hello = first_flight(&client(&TLS13), b"");
+    for (i, bytes) in [&b"GET / HTTP/1.1\r\n\r\n"[..], &hello[..20], &hello]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut near, far) = duplex(1 << 18);
+        near.write_all(bytes).await.unwrap();
+        near.shutdown().await.unwrap();
+        let accepting = resumption.follow(|| acceptor.accept(far).into_fallible());
+        let (error, _far) = accepting.await.map(drop).unwrap_err();
+        let expected = match i {
+            0 => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::UnexpectedEof,
+        };
+        assert_eq!(error.kind(), expected);
+        assert_eq!(counted(resumption).failed, i as u64 + 1);
+    }
+    drop(resumption.follow(|| acceptor.accept(duplex(1).0)));
+    assert_eq!(counted(resumption).failed, 4);
+}
+
+/// Both sides of a handshake on one thread, and how often the server is polled.
+async fn polled_at_most(
+    polls: usize,
+    client: &Arc<ClientConfig>,
+    acceptor: &TlsAcceptor,
+    resumption: &Resumption,
+) -> Option<Handshake> {
+    let (near, far) = duplex(64); // many polls
+    let mut server = Box::pin(resumption.follow(|| acceptor.accept(far)));
+    let mut left = polls;
+    let limited = std::future::poll_fn(|cx| {
+        let Some(less) = left.checked_sub(1) else {
+            return Poll::Ready(None);
+        };
+        left = less;
+        server
+            .as_mut()
+            .poll(cx)
+            .map(|accepted| Some(accepted.unwrap()))
+    });
+    tokio::select! {
+        accepted = limited => match accepted {
+            Some((stream, handshake)) => {
+                drop(stream);
+                Some(handshake)
+            }
+            None => {
+                drop(server);
+                None
+            }
+        },
+        _ = visit(client, near, b"") => unreachable!("no pong was said"),
+    }
+}
+
+#[tokio::test]
+async fn it_may_be_cancelled_at_each_poll() {
+    for (_, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        for version in VERSIONS {
+            let client = client(version);
+            followed(&client, &acceptor, &resumption).await;
+            let mut polls = 0;
+            loop {
+                let failed = counted(&resumption).failed;
+                let told = polled_at_most(polls, &client, &acceptor, &resumption).await;
+                // Nothing of it is left on this thread.
+                let unknown = || {
+                    let stats = resumption.stats();
+                    stats.cache.age_unknown + stats.tickets.age_unknown
+                };
+                let before = unknown();
+                unfollowed(&client, &acceptor).await;
+                let made = if version == &TLS13 { 2 } else { 0 };
+                assert_eq!(unknown() - before, made);
+                if told.is_some() {
+                    break;
+                }
+                assert_eq!(counted(&resumption).failed - failed, 1);
+                polls += 1;
+            }
+            assert!(polls > 3, "{polls}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn handshakes_on_many_threads_keep_their_own_ages() {
+    for (time, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        let mut clients = Vec::new();
+        for hour in 0..6_u32 {
+            let client = client(VERSIONS[hour as usize % 2]);
+            followed(&client, &acceptor, &resumption).await;
+            clients.push((client, hour));
+            time.advance(HOUR);
+            resumption.step();
+        }
+        for round in 0..8 {
+            let handshakes: Vec<_> = clients
+                .iter()
+                .map(|(client, hour)| {
+                    let (client, acceptor) = (Arc::clone(client), acceptor.clone());
+                    let (resumption, hour) = (resumption.clone(), *hour);
+                    tokio::spawn(async move {
+                        let (kind, told) = followed(&client, &acceptor, &resumption).await;
+                        assert_eq!(kind, RESUMED);
+                        let age = (6 - hour) * HOUR;
+                        assert_eq!(resumed(told.outcome).1, Some(age), "round {round}");
+                    })
+                })
+                .collect();
+            for handshake in handshakes {
+                handshake.await.unwrap();
+            }
+        }
+        assert_eq!(counted(&resumption).resumed, 6 * 8);
+    }
+}
+
+#[test]
+fn a_blocking_handshake_is_followed_as_well() {
+    for (time, resumption) in ways() {
+        let config = Arc::clone(plain(&resumption, server_config()).config());
+        let client = client(&TLS13);
+        let meet = || {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut far, _) = listener.accept().unwrap();
+            thread::scope(|scope| {
+                let server = scope.spawn(|| {
+                    let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                    let accepted = resumption.follow_blocking(|| {
+                        while connection.is_handshaking() {
+                            connection.complete_io(&mut far)?;
+                        }
+                        io::Result::Ok(())
+                    });
+                    connection.send_close_notify();
+                    while connection.wants_write() {
+                        connection.write_tls(&mut far).unwrap();
+                    }
+                    accepted.unwrap().1
+                });
+                let name = ServerName::try_from("localhost").unwrap();
+                let mut connection =
+                    rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+                let mut stream = rustls::Stream::new(&mut connection, &mut near);
+                io::copy(&mut stream, &mut io::sink()).unwrap();
+                server.join().unwrap()
+            })
+        };
+        assert_eq!(meet().outcome, Outcome::NotOffered);
+        time.advance(20 * HOUR);
+        resumption.step();
+        // The STEK has expired by then, not the session in the cache.
+        let makes_tickets = resumption.stats().steks.active.is_some();
+        assert_eq!(meet().outcome.is_resumed(), !makes_tickets);
+        assert_eq!(
+            counted(&resumption).full.total() + counted(&resumption).resumed,
+            2
+        );
+    }
+}
+
+#[tokio::test]
+async fn where_a_store_is_shared_a_plain_acceptor_finds_nothing_of_tls13_and_says_so() {
+    let store = Arc::new(MemoryStore::default());
+    let resumption = sharing(&store).build().unwrap();
+    let acceptor = plain(&resumption, server_config());
+    let (tls12, tls13) = (client_without_tickets(), client(&TLS13));
+    followed(&tls12, &acceptor, &resumption).await;
+    followed(&tls13, &acceptor, &resumption).await;
+    let (_, told) = followed(&tls12, &acceptor, &resumption).await;
+    assert_eq!(resumed(told.outcome).0, ResumedBy::Cache);
+    let (kind, told) = followed(&tls13, &acceptor, &resumption).await;
+    assert_eq!(kind, FULL);
+    assert_eq!(told.outcome, Outcome::NotFound { why: "not_claimed" });
+}
+
+#[test]
+fn following_can_be_spawned_and_polled_by_hand() {
+    fn sendable<F: Future + Send + 'static>(_: &F) {}
+
+    let (_, resumption) = &ways()[0];
+    let acceptor = plain(resumption, server_config());
+    let accepting = resumption.follow(|| acceptor.accept(duplex(64).1));
+    sendable(&accepting);
+    assert_eq!(format!("{accepting:?}"), "Follow { .. }");
+    let polled = pin!(accepting).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_ready(), "the other end is gone");
+    assert_eq!(counted(resumption).failed, 1);
+}
