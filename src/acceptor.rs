@@ -27,6 +27,8 @@ mod blocking;
 mod client_hello;
 mod follow;
 mod look_up;
+#[cfg(feature = "quinn")]
+mod quic;
 #[cfg(feature = "tokio")]
 pub(crate) mod resumption_acceptor;
 mod versions;
@@ -44,10 +46,14 @@ use versions::speaks_tls13;
 
 pub use crate::context::ResumedBy;
 
+/// Whom an acceptor tells what happened in each handshake.
+type Report = Arc<dyn Fn(&Handshake) + Send + Sync>;
+
 /// A configuration, and what an acceptor must know of it.
 #[derive(Clone)]
 struct Target {
     config: Arc<ServerConfig>,
+    report: Option<Report>,
     storage: Option<Arc<Storage>>,
     /// Told only where it matters: where there is a shared store.
     speaks_tls13: bool,
@@ -58,10 +64,19 @@ impl Target {
         let mut target = Self {
             storage: Storage::find(&*config.session_storage),
             speaks_tls13: false,
+            report: None,
             config,
         };
         target.speaks_tls13 = target.shares() && speaks_tls13(&target.config);
         target
+    }
+
+    /// The same with another configuration.
+    fn with_config(&self, config: Arc<ServerConfig>) -> Self {
+        Self {
+            report: self.report.clone(),
+            ..Self::new(config)
+        }
     }
 
     /// Whether there is a shared store.
@@ -79,15 +94,14 @@ impl Target {
     }
 
     /// For a configuration that will serve many connections.
-    fn lasting(config: Arc<ServerConfig>) -> Self {
-        let target = Self::new(config);
-        if target.storage.is_none() {
+    fn lasting(self) -> Self {
+        if self.storage.is_none() {
             warn!(
                 "no `Resumption` is installed in this configuration: \
                  connections are accepted, but nothing is carried forward or counted"
             );
         }
-        target
+        self
     }
 }
 
@@ -186,6 +200,7 @@ impl From<(rustls::Error, AcceptedAlert)> for Refused {
 /// failed, and wipes what was claimed.
 struct Accepting {
     config: Arc<ServerConfig>,
+    report: Option<Report>,
     following: Following,
     hello_retry: bool,
 }
@@ -201,6 +216,7 @@ impl Accepting {
         }
         Self {
             config: Arc::clone(&target.config),
+            report: target.report.clone(),
             following,
             hello_retry: false,
         }
@@ -224,12 +240,15 @@ impl Accepting {
     }
 
     /// Counts what rustls did, and tells.
-    fn end(mut self, connection: &mut ServerConnection) -> Handshake {
-        self.following.end(Some(Seen {
+    fn end(mut self, connection: &mut ServerConnection) {
+        let handshake = self.following.end(Some(Seen {
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             early_data: connection.early_data().is_some(),
             hello_retry: self.hello_retry,
-        }))
+        }));
+        if let Some(report) = &self.report {
+            report(&handshake);
+        }
     }
 }
 

@@ -105,9 +105,14 @@ struct Trace {
 
 /// What a session and its renewal have in common.
 #[derive(Clone, Copy, Eq, PartialEq)]
-struct Mark {
-    version: Version,
-    hash: u64,
+enum Mark {
+    Tls12 {
+        secret: u64,
+    },
+    Tls13 {
+        cipher_suite: [u8; 2],
+        server_name: Option<u64>,
+    },
 }
 
 impl Context {
@@ -191,12 +196,15 @@ impl Trace {
 
 impl Mark {
     fn of(session: &Session<'_>) -> Self {
-        let Session { version, .. } = *session;
-        let hash = match version {
-            Version::Tls12 => fingerprint(session.secret),
-            Version::Tls13 => HASH_KEY.hash_one((session.cipher_suite, session.server_name)),
-        };
-        Self { version, hash }
+        match session.version {
+            Version::Tls12 => Self::Tls12 {
+                secret: fingerprint(session.secret),
+            },
+            Version::Tls13 => Self::Tls13 {
+                cipher_suite: session.cipher_suite,
+                server_name: session.server_name.map(|name| HASH_KEY.hash_one(name)),
+            },
+        }
     }
 }
 
@@ -265,9 +273,7 @@ pub(crate) fn give(session: &[u8], given: Given) {
     let noted = with(|context| context.give(given, Trace::new(session, given.lineage)));
     if noted.is_none() && IS_READ.load(Ordering::Relaxed) {
         let trace = Trace::new(session, given.lineage);
-        let is_tls13 = trace
-            .mark
-            .is_some_and(|mark| mark.version == Version::Tls13);
+        let is_tls13 = matches!(trace.mark, Some(Mark::Tls13 { .. }));
         // While a thread ends the slot may be gone; then nothing follows on it either.
         let _ = LAST.try_with(|last| last.set((!is_tls13).then_some(trace)));
     }

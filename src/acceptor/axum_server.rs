@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::Handshake;
 use super::resumption_acceptor::ResumptionAcceptor;
 
 /// A [`ResumptionAcceptor`] for axum-server, where its `RustlsAcceptor` stood.
@@ -64,11 +65,21 @@ impl AxumAcceptor {
         self
     }
 
+    /// Calls this at the end of each handshake, with what happened in it: for an access log, say.
+    #[must_use]
+    pub fn on_handshake(self, report: impl Fn(&Handshake) + Send + Sync + 'static) -> Self {
+        let acceptor = self.acceptor.lock().clone().on_handshake(report);
+        Self {
+            acceptor: Arc::new(Mutex::new(acceptor)),
+            ..self
+        }
+    }
+
     fn current(&self) -> ResumptionAcceptor {
         let config = self.tls.get_inner();
         let mut acceptor = self.acceptor.lock();
         if !Arc::ptr_eq(acceptor.config(), &config) {
-            *acceptor = ResumptionAcceptor::new(config);
+            *acceptor = acceptor.with_config(config);
         }
         acceptor.clone()
     }

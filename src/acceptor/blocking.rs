@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::server::ClientHello;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{Accepting, Greeting, Hello, Refused, Target};
+use super::{Accepting, Greeting, Handshake, Hello, Refused, Target};
 use crate::clock::instant_in;
 
 /// Accepts TLS connections on a thread each: what [`ResumptionAcceptor`] is on tokio.
@@ -63,8 +63,15 @@ impl BlockingAcceptor {
     /// does all there is to do.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self {
-            target: Target::lasting(config),
+            target: Target::new(config).lasting(),
         }
+    }
+
+    /// Calls this at the end of each handshake, with what happened in it: for an access log, say.
+    #[must_use]
+    pub fn on_handshake(mut self, report: impl Fn(&Handshake) + Send + Sync + 'static) -> Self {
+        self.target.report = Some(Arc::new(report));
+        self
     }
 
     /// The configuration.
@@ -123,7 +130,7 @@ impl BlockingAcceptor {
             let config = choose(hello)?;
             Ok(match Arc::ptr_eq(&config, &self.target.config) {
                 true => self.target.clone(),
-                false => Target::new(config),
+                false => self.target.with_config(config),
             })
         };
         accept(io, true, choose, f)

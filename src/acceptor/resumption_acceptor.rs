@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, StartHandshake, TlsAcceptor};
 
-use super::{Accepting, Greeting, Hello, Refused, Target, asks_again};
+use super::{Accepting, Greeting, Handshake, Hello, Refused, Target, asks_again};
 
 /// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
 ///
@@ -83,8 +83,23 @@ impl ResumptionAcceptor {
     /// what a plain acceptor does.
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self {
-            target: Target::lasting(config),
+            target: Target::new(config).lasting(),
         }
+    }
+
+    /// The same with another configuration.
+    #[cfg(feature = "axum-server")]
+    pub(super) fn with_config(&self, config: Arc<ServerConfig>) -> Self {
+        Self {
+            target: self.target.with_config(config).lasting(),
+        }
+    }
+
+    /// Calls this at the end of each handshake, with what happened in it: for an access log, say.
+    #[must_use]
+    pub fn on_handshake(mut self, report: impl Fn(&Handshake) + Send + Sync + 'static) -> Self {
+        self.target.report = Some(Arc::new(report));
+        self
     }
 
     /// The configuration.
@@ -174,7 +189,7 @@ impl ResumptionAcceptor {
                 let config = chosen.await?;
                 Ok(match Arc::ptr_eq(&config, &own.config) {
                     true => own,
-                    false => Target::new(config),
+                    false => own.with_config(config),
                 })
             }
         };

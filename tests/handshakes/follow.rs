@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -505,6 +505,53 @@ async fn where_a_store_is_shared_a_plain_acceptor_finds_nothing_of_tls13_and_say
     let (kind, told) = followed(&tls13, &acceptor, &resumption).await;
     assert_eq!(kind, FULL);
     assert_eq!(told.outcome, Outcome::NotFound { why: "not_claimed" });
+}
+
+#[tokio::test]
+async fn an_acceptor_reports_what_rustls_says_too() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (_, resumption) = &ways()[1];
+    let mut config = retrying_server();
+    config.max_early_data_size = 16_384;
+    let acceptor = acceptor(resumption, config).on_handshake({
+        let told = Arc::clone(&told);
+        move |handshake| told.lock().unwrap().push(*handshake)
+    });
+    let client = never_learning(client_config(&TLS13));
+    kind(&client, &acceptor).await;
+    kind(&client, &acceptor).await;
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].outcome, Outcome::NotOffered);
+    assert_eq!(
+        resumed(told[1].outcome),
+        (ResumedBy::Cache, Some(Duration::ZERO))
+    );
+    for told in told {
+        assert_eq!(
+            (told.hello_retry, told.early_data),
+            (Some(true), Some(false))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_came_from_a_store_is_told_as_that() {
+    let store = Arc::new(MemoryStore::default());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let nodes = [(); 2].map(|()| {
+        let told = Arc::clone(&told);
+        let resumption = sharing(&store).build().unwrap();
+        acceptor(&resumption, server_config())
+            .on_handshake(move |handshake| told.lock().unwrap().push(handshake.outcome))
+    });
+    for client in [client(&TLS13), client_without_tickets()] {
+        assert_eq!(kind(&client, &nodes[0]).await, FULL);
+        assert_eq!(kind(&client, &nodes[1]).await, RESUMED);
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!(told[0], Outcome::NotOffered);
+        assert_eq!(resumed(told[1]).0, ResumedBy::SharedStore);
+    }
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod ages;
 mod blocking;
 mod follow;
 mod plain;
+mod quic;

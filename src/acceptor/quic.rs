@@ -1,0 +1,138 @@
+use std::any::Any;
+use std::sync::Arc;
+
+use quinn_proto::crypto::{
+    ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
+    UnsupportedVersion,
+};
+use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::{ConnectionId, Side, TransportError};
+
+use super::follow::Following;
+use crate::resumption::Resumption;
+
+impl Resumption {
+    /// [Follows](Resumption::follow) every handshake of a QUIC endpoint: quinn's, and HTTP/3 on it.
+    ///
+    /// Wraps what quinn makes of a configuration that this `Resumption` is
+    /// [installed](Resumption::install) in.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use rustls_resumption::Resumption;
+    /// # fn f(resumption: Resumption, crypto: Arc<dyn quinn_proto::crypto::ServerConfig>) {
+    /// // let crypto = Arc::new(quinn::crypto::rustls::QuicServerConfig::try_from(config)?);
+    /// let crypto = resumption.follow_quic(crypto);
+    /// let server = quinn_proto::ServerConfig::with_crypto(crypto); // it is `quinn::ServerConfig`
+    /// # }
+    /// ```
+    pub fn follow_quic(&self, config: Arc<dyn ServerConfig>) -> Arc<dyn ServerConfig> {
+        Arc::new(Followed {
+            config,
+            resumption: self.clone(),
+        })
+    }
+}
+
+struct Followed {
+    config: Arc<dyn ServerConfig>,
+    resumption: Resumption,
+}
+
+impl ServerConfig for Followed {
+    fn initial_keys(&self, version: u32, id: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
+        self.config.initial_keys(version, id)
+    }
+
+    fn retry_tag(&self, version: u32, id: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        self.config.retry_tag(version, id, packet)
+    }
+
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        params: &TransportParameters,
+    ) -> Box<dyn Session> {
+        Box::new(FollowedSession {
+            session: Arc::clone(&self.config).start_session(version, params),
+            following: Some(self.resumption.following()),
+        })
+    }
+}
+
+struct FollowedSession {
+    session: Box<dyn Session>,
+    /// `None` once the handshake is over.
+    following: Option<Following>,
+}
+
+impl FollowedSession {
+    fn during<R>(&mut self, call: impl FnOnce(&mut dyn Session) -> R) -> R {
+        let Some(mut following) = self.following.take() else {
+            return call(&mut *self.session);
+        };
+        let result = following.during(|| call(&mut *self.session));
+        match self.session.is_handshaking() {
+            true => self.following = Some(following),
+            false => {
+                following.end(None);
+            }
+        }
+        result
+    }
+}
+
+impl Session for FollowedSession {
+    fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
+        self.during(|session| session.read_handshake(buf))
+    }
+
+    fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
+        self.during(|session| session.write_handshake(buf))
+    }
+
+    fn initial_keys(&self, id: &ConnectionId, side: Side) -> Keys {
+        self.session.initial_keys(id, side)
+    }
+
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        self.session.handshake_data()
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        self.session.peer_identity()
+    }
+
+    fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+        self.session.early_crypto()
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        self.session.early_data_accepted()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        self.session.transport_parameters()
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+        self.session.next_1rtt_keys()
+    }
+
+    fn is_valid_retry(&self, id: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+        self.session.is_valid_retry(id, header, payload)
+    }
+
+    fn export_keying_material(
+        &self,
+        output: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), ExportKeyingMaterialError> {
+        self.session.export_keying_material(output, label, context)
+    }
+}

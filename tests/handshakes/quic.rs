@@ -1,0 +1,103 @@
+//! The age of sessions over QUIC.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Endpoint, ServerConfig};
+use rustls::version::TLS13;
+use rustls_resumption::{FakeClock, Resumption};
+use test_support::handshake::{client_config, server_config};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn any_port() -> std::net::SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// A server that follows its handshakes or does not, at the given configuration.
+fn server(resumption: &Resumption, follows: bool) -> Endpoint {
+    let mut config = server_config();
+    config.alpn_protocols = vec![b"test".to_vec()];
+    resumption.install(&mut config, "api");
+    let crypto = Arc::new(QuicServerConfig::try_from(config).unwrap());
+    let config = match follows {
+        true => ServerConfig::with_crypto(resumption.follow_quic(crypto)),
+        false => ServerConfig::with_crypto(crypto),
+    };
+    let endpoint = Endpoint::server(config, any_port()).unwrap();
+    let accepting = endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = accepting.accept().await {
+            tokio::spawn(async move {
+                let Ok(connection) = incoming.await else {
+                    return;
+                };
+                // What it says comes after its tickets.
+                let mut stream = connection.open_uni().await.unwrap();
+                stream.write_all(b"pong").await.unwrap();
+                stream.finish().unwrap();
+                connection.closed().await;
+            });
+        }
+    });
+    endpoint
+}
+
+async fn meet(client: &Endpoint, server: &Endpoint) {
+    let address = server.local_addr().unwrap();
+    let connection = client.connect(address, "localhost").unwrap().await.unwrap();
+    let mut stream = connection.accept_uni().await.unwrap();
+    assert_eq!(stream.read_to_end(9).await.unwrap(), b"pong");
+    connection.close(0_u32.into(), b"");
+}
+
+fn client() -> Endpoint {
+    let mut config = client_config(&TLS13);
+    config.alpn_protocols = vec![b"test".to_vec()];
+    let crypto = QuicClientConfig::try_from(config).unwrap();
+    let mut endpoint = Endpoint::client(any_port()).unwrap();
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
+    endpoint
+}
+
+#[tokio::test]
+async fn no_session_over_quic_outlives_its_full_handshake() {
+    let builders = [Resumption::builder(), Resumption::builder().stateful()];
+    for builder in builders {
+        let time = FakeClock::new();
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        let (server, client) = (server(&resumption, true), client());
+        for round in 1..=2 {
+            meet(&client, &server).await;
+            for _ in 0..4 {
+                time.advance(5 * HOUR);
+                resumption.step();
+                meet(&client, &server).await;
+            }
+            time.advance(4 * HOUR); // 24 hours in all
+            resumption.step();
+            let stats = resumption.stats();
+            assert_eq!(stats.acceptor.resumed, 4 * round);
+            assert_eq!(stats.acceptor.full.total(), round);
+            assert_eq!((stats.cache.age_unknown, stats.tickets.age_unknown), (0, 0));
+        }
+        assert_eq!(resumption.stats().acceptor.failed, 0);
+    }
+}
+
+#[tokio::test]
+async fn over_quic_too_a_session_that_is_not_followed_has_no_known_age() {
+    let resumption = Resumption::builder().build().unwrap();
+    let client = client();
+    for follows in [false, true] {
+        meet(&client, &server(&resumption, follows)).await;
+    }
+    let stats = resumption.stats();
+    assert_eq!(stats.tickets.age_unknown, 2);
+    assert_eq!(
+        (stats.acceptor.resumed, stats.acceptor.full.total()),
+        (1, 0)
+    );
+}
