@@ -4,5 +4,6 @@ mod acceptor;
 mod ages;
 mod blocking;
 mod follow;
+mod client_auth;
 mod plain;
 mod quic;
