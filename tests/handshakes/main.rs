@@ -3,7 +3,7 @@
 mod acceptor;
 mod ages;
 mod blocking;
-mod follow;
 mod client_auth;
+mod follow;
 mod plain;
 mod quic;
