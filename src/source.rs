@@ -17,6 +17,7 @@ mod plan;
 mod random;
 #[cfg(any(unix, feature = "redis"))]
 mod shared;
+mod shared_secret;
 mod withdrawal;
 
 pub use derived::DerivedSource;
@@ -216,7 +217,7 @@ impl SourceQuery<'_> {
 mod tests {
     use super::*;
 
-    const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+    const SECRET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
     /// One that answers every question unlike the default.
     struct Peculiar;

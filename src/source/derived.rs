@@ -2,17 +2,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use tracing::info;
+
+use super::{SourceError, SourceKey, SourceQuery, StekSource, shared_secret};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
-use crate::stek::{Stek, weakness};
 
 mod epochs;
 mod ratchet;
 mod settled_clock;
 
-use epochs::{EpochQuery, Epochs, SharedSecret};
+use epochs::{EpochQuery, Epochs, Fingerprint, SharedSecret};
 use settled_clock::SettledClock;
 
 /// STEKs that every process derives for itself from one shared secret: for a fleet that has a
@@ -78,6 +79,8 @@ pub struct DerivedSource {
     secrets: Vec<(SharedSecret, Option<Rotation>)>,
     /// From then on, in the same order.
     epochs: Vec<Epochs>,
+    /// Of the secrets, in the same order.
+    fingerprints: Vec<Fingerprint>,
     clock: SettledClock,
     settling_time: Option<Duration>,
 }
@@ -91,16 +94,20 @@ impl DerivedSource {
     ///
     /// The caller's bytes are the caller's to wipe; nothing is kept from which they follow.
     ///
+    /// When the source begins, it logs a fingerprint of the secret, which gives nothing away of it,
+    /// and shows it in [`Debug`]: nodes that log another do not know each other's tickets.
+    ///
     /// # Errors
     ///
-    /// [`Error::WeakKey`] naming the `secret` if it is shorter than [`Stek::MIN_SECRET_LEN`] bytes
-    /// or all its bytes are equal.
+    /// [`Error::WeakKey`] naming the `secret` if it is shorter than [`Stek::MIN_SECRET_LEN`](crate::Stek::MIN_SECRET_LEN) bytes,
+    /// consists of one block that is repeated, such as `changeme` four times, or is text that ends in
+    /// a newline or a space, which orchestrators add and cut off as they like. Text that is too short
+    /// to hold 32 random bytes is warned of.
     pub fn new(secret: &[u8]) -> Result<Self, Error> {
-        if let Some(why) = weakness(secret, Stek::MIN_SECRET_LEN) {
-            return Err(Error::weak_key("secret", why));
-        }
+        shared_secret::check("secret", secret)?;
         let secret = SharedSecret::new(secret, Time(0).plus(Self::DEFAULT_ORIGIN))?;
         Ok(Self {
+            fingerprints: vec![secret.fingerprint],
             secrets: vec![(secret, None)],
             epochs: Vec::new(),
             clock: SettledClock::default(),
@@ -167,6 +174,7 @@ impl DerivedSource {
     pub fn also_open(mut self, other: Self, rotation: Rotation) -> Result<Self, Error> {
         rotation.validate()?;
         for (secret, own) in other.secrets {
+            self.fingerprints.push(secret.fingerprint);
             self.secrets.push((secret, own.or(Some(rotation))));
         }
         Ok(self)
@@ -176,6 +184,14 @@ impl DerivedSource {
 impl StekSource for DerivedSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         for (secret, other) in self.secrets.drain(..) {
+            let rotation = other.as_ref().unwrap_or(query.rotation);
+            info!(
+                fingerprint = %secret.fingerprint,
+                seals = other.is_none(),
+                origin = secret.origin.0 / 1_000,
+                interval = ?rotation.sealing_time(),
+                "STEKs are derived from the secret of this fingerprint: compare it on all nodes"
+            );
             self.epochs.push(match other {
                 None => Epochs::sealing(&secret, *query.rotation)?,
                 Some(rotation) => Epochs::opening(&secret, rotation)?,
@@ -235,6 +251,7 @@ fn merged(keys: Vec<SourceKey>) -> Vec<SourceKey> {
 impl fmt::Debug for DerivedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DerivedSource")
+            .field("fingerprints", &self.fingerprints)
             .field("settling_time", &self.settling_time)
             .finish_non_exhaustive()
     }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use super::ratchet::{EPOCHS, Ratchet, Secret};
 use crate::aead::Sealing;
 use crate::clock::Time;
 use crate::error::Error;
+use crate::hex::Hex;
+use crate::kdf::Kdf;
 use crate::rotation::{Rotation, Window};
 use crate::source::{SourceError, SourceKey};
 use crate::stek::{KeyName, Stek};
@@ -18,12 +21,35 @@ const MAX_KEYS: u64 = 50_000;
 pub(super) struct SharedSecret {
     derived: Secret,
     pub(super) origin: Time,
+    pub(super) fingerprint: Fingerprint,
 }
+
+/// Tells secrets apart without revealing anything about them.
+#[derive(Clone, Copy)]
+pub(super) struct Fingerprint([u8; 6]);
 
 impl SharedSecret {
     pub(super) fn new(secret: &[u8], origin: Time) -> Result<Self, Error> {
         let derived = Secret::derive(secret, &[b"seed"])?;
-        Ok(Self { derived, origin })
+        let mut fingerprint = [0; 6];
+        Kdf::new("rustls-resumption fingerprint", secret).expand(&[], &mut fingerprint)?;
+        Ok(Self {
+            derived,
+            origin,
+            fingerprint: Fingerprint(fingerprint),
+        })
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -61,7 +87,9 @@ impl Epochs {
     }
 
     fn new(secret: &SharedSecret, rotation: Rotation, seals: bool) -> Result<Self, Error> {
-        let SharedSecret { derived, origin } = secret;
+        let SharedSecret {
+            derived, origin, ..
+        } = secret;
         let interval = u64::try_from(rotation.sealing_time().as_millis()).unwrap_or(u64::MAX);
         let schedule = [origin.0.to_be_bytes(), interval.to_be_bytes()].concat();
         let root = Secret::derive(derived.as_bytes(), &[b"origin and interval", &schedule])?;

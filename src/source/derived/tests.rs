@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use test_support::log::Log;
+
 use super::*;
 use crate::aead::Sealing;
 use crate::stek::KeyName;
@@ -83,7 +85,8 @@ impl Node {
 
 #[test]
 fn weak_secrets_are_refused_naming_the_field() {
-    for weak in [&[][..], &[7; 31], &[7; 32], &[0; 64]] {
+    let repeated = b"changeme".repeat(4);
+    for weak in [&[][..], &[7; 31], &[7; 32], &[0; 64], &repeated] {
         let error = DerivedSource::new(weak).unwrap_err().to_string();
         assert!(error.starts_with("weak key in secret: "), "{error}");
     }
@@ -100,8 +103,39 @@ fn golden_key_name_of_an_epoch() {
 #[test]
 fn what_is_shown_of_it_holds_no_secret() {
     let source = source().settling_time(HOUR);
-    let shown = "DerivedSource { settling_time: Some(3600s), .. }";
+    let shown = "DerivedSource { fingerprints: [bb6bdb90e5fe], settling_time: Some(3600s), .. }";
     assert_eq!(format!("{source:?}"), shown);
+}
+
+/// Against Python's `hmac`.
+#[test]
+fn it_logs_a_fingerprint_of_each_secret_when_it_begins_and_no_other_time() {
+    let mut other = secret();
+    other[0] ^= 1;
+    let other = DerivedSource::new(&other).unwrap();
+    let source = source().also_open(other, Rotation::new()).unwrap();
+    let mut node = Node::new(source, START);
+    let (log, _) = Log::of(|| (node.load(), node.load()));
+    let said = log.lines();
+    let about: Vec<_> = said
+        .iter()
+        .filter(|line| line.contains("fingerprint="))
+        .collect();
+    assert_eq!(about.len(), 2, "{said:?}");
+    for part in [
+        "INFO",
+        "fingerprint=bb6bdb90e5fe",
+        "seals=true",
+        "interval=3600s",
+    ] {
+        assert!(about[0].contains(part), "{}", about[0]);
+    }
+    assert!(about[0].contains("origin=1577836800"), "{}", about[0]);
+    assert!(about[1].contains("seals=false"));
+    assert!(
+        !about[1].contains("bb6bdb90e5fe"),
+        "another secret has another"
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::hex::Hex;
 use crate::kdf::Kdf;
 use crate::sealed::{self, Envelope};
-use crate::stek::{Stek, weakness};
+use crate::source::shared_secret;
 
 /// How long a record of this length is once it is sealed.
 pub(super) const fn sealed_len(record: usize) -> usize {
@@ -114,9 +114,8 @@ impl fmt::Debug for Keks {
 }
 
 impl Kek {
-    fn new(field: &str, secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
-        weakness(secret, Stek::MIN_SECRET_LEN)
-            .map_or(Ok(()), |why| Err(Error::weak_key(field, why)))?;
+    fn new(field: &'static str, secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
+        shared_secret::check(field, secret)?;
         let kdf = Kdf::new("rustls-resumption", secret);
         let version: &[u8] = match sealing {
             Sealing::Aes256Gcm => &[0, FORMAT, sealing.code()],
