@@ -50,6 +50,9 @@ pub(super) fn parse(text: &str, now: Time) -> Content {
         ..Content::default()
     };
     let entries = entries(text);
+    if entries.is_empty() {
+        return Content::refused(FormatError::Empty);
+    }
     if entries.len() > MAX_KEYS {
         return Content::refused(FormatError::TooManyKeys);
     }

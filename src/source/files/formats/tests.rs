@@ -410,6 +410,7 @@ fn yaml_that_is_not_h2os_says_what_is_wrong_and_where() {
         assert_eq!(content.keys.len(), line, "the good one is told of");
     }
     assert!(error(b"a: b").starts_with("line 1: neither base64 nor YAML"));
+    assert_eq!(error(b"---\n# keys: none yet\n"), "empty");
     let many: String = (0..65).map(|i| entry(i, 32, hmac(i, 64), [5, 6])).collect();
     assert_eq!(error(many.as_bytes()), "more than 64 keys");
 }
