@@ -32,7 +32,7 @@ enum Reading {
 }
 
 /// Milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Time(pub(crate) u64);
 
 impl Time {

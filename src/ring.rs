@@ -7,6 +7,7 @@ use crate::context;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::rotation::Rotation;
+use crate::source::bulletin::Bulletin;
 use crate::source::{SourceQuery, StekSource};
 use crate::stats::metrics::Publisher;
 use crate::stats::{StekStats, TicketStats};
@@ -186,6 +187,7 @@ impl Ring {
         let is_due = |asked| monotonic.saturating_sub(asked) >= poll;
         let mut outcome = Ok(());
         if rotate || without || ask == Ask::Now || supply.asked.is_none_or(is_due) {
+            let bulletin = Bulletin::default();
             let query = SourceQuery {
                 now,
                 monotonic,
@@ -193,6 +195,7 @@ impl Ring {
                 sealing: self.settings.sealing,
                 rotate,
                 revoked: &revoked,
+                bulletin: Some(&bulletin),
             };
             let began = Instant::now();
             // One that panics must not end the housekeeping thread: who would wipe the keys that expire?
@@ -203,6 +206,7 @@ impl Ring {
             }
             supply.asked = Some(monotonic);
             let mut keeper = self.keeper.lock();
+            keeper.hear(&bulletin.heard());
             outcome = keeper.take_answer(&self.settings, &**source, answer, monotonic);
         }
         let mut keeper = self.keeper.lock();

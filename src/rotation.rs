@@ -185,6 +185,17 @@ impl Window {
         self.published <= now && now < self.expires
     }
 
+    /// Each of its times, or the other's if that is earlier: what remains of a key that two cut
+    /// short.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        Self {
+            published: self.published.min(other.published),
+            activates: self.activates.min(other.activates),
+            retires: self.retires.min(other.retires),
+            expires: self.expires.min(other.expires),
+        }
+    }
+
     /// The next moment after `now` at which something changes.
     pub(crate) fn next_change(&self, now: Time) -> Option<Time> {
         [self.published, self.activates, self.retires, self.expires]

@@ -9,7 +9,13 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
 use crate::stek::{KeyName, Stek};
+use bulletin::Bulletin;
 
+#[cfg_attr(
+    not(any(unix, feature = "redis")),
+    expect(dead_code, reason = "nothing is shared")
+)]
+pub(crate) mod bulletin;
 mod derived;
 mod files;
 mod key;
@@ -170,6 +176,8 @@ pub struct SourceQuery<'a> {
     pub(crate) sealing: Sealing,
     pub(crate) rotate: bool,
     pub(crate) revoked: &'a [KeyName],
+    /// What else was withdrawn, here and elsewhere. `None` where nobody asks.
+    pub(crate) bulletin: Option<&'a Bulletin>,
 }
 
 impl SourceQuery<'_> {
@@ -256,6 +264,7 @@ mod tests {
             sealing: Sealing::Aes256Gcm,
             rotate: true,
             revoked,
+            bulletin: None,
         }
     }
 

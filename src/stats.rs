@@ -287,6 +287,9 @@ declare! {
             revocations: "resumption_stek_revocations_total";
             /// How often the source failed to answer.
             source_failures: "resumption_stek_source_failures_total";
+            /// How often more was revoked or forgotten than a shared source can remember.
+            /// What is as old as the oldest of it was then withdrawn too.
+            overflows: "resumption_stek_overflows_total";
         }
         reasons {}
     }

@@ -9,6 +9,7 @@ use super::snapshot::Snapshot;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
+use crate::source::bulletin::Heard;
 use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource, Withdrawal};
 use crate::stats::StekStats;
 use crate::stek::KeyName;
@@ -26,6 +27,8 @@ pub(crate) struct Keeper {
     local: Vec<SourceKey>,
     fallen_back: bool,
     revoked: Vec<KeyName>,
+    /// Names of the last few that other processes revoked.
+    revoked_elsewhere: VecDeque<KeyName>,
     /// Names of the last few that expired, to tell an expired ticket from an unknown one.
     expired: VecDeque<KeyName>,
     active: Option<KeyName>,
@@ -34,6 +37,7 @@ pub(crate) struct Keeper {
     rotations: u64,
     answered: Option<Duration>,
     failures: u64,
+    overflows: u64,
     fleet_agrees: Option<bool>,
     /// What the source last complained of, so that the same trouble is logged once.
     trouble: Option<String>,
@@ -44,7 +48,7 @@ pub(crate) struct Keeper {
 /// source that comes and goes would make them without end.
 const EARLIER_LOCAL: usize = 256;
 
-/// How many names of expired STEKs are remembered.
+/// How many names of STEKs are remembered that expired, or that other processes revoked.
 const EXPIRED_NAMES: usize = 64;
 
 impl Keeper {
@@ -55,6 +59,20 @@ impl Keeper {
 
     pub(crate) fn revoked(&self) -> Vec<KeyName> {
         self.revoked.clone()
+    }
+
+    /// Takes what the source heard of other processes.
+    pub(crate) fn hear(&mut self, heard: &Heard) {
+        self.overflows = self.overflows.max(heard.overflows);
+        for name in &heard.revoked {
+            if self.revoked.contains(name) {
+                continue;
+            }
+            warn!(key = %name, "STEK revoked by another process, and wiped");
+            self.sourced.retain(|key| key.stek.name() != name);
+            self.revoked_elsewhere.push_front(*name);
+        }
+        self.revoked_elsewhere.truncate(EXPIRED_NAMES);
     }
 
     /// Takes what the source said, good or bad.
@@ -198,6 +216,7 @@ impl Keeper {
                 sealing: settings.sealing,
                 rotate,
                 revoked: &self.revoked,
+                bulletin: None,
             };
             let local = self.fallback.load(&query);
             let local = local.map_err(|cause| Error::source("random", cause))?;
@@ -303,7 +322,8 @@ impl Keeper {
         let keys = self.sourced.iter().chain(&self.local).cloned().collect();
         let expired = self.expired.iter().copied();
         let local = self.local.iter().map(|key| *key.stek.name()).collect();
-        Snapshot::new(keys, expired, self.revoked.iter().copied(), now).with_local(local)
+        let revoked = self.revoked.iter().chain(&self.revoked_elsewhere).copied();
+        Snapshot::new(keys, expired, revoked, now).with_local(local)
     }
 
     /// How long nothing is due but asking the source.
@@ -325,6 +345,7 @@ impl Keeper {
             revocations: self.revoked.len() as u64,
             source_answered: self.answered.map(|at| monotonic.saturating_sub(at)),
             source_failures: self.failures,
+            overflows: self.overflows,
             fallen_back: self.fallen_back,
             fleet_agrees: self.fleet_agrees,
             ..StekStats::default()
@@ -372,6 +393,7 @@ mod tests {
                 sealing: settings.sealing,
                 rotate: false,
                 revoked: &[],
+                bulletin: None,
             };
             let answer = source.load(&query);
             let taken = keeper.take_answer(&settings, &source, answer, Duration::ZERO);

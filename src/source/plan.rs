@@ -13,14 +13,40 @@ pub(crate) struct Planned<T> {
     pub(crate) window: Window,
 }
 
+/// The time by more than one clock. A key is given up only once it has expired by all of them, so
+/// that none that is wrong costs keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    pub(crate) earliest: Time,
+    pub(crate) latest: Time,
+}
+
+impl Clocks {
+    pub(crate) fn new(one: Time, other: Time) -> Self {
+        Self {
+            earliest: one.min(other),
+            latest: one.max(other),
+        }
+    }
+}
+
+impl From<Time> for Clocks {
+    fn from(time: Time) -> Self {
+        Self::new(time, time)
+    }
+}
+
 /// Decides which keys there must be at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planner<'a> {
     pub(crate) now: Time,
+    pub(crate) clocks: Clocks,
     pub(crate) rotation: &'a Rotation,
     /// How far behind the clocks of others with these keys may be. A key is published as of so long
     /// ago: whoever has it may open with it, whatever the time is there.
     pub(crate) max_skew: Duration,
+    /// No key may be published before this.
+    pub(crate) not_before: Time,
     /// Whether another key must seal from now on.
     pub(crate) rotate: bool,
 }
@@ -38,7 +64,11 @@ impl Planner<'_> {
         if self.rotate {
             self.retire_current(keys); // so that another must seal, below
         }
-        if sealed_until(keys, self.now) == self.now {
+        let published = self.now.minus(self.max_skew).max(self.not_before);
+        // The earliest at which a key made here could seal: later only if a clock is behind that of
+        // whoever says that none may be published yet.
+        let first = self.now.max(published);
+        if sealed_until(keys, first) == first {
             // Where another key sealed until now, a node whose clock is behind continues with that
             // one. Else it must be able to start with this one: it activates in the past, but by no
             // more than half an interval, so that it still seals for the other half.
@@ -47,15 +77,14 @@ impl Planner<'_> {
                 true => Duration::ZERO,
                 false => self.max_skew.min(half.unwrap_or_default()),
             };
-            let window = self
-                .rotation
-                .window(self.now.minus(self.max_skew), self.now.minus(behind));
+            let activates = self.now.minus(behind).max(published);
+            let window = self.rotation.window(published, activates);
             let upcoming = keys
                 .iter_mut()
-                .filter(|key| key.window.activates > self.now)
+                .filter(|key| key.window.activates > first)
                 .min_by_key(|key| key.window.activates);
             match upcoming {
-                Some(next) => next.window = window,
+                Some(next) => next.window = next.window.earlier(window),
                 None => keys.push(Planned {
                     key: make()?,
                     window,
@@ -63,12 +92,11 @@ impl Planner<'_> {
             }
             changed = true;
         }
-        let end = sealed_until(keys, self.now);
-        if end <= self.now.plus(self.rotation.ahead()) {
-            let window = self.rotation.window(self.now.minus(self.max_skew), end);
+        let end = sealed_until(keys, first);
+        if end <= first.plus(self.rotation.ahead()) {
             keys.push(Planned {
                 key: make()?,
-                window,
+                window: self.rotation.window(published, end),
             });
             changed = true;
         }
@@ -79,8 +107,11 @@ impl Planner<'_> {
     /// right.
     fn drop_expired<T>(&self, keys: &mut Vec<Planned<T>>) -> bool {
         let before = keys.len();
-        let horizon = self.rotation.window(self.now, self.now).expires;
-        keys.retain(|key| self.now < key.window.expires && key.window.published <= horizon);
+        let latest = self.clocks.latest;
+        let horizon = self.rotation.window(latest, latest).expires;
+        keys.retain(|key| {
+            self.clocks.earliest < key.window.expires && key.window.published <= horizon
+        });
         keys.len() != before
     }
 
@@ -126,8 +157,10 @@ mod tests {
         fn step(&mut self, now: Time, max_skew: Duration, rotate: bool) -> bool {
             let planner = Planner {
                 now,
+                clocks: now.into(),
                 rotation: &Rotation::new(),
                 max_skew,
+                not_before: Time(0),
                 rotate,
             };
             let made = &mut self.made;

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::plan::{Planned, Planner};
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
+use crate::clock::Time;
 use crate::stek::Stek;
 
 /// STEKs of one process, drawn from the random generator on schedule. The default.
@@ -17,8 +18,10 @@ impl StekSource for RandomSource {
             .retain(|key| !query.revoked.contains(key.key.name()));
         let planner = Planner {
             now: query.now,
+            clocks: query.now.into(), // there is one clock only
             rotation: query.rotation,
-            max_skew: Duration::ZERO, // there is one clock only
+            max_skew: Duration::ZERO,
+            not_before: Time(0),
             rotate: query.rotate,
         };
         planner.update(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;
@@ -43,7 +46,6 @@ impl StekSource for RandomSource {
 mod tests {
     use super::*;
     use crate::aead::Sealing;
-    use crate::clock::Time;
     use crate::rotation::Rotation;
     use crate::stek::KeyName;
 
@@ -63,6 +65,7 @@ mod tests {
             sealing: Sealing::default(),
             rotate,
             revoked,
+            bulletin: None,
         };
         source.load(&query).unwrap()
     }

@@ -3,15 +3,18 @@
 //! [`Shared`] reads the record, decides what it has to be, and replaces it where it is not so. How
 //! it is kept is its [`Backend`]'s part: in a [`KeyDirectory`], or in Redis.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use super::bulletin::Heard;
+use super::plan::Clocks;
 use super::{SourceError, SourceKey, SourceQuery};
 use crate::clock::{Time, instant_in};
 use crate::error::Error;
-use crate::rotation::Rotation;
+use crate::stek::KeyName;
 
 #[cfg(unix)]
 mod directory;
@@ -72,14 +75,18 @@ struct Reading<B> {
 /// How often another process may be faster before this one gives up until it is asked again.
 const ATTEMPTS: usize = 5;
 
-/// One process's part in a shared record. It remembers the newest record it has seen, so that a
-/// lost one is written again and an old copy is neither believed nor left in place.
+/// One process's part in a shared record. It remembers what it has seen, so that a lost record is
+/// written again, and what was revoked stays so whatever comes back.
 #[derive(Debug)]
 struct Shared<B> {
     backend: B,
     held: Option<Record>,
+    /// Of the STEKs that were revoked in this process, those that `held` has withdrawn.
+    withdrawn: HashSet<KeyName>,
     /// Whether the schedule in the record is this process's own.
     agrees: Option<bool>,
+    /// How often there was no room here for what was withdrawn.
+    overflows: u64,
 }
 
 impl<B: Backend> Shared<B> {
@@ -87,24 +94,26 @@ impl<B: Backend> Shared<B> {
         Self {
             backend,
             held: None,
+            withdrawn: HashSet::new(),
             agrees: None,
+            overflows: 0,
         }
     }
 
     /// The STEKs there are, once the record is what it has to be.
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
-        self.forget(query);
+        let held = self.withdraw(query);
         let deadline = instant_in(B::BUDGET);
         for attempt in 0..ATTEMPTS {
             let Reading { record, now, basis } = self.backend.read(query, attempt, deadline)?;
             let decode = |bytes: Zeroizing<Vec<u8>>| {
-                let decoded = Record::decode(&bytes, query.sealing, self.held.as_ref());
+                let decoded = Record::decode(&bytes, query.sealing, Some(&held));
                 decoded.map_err(|why| self.backend.damaged(&why))
             };
             let found = record.map(decode).transpose()?;
-            let next = Next::after(found, self.held.as_ref(), now, query)?;
+            let next = Next::after(found.as_ref(), &held, now, query)?;
             if !next.must_be_written || self.backend.replace(basis, &next, deadline)? {
-                return Ok(self.adopt(next, query));
+                return Ok(self.adopt(next, &held, query));
             }
             // Another process was faster, and may have done all that there was to do.
         }
@@ -116,17 +125,45 @@ impl<B: Backend> Shared<B> {
         self.agrees
     }
 
-    /// Drops keys that may not be held any longer, even if the record cannot be read or written
-    /// today.
-    fn forget(&mut self, query: &SourceQuery<'_>) {
-        if let Some(held) = &mut self.held {
-            held.forget(query.now, query.revoked);
+    /// Drops keys that may not be held any longer, and remembers what was withdrawn in this process,
+    /// even if the record cannot be read or written today.
+    fn withdraw(&mut self, query: &SourceQuery<'_>) -> Record {
+        let mut held = self.held.take();
+        let held = held.get_or_insert_with(|| Record::empty(query.rotation));
+        let before = held.clone();
+        held.drop_expired(query.now);
+        let revoked: HashSet<_> = query.revoked.iter().copied().collect();
+        held.revoke(
+            revoked.difference(&self.withdrawn).copied(),
+            query.now,
+            query.rotation,
+        );
+        self.withdrawn = revoked;
+        if let Some(bulletin) = query.bulletin {
+            held.forget(&bulletin.forgotten);
+        }
+        self.note_overflow(held.overflows(&before));
+        self.held = Some(held.clone());
+        held.clone()
+    }
+
+    fn note_overflow(&mut self, overflows: bool) {
+        if overflows {
+            self.overflows = self.overflows.saturating_add(1);
+            warn!(
+                place = %self.backend.place(),
+                "too much was withdrawn to remember each of it: STEKs, or scopes, that are as old as \
+                 the oldest of that are withdrawn too"
+            );
         }
     }
 
     /// Takes over a record that is in place by now.
-    fn adopt(&mut self, next: Next, query: &SourceQuery<'_>) -> Vec<SourceKey> {
-        let Next { record, loss, .. } = next;
+    fn adopt(&mut self, next: Next, held: &Record, query: &SourceQuery<'_>) -> Vec<SourceKey> {
+        self.note_overflow(next.overflows);
+        let Next {
+            mut record, loss, ..
+        } = next;
         let (place, version) = (self.backend.place(), record.version);
         match loss {
             Some(Loss::Missing) => {
@@ -134,7 +171,7 @@ impl<B: Backend> Shared<B> {
             }
             Some(Loss::RolledBack { found }) => warn!(
                 %place, found, version,
-                "an old copy of the record of STEKs had been restored: replaced by the newer one"
+                "an old copy of the record of STEKs had been restored: what it lacked was added"
             ),
             None => {}
         }
@@ -148,6 +185,17 @@ impl<B: Backend> Shared<B> {
             );
         }
         self.agrees = Some(agrees);
+        if let Some(bulletin) = query.bulletin {
+            let (forgotten, others) = record.forgotten();
+            bulletin.tell(Heard {
+                revoked: held.revoked_by(&record),
+                forgotten,
+                others,
+                overflows: self.overflows,
+            });
+        }
+        // By its own clock, whatever the record still has because of another.
+        record.drop_expired(query.now);
         let keys = record.source_keys();
         self.held = Some(record);
         keys
@@ -160,8 +208,13 @@ struct Next {
     record: Record,
     /// Whether that differs from what was found.
     must_be_written: bool,
-    /// Whether keys leave it that were revoked, so that it should be written whatever it takes.
-    revokes: bool,
+    /// Whether it withdraws what was found, so that it should be written whatever it takes.
+    withdraws: bool,
+    /// Whether there was no room to withdraw one by one.
+    overflows: bool,
+    /// How long it matters.
+    #[cfg(feature = "redis")]
+    lifetime: Duration,
     loss: Option<Loss>,
 }
 
@@ -176,48 +229,58 @@ enum Loss {
 }
 
 impl Next {
+    /// The union of what was found and what this process holds, brought up to date. `now` is the
+    /// backend's time.
     fn after(
-        found: Option<Record>,
-        held: Option<&Record>,
+        found: Option<&Record>,
+        held: &Record,
         now: Time,
         query: &SourceQuery<'_>,
     ) -> Result<Self, Error> {
-        let (base, loss) = merge(found, held, query.rotation);
-        let revokes = base.holds(query.revoked);
-        let updated = base.updated(now, query)?;
-        let must_be_written = updated.is_some() || loss.is_some();
-        let mut record = updated.unwrap_or(base);
+        let clocks = Clocks::new(now, query.now);
+        let mine = held.unexpired(clocks.latest);
+        let base = found.map_or_else(|| mine.clone(), |found| found.union(&mine));
+        let now = planning_time(&base, now, query);
+        if now.is_none() && query.rotate {
+            let why = "this host's clock is far from that of the others: correct it";
+            return Err(Error::config("rotate", why));
+        }
+        let mut record = base.updated(now, clocks, query)?;
+        let must_be_written = match found {
+            Some(found) => !record.says_the_same(found),
+            None => !record.is_empty(),
+        };
+        let loss = match found {
+            Some(found) if found.version < held.version => Some(Loss::RolledBack {
+                found: found.version,
+            }),
+            None if held.version > 0 => Some(Loss::Missing),
+            _ => None,
+        };
         if must_be_written {
             record.version = record.version.saturating_add(1);
         }
         Ok(Self {
-            record,
             must_be_written,
-            revokes,
-            loss,
+            withdraws: found.is_some_and(|found| !record.withdraws_the_same(found)),
+            overflows: record.overflows(held) && found.is_none_or(|found| record.overflows(found)),
+            #[cfg(feature = "redis")]
+            lifetime: record.expires().since(clocks.earliest),
+            loss: loss.filter(|_| must_be_written),
+            record,
         })
     }
 }
 
-/// The record to start from, given what was found and what this process holds.
-///
-/// A version lower than that held here is an old copy that was restored, and is replaced. So of
-/// several processes that hold keys the newest record wins, whoever writes first, and what has
-/// expired meanwhile does not come back.
-fn merge(
-    found: Option<Record>,
-    held: Option<&Record>,
-    rotation: &Rotation,
-) -> (Record, Option<Loss>) {
-    match (found, held) {
-        (Some(found), Some(held)) if found.version < held.version => {
-            let found = found.version;
-            (held.clone(), Some(Loss::RolledBack { found }))
-        }
-        (Some(found), _) => (found, None),
-        (None, Some(held)) => (held.clone(), Some(Loss::Missing)),
-        (None, None) => (Record::empty(rotation), None),
+/// By which time keys are added: that of the backend, which is the same for all. If this host's is
+/// far from it, one of the two is wrong, and which one is not known: then by this host's, if that
+/// lies within what the record's keys are for. Else by none.
+fn planning_time(record: &Record, backend: Time, query: &SourceQuery<'_>) -> Option<Time> {
+    let clocks = Clocks::new(backend, query.now);
+    if clocks.latest.since(clocks.earliest) <= query.rotation.ahead() {
+        return Some(backend);
     }
+    record.spans(query.now).then_some(query.now)
 }
 
 #[cfg(test)]

@@ -465,8 +465,8 @@ fn a_directory_gone_wrong_leaves_the_keys_as_they_were_until_it_is_mended() {
             |directory| fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap(),
         ),
         (
-            |directory| fs::write(directory.join("steks.1"), b"garbage").unwrap(),
-            |directory| fs::remove_file(directory.join("steks.1")).unwrap(),
+            |directory| fs::write(directory.join("steks.2"), b"garbage").unwrap(),
+            |directory| fs::remove_file(directory.join("steks.2")).unwrap(),
         ),
         (
             |directory| {

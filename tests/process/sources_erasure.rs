@@ -201,23 +201,30 @@ fn a_key_directory_leaves_nothing_of_what_expired_or_was_revoked() {
     let resumption = |time: &FakeClock| {
         let source = KeyDirectory::new(&path).unwrap();
         {
-            // As `src/source/shared/record.rs` draws it.
-            let mut record = Zeroizing::new(Vec::with_capacity(200));
-            record.push(1);
+            // As `src/source/shared/directory/files.rs` draws it, and
+            // `src/source/shared/record/encoding.rs` what is in it.
+            let mut file = Zeroizing::new(Vec::with_capacity(4096));
+            file.extend_from_slice(&136_u32.to_be_bytes());
+            file.push(2);
             for number in [5, hour, 12 * hour, hour / 12] {
-                record.extend_from_slice(&number.to_be_bytes());
+                file.extend_from_slice(&number.to_be_bytes());
             }
-            record.extend_from_slice(&[0, 1]);
+            file.extend_from_slice(&[1, 0, 0, 0, 64]);
             for time in [start, start, start + hour, start + 13 * hour] {
-                record.extend_from_slice(&time.to_be_bytes());
+                file.extend_from_slice(&time.to_be_bytes());
             }
-            Needle::masked_hex("", SHARED_SECRET).reveal(&mut record);
-            let sum = digest(&SHA256, &record);
-            record.extend_from_slice(sum.as_ref());
+            Needle::masked_hex("", SHARED_SECRET).reveal(&mut file);
+            file.extend_from_slice(&[2, 0, 0, 0, 8]);
+            file.extend_from_slice(&[0; 8]);
+            file.extend_from_slice(&[3, 0, 0, 0, 16]);
+            file.extend_from_slice(&[0; 16]);
+            file.resize(4096 - 32, 0);
+            let sum = digest(&SHA256, &file);
+            file.extend_from_slice(sum.as_ref());
             let mut options = File::options();
             let options = options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(path.join("steks.1")).unwrap();
-            file.write_all(&record).unwrap();
+            let record = path.join("steks.2");
+            options.open(record).unwrap().write_all(&file).unwrap();
         }
         let builder = Resumption::builder().stek_source(source);
         builder.clock(time.clock()).build().unwrap()

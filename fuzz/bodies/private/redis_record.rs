@@ -15,7 +15,7 @@ struct Golden {
     record: Vec<u8>,
 }
 
-const KEY: &str = "fleet:steks:1";
+const KEY: &str = "fleet:steks:2";
 
 static GOLDEN: LazyLock<Golden> = LazyLock::new(|| {
     let secret: Vec<u8> = (200..232).collect();
@@ -59,7 +59,7 @@ fn read(keks: &Keks, record: &[u8]) {
     let sealed = keks.seal(record, KEY).unwrap();
     assert_eq!(sealed.len(), sealed_len(record.len()));
     assert_eq!(*keks.open(&sealed, KEY).unwrap(), record);
-    assert!(keks.open(&sealed, "fleet:steks:2").is_err());
+    assert!(keks.open(&sealed, "fleet:steks:3").is_err());
     match Record::decode(record, Sealing::Aes256GcmSiv, None) {
         Ok(decoded) => {
             assert_eq!(*decoded.encode(), record);

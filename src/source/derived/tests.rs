@@ -48,6 +48,7 @@ impl Node {
             sealing: Sealing::Aes256GcmSiv,
             rotate: false,
             revoked: &self.revoked,
+            bulletin: None,
         })
     }
 

@@ -69,6 +69,7 @@ impl Files {
             sealing: SEALING,
             rotate: false,
             revoked: &self.revoked,
+            bulletin: None,
         })
     }
 

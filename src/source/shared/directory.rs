@@ -173,7 +173,7 @@ impl Backend for Directory {
         let record = next.record.encode();
         // Before the lock is taken, for syncing may take its time.
         let draft = match Draft::new(folder, &record) {
-            Err(Trouble::NoRoom(_)) if next.revokes => None,
+            Err(Trouble::NoRoom(_)) if next.withdraws => None,
             draft => Some(draft.map_err(Trouble::into_inner)?),
         };
         let lock = match basis.is_locked {

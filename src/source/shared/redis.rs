@@ -32,11 +32,12 @@ use exchange::{Exchange, Found};
 ///
 /// # What is in Redis
 ///
-/// One value, `rustls-resumption:steks:1` unless the [prefix](RedisSource::prefix) says otherwise:
+/// One value, `rustls-resumption:steks:2` unless the [prefix](RedisSource::prefix) says otherwise:
 /// the secrets, their windows, the schedule and a version, sealed with AES-256-GCM-SIV and bound to
 /// the key's name. Each node reads it every [`SourceQuery::DEFAULT_INTERVAL`], with one command.
 /// The first to do so when a rotation is due makes it: a script compares and sets, so that one node
-/// wins and the others take over its keys. The value expires with the last of its keys.
+/// wins and the others take over its keys. What was revoked stands there too, until no node can hold
+/// it any longer. The value expires when nothing in it matters any longer.
 ///
 /// Anyone with a KEK and any copy of the value, be it from a dump, a backup or the wire, has the
 /// STEKs of its time. Protect the KEK accordingly for as long as copies are kept, and replace it
@@ -48,7 +49,9 @@ use exchange::{Exchange, Found};
 /// all. Whether a STEK may be used, each node decides by its own clock, against windows that Redis
 /// cannot alter: control of Redis alone does not make a key seal or open for longer. All clocks may
 /// differ by up to [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock differs
-/// from that of Redis by more logs a warning.
+/// from that of Redis by more logs a warning. As long as it does, it rotates by its own if the shared
+/// STEKs are for that time, else not at all. A STEK is dropped from Redis only once it has expired by
+/// both clocks.
 ///
 /// # Trouble
 ///
@@ -57,8 +60,8 @@ use exchange::{Exchange, Found};
 /// | what happens | what the fleet does |
 /// | --- | --- |
 /// | Redis is down, paused, full, read-only, or refuses the password | the nodes keep their current keys; when those retire without a successor, each seals with local random keys until Redis is back |
-/// | the value is missing | a node that still holds keys writes them again; of several, the one with the newest version wins in the end, even over a newcomer's |
-/// | an old dump was restored | its version is lower than what was seen: it is refused, and replaced by the newest. A node that starts before that uses it for a moment, but no key that has expired. If *no* node remembers anything newer, a key revoked since the dump is back: revoke it again |
+/// | the value is missing | nodes that still hold keys write them again: in the end it has the keys of all |
+/// | an old dump was restored | nodes add what it lacks and drop what was revoked since. A node that starts before that uses it for a moment, but no key that has expired. If *no* node remembers that a key was revoked since the dump, it is back: revoke it again |
 /// | the value does not open | it is an error, and no node overwrites it: either a node has the wrong KEK, or, if all say so, it is damaged and must be deleted |
 /// | nodes have different schedules | each key keeps its window, whichever node made it; a node that was not the last to write reports [`fleet_agrees`](crate::stats::StekStats::fleet_agrees) `= Some(false)` |
 ///
@@ -213,9 +216,8 @@ impl Backend for RedisValue {
         deadline: Instant,
     ) -> Result<bool, SourceError> {
         let sealed = self.keks.seal(&next.record.encode(), &self.key)?;
-        let lifetime = next.record.expires().since(found.time);
         self.exchange
-            .swap(&self.key, found.value, sealed, lifetime, deadline)
+            .swap(&self.key, found.value, sealed, next.lifetime, deadline)
             .map_err(|why| self.trouble(&why))
     }
 
@@ -338,7 +340,7 @@ mod tests {
         let wire: Vec<u8> = seen.try_iter().flatten().collect();
         let is_in = |needle: &[u8], hay: &[u8]| hay.windows(needle.len()).any(|w| w == needle);
         assert!(is_in(&value, &wire), "the wire was seen");
-        assert!(is_in(b"rustls-resumption:steks:1", &dump));
+        assert!(is_in(b"rustls-resumption:steks:2", &dump));
         for needle in &needles {
             for part in needle.chunks_exact(8) {
                 assert!(!is_in(part, &wire) && !is_in(part, &dump));
@@ -353,7 +355,7 @@ mod tests {
         assert_eq!(
             format!("{:?}", source.prefix("fleet")),
             format!(
-                "RedisSource {{ address: \"localhost:6379\", key: \"fleet:steks:1\", \
+                "RedisSource {{ address: \"localhost:6379\", key: \"fleet:steks:2\", \
                  keks: {keks}, .. }}"
             )
         );

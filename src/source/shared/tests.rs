@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use proptest::prelude::*;
@@ -7,6 +7,8 @@ use test_support::log::Log;
 use super::record::tests::{names, query};
 use super::*;
 use crate::aead::Sealing;
+use crate::rotation::Rotation;
+use crate::source::bulletin::{Bulletin, Forgotten, ScopeDigest};
 use crate::stek::KeyName;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -18,6 +20,8 @@ struct Memory {
     record: Rc<RefCell<Option<Vec<u8>>>>,
     /// How many more times another process will be faster, with the record there.
     races: usize,
+    /// By how many milliseconds its clock is ahead of those of the nodes.
+    ahead: Rc<Cell<i64>>,
 }
 
 type Node = Shared<Memory>;
@@ -40,7 +44,7 @@ impl Backend for Memory {
         let basis = self.get();
         Ok(Reading {
             record: basis.clone().map(Zeroizing::new),
-            now: query.now,
+            now: Time(query.now.0.saturating_add_signed(self.ahead.get())),
             basis,
         })
     }
@@ -122,7 +126,7 @@ fn a_lost_record_is_written_again_without_what_has_expired() {
 }
 
 #[test]
-fn of_an_emptied_place_the_newest_holder_wins_even_if_a_newcomer_writes_first() {
+fn an_emptied_place_is_given_the_keys_of_all_even_if_a_newcomer_writes_first() {
     let place = Memory::default();
     let (mut a, mut b, mut newcomer) = (place.node(), place.node(), place.node());
     a.ask(NOW, false);
@@ -130,14 +134,184 @@ fn of_an_emptied_place_the_newest_holder_wins_even_if_a_newcomer_writes_first() 
     let newest = b.ask(NOW, true);
     place.set(None);
     let fresh = newcomer.ask(NOW, false);
-    assert_eq!(b.ask(NOW, false), newest);
-    assert_eq!(newcomer.ask(NOW, false), newest);
-    assert_eq!(a.ask(NOW, false), newest);
-    assert!(!newest.contains(&fresh[0]));
+    let all = b.ask(NOW, false);
+    assert_eq!(newcomer.ask(NOW, false), all);
+    assert_eq!(a.ask(NOW, false), all);
+    assert_eq!(all.len(), 3);
+    assert!(newest.iter().chain(&fresh).all(|name| all.contains(name)));
+    assert_eq!(
+        all.last(),
+        newest.last(),
+        "it activated last, so it goes on sealing"
+    );
 }
 
 #[test]
-fn an_old_copy_is_refused_and_replaced() {
+fn a_revoked_key_stays_out_even_if_who_was_cut_off_writes_another_record_of_that_version() {
+    let place = Memory::default();
+    let [mut a, mut c, mut d] = [(); 3].map(|()| place.node());
+    let revoked = a.ask(NOW, false);
+    c.ask(NOW, false);
+    let rotation = Rotation::new();
+    a.ask_by(&query(NOW, &rotation, false, &revoked));
+    assert!(!d.ask(NOW, false).contains(&revoked[0]));
+    let version = place.version();
+    place.set(None);
+    assert!(c.ask(NOW, false).contains(&revoked[0]), "it was cut off");
+    assert_eq!(place.version(), version);
+    for node in [&mut d, &mut a, &mut c] {
+        assert!(!node.ask(NOW, false).contains(&revoked[0]));
+    }
+    assert!(!place.node().ask(NOW, false).contains(&revoked[0]));
+}
+
+#[test]
+fn a_name_that_is_revoked_where_nobody_has_it_is_refused_when_it_comes() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let revoked = a.ask(NOW, false);
+    place.set(None);
+    let rotation = Rotation::new();
+    let fresh = b.ask_by(&query(NOW, &rotation, false, &revoked));
+    assert_eq!(a.ask(NOW, false), fresh);
+    let version = place.version();
+    let again = b.ask_by(&query(NOW.plus(HOUR / 60), &rotation, false, &revoked));
+    assert_eq!(
+        (again, place.version()),
+        (fresh, version),
+        "it has been said"
+    );
+}
+
+#[test]
+fn what_was_forgotten_is_told_to_all_and_outlives_the_record_and_restarts() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let rotation = Rotation::new();
+    let ask = |node: &mut Node, forgotten: &[(ScopeDigest, Forgotten)]| {
+        let bulletin = Bulletin::new(forgotten.to_vec());
+        node.ask_by(&SourceQuery {
+            bulletin: Some(&bulletin),
+            ..query(NOW, &rotation, false, &[])
+        });
+        bulletin.heard()
+    };
+    ask(&mut b, &[]);
+    let forgotten = |generation| {
+        let time = NOW;
+        Forgotten { generation, time }
+    };
+    let heard = ask(&mut a, &[([1; 32], forgotten(7))]);
+    assert_eq!(heard.forgotten, [([1; 32], forgotten(7))]);
+    assert_eq!(ask(&mut b, &[([1; 32], forgotten(6))]), heard);
+    let version = place.version();
+    assert_eq!(ask(&mut place.node(), &[]), heard, "after a restart");
+    place.set(None);
+    assert_eq!(ask(&mut place.node(), &[]), Heard::default());
+    assert_eq!(ask(&mut b, &[]), heard);
+    assert!(place.version() > version);
+}
+
+#[test]
+fn who_held_a_key_that_another_revoked_is_told_its_name() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let revoked = a.ask(NOW, false);
+    b.ask(NOW, false);
+    let rotation = Rotation::new();
+    a.ask_by(&query(NOW, &rotation, false, &revoked));
+    let bulletin = Bulletin::default();
+    b.ask_by(&SourceQuery {
+        bulletin: Some(&bulletin),
+        ..query(NOW, &rotation, false, &[])
+    });
+    assert_eq!(bulletin.heard().revoked, revoked);
+}
+
+#[test]
+fn more_than_can_be_remembered_is_counted_and_withdraws_more_instead_of_less() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    let rotation = Rotation::new();
+    let scopes: Vec<_> = (0..300_u16)
+        .map(|number| {
+            let mut scope = [0; 32];
+            scope[..2].copy_from_slice(&number.to_be_bytes());
+            let (generation, time) = (u64::from(number) + 1, NOW);
+            (scope, Forgotten { generation, time })
+        })
+        .collect();
+    let bulletin = Bulletin::new(scopes);
+    let withdrawing = SourceQuery {
+        bulletin: Some(&bulletin),
+        ..query(NOW, &rotation, false, &[])
+    };
+    let (log, _) = Log::of(|| a.ask_by(&withdrawing));
+    assert_eq!(log.warnings().len(), 1);
+    let heard = bulletin.heard();
+    assert_eq!((heard.overflows, heard.others.generation), (1, 44));
+    a.ask_by(&withdrawing);
+    assert_eq!(bulletin.heard().overflows, 1);
+    let theirs = Bulletin::default();
+    b.ask_by(&SourceQuery {
+        bulletin: Some(&theirs),
+        ..query(NOW, &rotation, false, &[])
+    });
+    let expected = Heard {
+        overflows: 0,
+        ..heard
+    };
+    assert_eq!(theirs.heard(), expected);
+}
+
+#[test]
+fn what_a_later_release_added_is_carried_on() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    a.ask(NOW, false);
+    let unknown = [9, 0, 0, 0, 3, 1, 2, 3];
+    place.set(Some([&place.get().unwrap()[..], &unknown].concat()));
+    a.ask(NOW, true);
+    b.ask(NOW, true);
+    assert!(place.get().unwrap().ends_with(&unknown));
+    place.set(None);
+    a.ask(NOW, false);
+    assert!(place.get().unwrap().ends_with(&unknown));
+}
+
+#[test]
+fn one_wrong_clock_costs_no_key() {
+    const HOUR_MILLIS: i64 = 60 * 60 * 1000;
+    for off in [-14, -6, 6, 14, 30 * 24].map(|hours| hours * HOUR_MILLIS) {
+        for is_of_node in [false, true] {
+            let place = Memory::default();
+            let (mut a, mut b) = (place.node(), place.node());
+            a.ask(NOW, false);
+            let keys = a.ask(NOW, true);
+            b.ask(NOW, false);
+            // The clock of the place is off, or that of b, which sees the place's as off.
+            if is_of_node {
+                place.ahead.set(-off);
+                b.ask(Time(NOW.0.saturating_add_signed(off)), false);
+                place.ahead.set(0);
+            } else {
+                place.ahead.set(off);
+                a.ask(NOW, false);
+                b.ask(NOW, false);
+                place.ahead.set(0);
+            }
+            for node in [&mut a, &mut b] {
+                let after = node.ask(NOW, false);
+                assert!(keys.iter().all(|key| after.contains(key)), "{off}");
+                let held = node.held.as_ref().unwrap().source_keys();
+                assert!(held.iter().any(|key| key.window.seals(NOW)), "{off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_old_copy_is_brought_up_to_date_and_replaced() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     a.ask(NOW, false);
@@ -189,9 +363,9 @@ fn expired_and_revoked_keys_are_forgotten_even_if_nothing_can_be_read() {
     a.ask(NOW, false);
     let both = a.ask(NOW, true);
     let rotation = Rotation::new();
-    a.forget(&query(NOW, &rotation, false, &both[..1]));
+    a.withdraw(&query(NOW, &rotation, false, &both[..1]));
     assert_eq!(names(a.held.as_ref().unwrap()), both[1..]);
-    a.forget(&query(NOW.plus(24 * HOUR), &rotation, false, &[]));
+    a.withdraw(&query(NOW.plus(24 * HOUR), &rotation, false, &[]));
     assert!(names(a.held.as_ref().unwrap()).is_empty());
 }
 

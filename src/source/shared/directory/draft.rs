@@ -1,14 +1,14 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, linkat, openat, renameat};
 use rustix::io::Errno;
 
-use super::files::{Folder, RECORD, write};
+use super::files::{Folder, RECORD, encode};
 use super::lock::Lock;
 use crate::hex::Hex;
+use crate::source::shared::record::encoding::MAX_LEN;
 
 /// A file with the next record, written and synced without the directory's lock. Wiped and removed
 /// unless it takes the record's place.
@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
-        write(file, record)?;
+        file.write_all(&encode(record, 0))?;
         file.sync_all()
     }
 
@@ -142,20 +142,18 @@ pub(super) fn overwrite(folder: &Folder, record: &[u8], _: &Lock<'_>) -> Result<
         return Ok(());
     };
     let mut over = || {
-        let len = file.metadata()?.len();
-        let more = (record.len() as u64)
-            .saturating_add(SHA256_OUTPUT_LEN as u64)
-            .saturating_sub(len);
+        let there = file.metadata()?.len();
+        let next = encode(record, usize::try_from(there).unwrap_or(0).min(MAX_LEN));
+        let more = (next.len() as u64).saturating_sub(there);
         // First what may fail, while nothing is lost.
         file.seek(SeekFrom::End(0))?;
         if let Err(error) = io::copy(&mut io::repeat(0).take(more), &mut file) {
-            let _ = file.set_len(len);
+            let _ = file.set_len(there);
             return Err(error);
         }
         file.rewind()?;
-        write(&mut file, record)?;
-        let len = file.stream_position()?;
-        file.set_len(len)?;
+        file.write_all(&next)?;
+        file.set_len(next.len() as u64)?;
         file.sync_all()
     };
     over().map_err(|error| folder.trouble(RECORD, &error))

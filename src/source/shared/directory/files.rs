@@ -1,10 +1,16 @@
 //! The files of a key directory.
 //!
 //! ```text
-//!  steks.1         the record, then its SHA-256
-//!  steks.1.new.…   a draft of the next one, until it is whole and takes the place of steks.1
-//!  steks.1.old.…   what was replaced, until it is wiped
+//!  steks.2         the record
+//!  steks.2.new.…   a draft of the next one, until it is whole and takes the place of steks.2
+//!  steks.2.old.…   what was replaced, until it is wiped
+//!
+//!  steks.2:        0        4                     n-32            n
+//!                  | length | record | zeros …    | their SHA-256 |
 //! ```
+//!
+//! Big-endian. The zeros are there for the next record, should it be the last thing for which there
+//! is room: it can then be written over this one.
 //!
 //! The record is replaced by renaming, so it is read without a lock. Whoever replaces it holds the
 //! directory's lock for a moment: to see that the record is what it started from, and to rename.
@@ -13,7 +19,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -25,15 +31,22 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
+use crate::reader::Reader;
 use crate::source::shared::record::encoding::FORMAT;
 
-pub(super) const RECORD: &CStr = c"steks.1";
+pub(super) const RECORD: &CStr = c"steks.2";
 
 /// What the names of the files beside the record begin with.
-pub(super) const BESIDE: &str = "steks.1.";
+pub(super) const BESIDE: &str = "steks.2.";
 
 /// Another format is another file: processes of two releases do not get in each other's way.
-const _: () = assert!(FORMAT == 1);
+const _: () = assert!(FORMAT == 2);
+
+/// How long files are: a multiple of this, as they are on most media, and no shorter than what is in
+/// them and the room that a revocation may need.
+const BLOCK_LEN: usize = 4096;
+const ROOM: usize = 256;
+const LENGTH_LEN: usize = 4;
 
 /// What tells one record from another.
 pub(super) type Checksum = [u8; SHA256_OUTPUT_LEN];
@@ -94,7 +107,7 @@ impl Folder {
         let stat = fstat(&file).map_err(|error| self.trouble(RECORD, &error))?;
         self.check_file(&stat)?;
         let len = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-        if len > max_len.saturating_add(SHA256_OUTPUT_LEN) {
+        if len > file_len(max_len) {
             return Ok(Found::Torn(format!("{len} bytes long")));
         }
         // Of its final size at once: a buffer that grows leaves copies of secrets behind.
@@ -106,18 +119,7 @@ impl Folder {
             }
             Err(error) => return Err(self.trouble(RECORD, &error)),
         }
-        let Some((record, checksum)) = bytes.split_last_chunk::<SHA256_OUTPUT_LEN>() else {
-            return Ok(Found::Torn("it is cut short".into()));
-        };
-        if digest(&SHA256, record).as_ref() != checksum {
-            return Ok(Found::Torn("its checksum is wrong".into()));
-        }
-        let (len, checksum) = (record.len(), *checksum);
-        bytes.truncate(len);
-        Ok(Found::Whole(Contents {
-            record: bytes,
-            checksum,
-        }))
+        Ok(parse(&bytes, max_len).unwrap_or_else(Found::Torn))
     }
 
     /// Whether this file still has this name.
@@ -181,10 +183,49 @@ impl Folder {
     }
 }
 
-/// A record and its checksum, as they stand in the file.
-pub(super) fn write(file: &mut File, record: &[u8]) -> io::Result<()> {
-    file.write_all(record)?;
-    file.write_all(digest(&SHA256, record).as_ref())
+/// How long the file of a record of this length is, at least.
+fn file_len(record: usize) -> usize {
+    let len = record.saturating_add(LENGTH_LEN + ROOM + SHA256_OUTPUT_LEN);
+    len.checked_next_multiple_of(BLOCK_LEN).unwrap_or(len)
+}
+
+/// A file with this record, in one that is so long if that is enough.
+pub(super) fn encode(record: &[u8], there: usize) -> Zeroizing<Vec<u8>> {
+    let least = record.len().saturating_add(LENGTH_LEN + SHA256_OUTPUT_LEN);
+    let len = match there < least {
+        true => file_len(record.len()),
+        false => there,
+    };
+    let mut out = Zeroizing::new(Vec::with_capacity(len));
+    out.extend_from_slice(
+        &u32::try_from(record.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes(),
+    );
+    out.extend_from_slice(record);
+    out.resize(len.saturating_sub(SHA256_OUTPUT_LEN), 0);
+    let checksum = digest(&SHA256, &out);
+    out.extend_from_slice(checksum.as_ref());
+    out
+}
+
+/// The record in a file, or why there is none.
+fn parse(file: &[u8], max_len: usize) -> Result<Found, String> {
+    let cut_short = || "it is cut short".to_owned();
+    let (body, checksum) = file.split_last_chunk().ok_or_else(cut_short)?;
+    if digest(&SHA256, body).as_ref() != checksum {
+        return Err("its checksum is wrong".into());
+    }
+    let record = Reader::new(body)
+        .vector::<LENGTH_LEN>()
+        .ok_or_else(cut_short)?;
+    match record.len() {
+        len if len > max_len => Err(format!("its record is {len} bytes long")),
+        _ => Ok(Found::Whole(Contents {
+            record: Zeroizing::new(record.to_vec()),
+            checksum: *checksum,
+        })),
+    }
 }
 
 pub(super) fn is_same_file(a: &Stat, b: &Stat) -> bool {

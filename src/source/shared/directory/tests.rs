@@ -1,5 +1,6 @@
 use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -17,6 +18,9 @@ use crate::stek::KeyName;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const NOW: Time = Time(1_800_000_000_000);
+
+/// Where the first key's secret stands in the file.
+const SECRET: Range<usize> = 74..106;
 
 /// A source, and the directory that goes away with this value.
 fn fresh() -> (TempDir, KeyDirectory) {
@@ -81,7 +85,7 @@ fn a_record_is_read_up_to_its_greatest_length_and_no_longer() {
     let found = read(100).unwrap().unwrap();
     assert_eq!(found.record.as_slice(), [7; 100]);
     let error = read(99).map(drop).unwrap_err();
-    assert!(error.contains("132 bytes long"), "{error}");
+    assert!(error.contains("its record is 100 bytes long"), "{error}");
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn the_directory_and_the_file_are_for_their_owner_alone() {
     load(&mut source, NOW, false).unwrap();
     assert_eq!(mode(path(&source)), 0o700);
     assert_eq!(mode(&files::record(path(&source))), 0o600);
-    assert_eq!(entries(&source), ["steks.1"]);
+    assert_eq!(entries(&source), ["steks.2"]);
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn a_damaged_file_is_an_error_that_tells_the_way_out_and_the_way_out_works() {
         (good[..good.len() - 1].to_vec(), "its checksum is wrong"),
         (with(50, 1), "its checksum is wrong"),
         (Vec::new(), "it is cut short"),
-        (vec![7; 100_000], "100000 bytes long"),
+        (vec![7; 200_000], "200000 bytes long"),
         (
             hex::decode(include_str!("../../../../tests/golden/ticket.hex")),
             "its checksum is wrong",
@@ -162,7 +166,7 @@ fn a_record_of_another_format_and_a_file_of_another_kind_are_refused() {
     put(path(&source), &record);
     let error = load(&mut source, NOW, false).unwrap_err();
     assert!(
-        error.contains("its format is 9, here 1 is known"),
+        error.contains("its format is 9, here 2 is known"),
         "{error}"
     );
 
@@ -223,19 +227,19 @@ fn what_a_killed_process_left_is_wiped_and_never_the_record() {
     let beside = |name: &str| path(&source).join(name);
 
     // Killed while it wrote the next record.
-    fs::write(beside("steks.1.new"), b"half a rec").unwrap();
+    fs::write(beside("steks.2.new"), b"half a rec").unwrap();
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
     // Killed after it had linked the old one, before the next took its place.
     let beside = |name: &str| path(&source).join(name);
-    fs::write(beside("steks.1.new"), b"a whole record").unwrap();
-    fs::hard_link(&file, beside("steks.1.old")).unwrap();
+    fs::write(beside("steks.2.new"), b"a whole record").unwrap();
+    fs::hard_link(&file, beside("steks.2.old")).unwrap();
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
     // Killed after that, before it had wiped the old one.
-    let old = path(&source).join("steks.1.old");
+    let old = path(&source).join("steks.2.old");
     fs::write(&old, b"secrets").unwrap();
     let mut left = File::open(&old).unwrap();
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
-    assert_eq!(entries(&source), ["steks.1"]);
+    assert_eq!(entries(&source), ["steks.2"]);
     let mut bytes = Vec::new();
     left.read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, [0; 7], "overwritten before it was unlinked");
@@ -247,16 +251,16 @@ fn expired_and_revoked_secrets_are_overwritten_and_stand_in_no_file() {
     load(&mut source, NOW, false).unwrap();
     let file = files::record(path(&source));
     let mut replaced = File::open(&file).unwrap();
-    let secret = fs::read(&file).unwrap()[67..99].to_vec();
+    let secret = fs::read(&file).unwrap()[SECRET].to_vec();
     let contains = |bytes: &[u8]| bytes.windows(32).any(|window| window == secret);
     assert!(contains(&fs::read(&file).unwrap()));
     load(&mut source, NOW.plus(14 * HOUR), false).unwrap();
     assert!(!contains(&fs::read(&file).unwrap()));
     let mut bytes = Vec::new();
     replaced.read_to_end(&mut bytes).unwrap();
-    assert!(bytes.iter().all(|byte| *byte == 0) && bytes.len() > 99);
+    assert!(bytes.iter().all(|byte| *byte == 0) && bytes.len() > SECRET.end);
 
-    let secret = fs::read(&file).unwrap()[67..99].to_vec();
+    let secret = fs::read(&file).unwrap()[SECRET].to_vec();
     let names = load(&mut source, NOW.plus(14 * HOUR), false).unwrap();
     let rotation = Rotation::new();
     let revoking = query(NOW.plus(14 * HOUR), &rotation, false, &names);
@@ -280,7 +284,7 @@ fn a_lock_that_another_holds_is_waited_for_and_not_for_ever() {
     );
     let error = load(&mut source, NOW, true).unwrap_err();
     assert!(error.contains("locked by another process"), "{error}");
-    assert_eq!(entries(&source), ["steks.1"], "what it prepared is gone");
+    assert_eq!(entries(&source), ["steks.2"], "what it prepared is gone");
     drop(held);
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
     assert_eq!(load(&mut source, NOW, true).unwrap().len(), 2);
@@ -301,7 +305,7 @@ fn a_record_that_is_replaced_and_wiped_meanwhile_is_read_again() {
             assert!(!load(&mut reader, NOW, false).unwrap().is_empty());
         }
     });
-    assert_eq!(entries(&source), ["steks.1"]);
+    assert_eq!(entries(&source), ["steks.2"]);
 }
 
 #[test]
@@ -321,10 +325,10 @@ fn a_record_is_overwritten_by_a_shorter_one_and_by_a_longer_one() {
     let (_parent, source) = fresh();
     put(path(&source), &[1; 100]);
     let folder = Folder::open(path(&source)).unwrap();
-    for len in [90, 110, 100] {
+    for len in [90, 5000, 100] {
         let lock = Lock::new(&folder, instant_in(HOUR)).unwrap();
         overwrite(&folder, &vec![2; len], &lock).unwrap();
-        let found = lock.read(200).unwrap().unwrap();
+        let found = lock.read(5000).unwrap().unwrap();
         assert_eq!(found.record.as_slice(), vec![2; len]);
     }
 }
