@@ -25,7 +25,6 @@ pub mod store;
 
 mod aead;
 mod cache;
-mod client_auth;
 mod clock;
 mod context;
 mod counters;
@@ -36,7 +35,6 @@ mod fips;
 pub mod fuzzed;
 mod hex;
 mod housekeeper;
-mod installation;
 mod kdf;
 mod lineage;
 mod reader;

@@ -35,8 +35,6 @@ pub struct Stats {
     pub steks: StekStats,
     /// The shared store of sessions.
     pub store: StoreStats,
-    /// Client certificates in sessions that were to resume.
-    pub client_auth: ClientAuthStats,
     /// The handshakes that acceptors saw.
     pub acceptor: AcceptorStats,
 }
@@ -89,9 +87,6 @@ declare! {
                 /// acceptor had claimed it, so a full handshake. Accept connections through an
                 /// acceptor.
                 not_claimed as NotClaimed,
-                /// The full handshake would not admit its client: see
-                /// [`ClientAuthStats::refused`].
-                client_auth as ClientAuth,
             }
 
             /// Sessions that left before their time.
@@ -118,8 +113,6 @@ declare! {
                 too_old as TooOld,
                 /// Its ID is not 32 bytes long.
                 malformed as MalformedStore,
-                /// It has client certificates, and no verifier was given.
-                client_auth as ClientAuthStore,
             }
         }
     }
@@ -160,9 +153,6 @@ declare! {
                 too_old as TooOld,
                 /// Its STEK was revoked, or its scope forgotten.
                 revoked as Revoked,
-                /// The full handshake would not admit its client: see
-                /// [`ClientAuthStats::refused`].
-                client_auth as ClientAuth,
             }
 
             /// Tickets that were not made.
@@ -176,46 +166,6 @@ declare! {
                 too_long as TooLongToSeal,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToSeal,
-                /// It has client certificates, and no verifier was given.
-                client_auth as ClientAuthToSeal,
-            }
-        }
-    }
-}
-
-declare! {
-    /// Counters of client certificates in sessions that were to resume.
-    pub struct ClientAuthStats, counted by ClientAuthCount, shown as "client auth" {
-        states {}
-        counters {
-            /// Client certificates verified because a session was to resume.
-            verified as Verified: "resumption_client_auth_verified_total";
-            /// Sessions resumed on a remembered verdict.
-            remembered as Remembered: "resumption_client_auth_remembered_total";
-            /// Sessions with client certificates that were not made, because no verifier was given.
-            /// Hand it over with
-            /// [`install_with_client_verifier`](crate::Resumption::install_with_client_verifier).
-            not_kept as NotKept: "resumption_client_auth_not_kept_total";
-        }
-        reasons {
-            /// Sessions refused because the full handshake would not admit their client.
-            refused: "resumption_client_auth_refused_total", shown as "client auth refused";
-            /// Why the full handshake would not admit the client of a session.
-            struct ClientRefused {
-                /// It has no certificate, and one is asked for here.
-                no_certificate as NoCertificate,
-                /// It has certificates, and no verifier was given.
-                not_verified as NotVerified,
-                /// Two others were verified already for the same ClientHello.
-                too_many as TooMany,
-                /// Its certificate has expired, or is not valid yet.
-                expired as Expired,
-                /// Its certificate was revoked.
-                revoked as Revoked,
-                /// Its certificate is of an authority that is not trusted here.
-                unknown_issuer as UnknownIssuer,
-                /// The verifier refused it for another reason, or panicked.
-                other as Other,
             }
         }
     }
@@ -336,8 +286,6 @@ declare! {
                 not_taken as NotTaken,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToShare,
-                /// It has client certificates, and no verifier was given.
-                client_auth as ClientAuthToShare,
                 /// Not a session in a form that this crate knows, or larger than 64 KiB.
                 malformed as Malformed,
             }
@@ -377,6 +325,44 @@ declare! {
 #[cfg(feature = "metrics")]
 const NOT_WRITTEN: &str = "Sessions that were not written, or of which that is not known.";
 
+/// What is wrong with a shared store.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum StoreTrouble {
+    /// It cannot be connected to, or the connection was lost.
+    Unreachable,
+    /// It did not answer in time.
+    TimedOut,
+    /// It serves no writes: Redis's `READONLY`, as a master says that was demoted.
+    ReadOnly,
+    /// It is not responsible, or not for all: Redis's `MOVED`, or the address is that of a node of a
+    /// Cluster, or of a Sentinel.
+    Misplaced,
+    /// It lacks a right or a password: Redis's `NOPERM`, `NOAUTH`, `WRONGPASS`.
+    NotPermitted,
+    /// It has no room for further sessions: Redis's `OOM`.
+    Full,
+    /// It does not know a command: Redis before 6.2, which has no `GETDEL`.
+    Unsupported,
+    /// It answered with another error.
+    Refused,
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed out",
+            Self::ReadOnly => "read-only",
+            Self::Misplaced => "not the right server",
+            Self::NotPermitted => "not permitted",
+            Self::Full => "full",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+        })
+    }
+}
+
 declare! {
     /// How a [`SharedStore`](crate::store::SharedStore) is doing, as far as it can tell.
     pub struct StoreHealth, shown as "store up" {
@@ -386,6 +372,9 @@ declare! {
                 "resumption_store_down", "1 while the store's circuit breaker is open.",
                     Value::flag(is_down);
             }
+            /// What is wrong with it, until it serves again. It may be up all the same, as one is that
+            /// is full. The log has the details.
+            trouble: Option<StoreTrouble> {}
         }
         counters {
             /// Sessions known to have been written.
@@ -455,7 +444,6 @@ impl Stats {
             self.store.samples(&mut samples);
             self.store.health.samples(&mut samples);
         }
-        self.client_auth.samples(&mut samples);
         self.acceptor.samples(&mut samples);
         samples
     }
@@ -472,9 +460,6 @@ impl Stats {
             };
             rows.extend(health.rows().into_iter().map(|row| Row { title, ..row }));
         }
-        if self.client_auth != ClientAuthStats::default() {
-            rows.extend(self.client_auth.rows());
-        }
         if self.acceptor != AcceptorStats::default() {
             rows.extend(self.acceptor.rows());
         }
@@ -486,6 +471,10 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for row in self.rows() {
             write!(f, "{row}")?;
+        }
+        if let Some(trouble) = self.store.health.trouble {
+            write_title(f, "store trouble")?;
+            writeln!(f, " {trouble}")?;
         }
         write_title(f, "active STEK")?;
         let steks = &self.steks;

@@ -62,6 +62,12 @@ pub trait SharedStore: Send + Sync {
     /// be repeated: the value may have been claimed meanwhile, and could then be claimed again.
     fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool;
 
+    /// Tells, before anything is asked, how long look-ups will have: the time to connect.
+    ///
+    /// Called when the [`Resumption`](crate::Resumption) is built that the store is for. It must not
+    /// block.
+    fn prepare(&self, _deadline: Duration) {}
+
     /// The store's name in logs and [`Stats`](crate::Stats).
     fn name(&self) -> &'static str {
         "custom"
@@ -84,6 +90,10 @@ impl<S: SharedStore + ?Sized> SharedStore for Arc<S> {
 
     fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
         (**self).write(key, value, ttl)
+    }
+
+    fn prepare(&self, deadline: Duration) {
+        (**self).prepare(deadline);
     }
 
     fn name(&self) -> &'static str {

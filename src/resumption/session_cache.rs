@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::inner::Inner;
 use crate::cache::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
-use crate::installation::Installation;
-use crate::scope::Scope;
+use crate::scope::{Scope, ScopeState};
 use crate::stats::CacheStats;
 use crate::terms::Terms;
 
@@ -20,9 +19,8 @@ use crate::terms::Terms;
 /// TLS 1.3 stores two per handshake, so provide for twice the clients.
 ///
 /// A handle is cheap to clone, and [`SessionCache::scoped`] gives one for another [`Scope`]:
-/// sessions are found only in the scope that stored them. Used alone it is for servers that ask no
-/// client for a certificate, because it sees no configuration: sessions with client certificates
-/// are not stored. [`Resumption::install`](crate::Resumption::install) serves the others.
+/// sessions are found only in the scope that stored them. **Configurations that authenticate
+/// clients differently must not share a scope.**
 ///
 /// ```
 /// use std::sync::Arc;
@@ -37,7 +35,7 @@ use crate::terms::Terms;
 #[derive(Clone)]
 pub struct SessionCache {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) at: Installation,
+    pub(crate) scope: Arc<ScopeState>,
 }
 
 impl SessionCache {
@@ -60,7 +58,7 @@ impl SessionCache {
     /// A handle on the cache of this, in the default scope.
     pub(crate) fn on(inner: Arc<Inner>) -> Self {
         Self {
-            at: Installation::unseen(inner.scopes.state(Scope::default())),
+            scope: inner.scopes.state(Scope::default()),
             inner,
         }
     }
@@ -70,7 +68,7 @@ impl SessionCache {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            at: Installation::unseen(self.inner.scopes.state(scope.into())),
+            scope: self.inner.scopes.state(scope.into()),
         }
     }
 
@@ -94,7 +92,7 @@ impl SessionCache {
 impl fmt::Debug for SessionCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionCache")
-            .field("scope", &self.at.scope.scope)
+            .field("scope", &self.scope.scope)
             .field("max_entries", &self.inner.cache.max_entries())
             .finish_non_exhaustive()
     }

@@ -1,21 +1,24 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisResult};
+use redis::Cmd;
 
-use super::remote::{Backend, Failure, FailureKind, Node, Remote, Write};
+use super::remote::{Backend, Failure, Node, Remote, Write};
 use super::{SharedStore, StoreKey, StoreLookup};
 use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
 use crate::stats::StoreHealth;
 
+mod cluster;
+mod connection;
+
+use cluster::Masters;
+use connection::Connection;
+
 /// Sessions shared by a fleet through Redis. Needs the feature `redis`.
 ///
 /// ```no_run
-/// use rustls_resumption::Resumption;
-/// use rustls_resumption::source::RedisSource;
-/// use rustls_resumption::store::RedisStore;
+/// use rustls_resumption::{RedisSource, RedisStore, Resumption};
 /// # let kek = [0; 32];
 ///
 /// let url = "rediss://user:password@redis.internal";
@@ -30,9 +33,10 @@ use crate::stats::StoreHealth;
 /// An [acceptor](SharedStore) looks sessions up. Without one, TLS 1.3 clients get full handshakes,
 /// and TLS 1.2 clients resume only on the node that they met before.
 ///
-/// All commands go over one connection, on a thread of its own, so the store works with any async
-/// runtime, or none. A handle is cheap to clone. The thread ends once the last handle is dropped
-/// and the queue is written.
+/// All commands go over one connection (to each master of a Cluster), on a thread of its own, so the
+/// store works with any async runtime, or none. It connects once the
+/// [`Resumption`](crate::Resumption) is built, or the store is used otherwise. A handle is cheap to
+/// clone. The thread ends once the last handle is dropped and the queue is written.
 ///
 /// # What is in Redis
 ///
@@ -48,7 +52,9 @@ use crate::stats::StoreHealth;
 ///
 /// | event | effect |
 /// | --- | --- |
-/// | Redis fails to answer 3 times in a row, or the connection is lost | the circuit breaker opens: nobody waits for Redis, and TLS 1.3 clients get no tickets. The store reconnects by itself, and the breaker closes once Redis answers within the deadline. An idle connection is checked four times a second |
+/// | Redis fails to answer 3 times in a row, or to do what is asked of it; it is demoted to a replica; the connection is lost | the circuit breaker opens: nobody waits for Redis, and TLS 1.3 clients get no tickets. The store reconnects by itself, in growing pauses of up to a second, and the breaker closes once Redis has written, read and claimed a value within the deadline. An idle connection is tried four times a second. [`StoreHealth::trouble`] says what is wrong |
+/// | a master of a Cluster fails | the same for its slots alone; other nodes are asked who has them now |
+/// | a master says that another has a key | it is asked once, within the deadline: a redirection proves that nothing was done |
 /// | the outcome of a write is unknown | it is not repeated: the session may have been claimed meanwhile, and could then be claimed again |
 /// | a look-up takes longer than the deadline | a full handshake; if the claim reaches Redis all the same, the session is lost |
 /// | writes come faster than Redis takes them | up to [`RedisStore::MAX_QUEUED`] bytes wait; further writes are dropped |
@@ -57,9 +63,9 @@ use crate::stats::StoreHealth;
 ///
 /// # Requirements
 ///
-/// Redis 6.2 or later, for `GETDEL`. The rights it needs, as an ACL:
-/// `+getdel +get +set +ping ~rustls-resumption:session:*`. Turn persistence off (`save ""`,
-/// `appendonly no`) unless this Redis holds other data too: sessions are not worth saving, and a
+/// Redis 6.2 or later, for `GETDEL`. The page
+/// [`operating`](crate::docs::operating#rights-in-redis) lists the rights it needs. Turn persistence
+/// off (`save ""`, `appendonly no`) unless this Redis holds other data too: sessions are not worth saving, and a
 /// restored dump brings claimed ones back. Set `maxmemory-policy` to `volatile-ttl` or
 /// `noeviction`.
 #[derive(Clone)]
@@ -69,10 +75,11 @@ impl RedisStore {
     /// The default prefix of the keys in Redis.
     pub const DEFAULT_PREFIX: &str = DEFAULT_PREFIX;
 
-    /// How many bytes of values may wait to be written: 16 MiB, some 50,000 sessions.
+    /// How many bytes of values may wait to be written, for each server: 16 MiB, some 50,000
+    /// sessions.
     pub const MAX_QUEUED: usize = Node::MAX_QUEUED;
 
-    /// How many look-ups may be in flight: 1,024.
+    /// How many look-ups may be in flight, for each server: 1,024.
     pub const MAX_LOOKUPS: usize = Node::MAX_LOOKUPS;
 
     /// One Redis server, by a URL as the `redis` crate reads it
@@ -87,21 +94,21 @@ impl RedisStore {
         Self::with_client(RedisClient::open(url)?)
     }
 
-    /// The same with a client of the `redis` crate: for your own certificates, or for Sentinels,
-    /// which are asked for the master before each connection attempt. A cluster is refused, because
-    /// its client repeats commands of unknown outcome.
+    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a Cluster,
+    /// or a server with certificates of your own.
     ///
     /// # Errors
     ///
-    /// As [`RedisStore::new`].
+    /// [`Error::Thread`] if the system gives no thread.
     pub fn with_client(client: impl Into<RedisClient>) -> Result<Self, Error> {
         let client = client.into();
-        if client.is_cluster() {
-            let why = "a cluster's client repeats writes of unknown outcome, which could bring a \
-                       claimed session back: use one server, or Sentinels";
-            return Err(Error::config("client", why));
-        }
-        let remote = Remote::start("resumption-redis", DEFAULT_PREFIX, client)?;
+        let thread = "resumption-redis";
+        let remote = match client.as_cluster() {
+            Some(cluster) => Remote::start_with(thread, DEFAULT_PREFIX, |common, runtime| {
+                Masters::new(cluster, common, runtime)
+            })?,
+            None => Remote::start(thread, DEFAULT_PREFIX, Server { client })?,
+        };
         Ok(Self(remote))
     }
 
@@ -128,6 +135,10 @@ impl SharedStore for RedisStore {
         self.0.write(&key, value, ttl)
     }
 
+    fn prepare(&self, deadline: Duration) {
+        self.0.prepare(deadline);
+    }
+
     fn name(&self) -> &'static str {
         "redis"
     }
@@ -145,70 +156,74 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-impl Backend for RedisClient {
-    type Connection = MultiplexedConnection;
+/// A server of Redis, for the machinery that all remote stores share.
+struct Server {
+    client: RedisClient,
+}
 
-    async fn connect(&mut self) -> Result<MultiplexedConnection, Failure> {
-        Ok(self.connect_async().await?)
-    }
-
-    async fn ping(connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-        Ok(Cmd::ping().query_async(connection).await?)
-    }
-
-    async fn get(
-        connection: &mut MultiplexedConnection,
-        key: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(Cmd::get(key).query_async(connection).await?)
-    }
-
-    async fn get_and_delete(
-        connection: &mut MultiplexedConnection,
-        key: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(Cmd::get_del(key).query_async(connection).await?)
-    }
-
-    async fn write(
-        connection: &mut MultiplexedConnection,
-        batch: &[Write],
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let mut pipeline = Pipeline::with_capacity(batch.len());
-        pipeline.ignore_errors(); // each write has an outcome of its own
-        for Write {
-            key, value, ttl, ..
-        } in batch
-        {
-            let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-            let set = pipeline.cmd("SET").arg(key).arg(value.as_slice());
-            set.arg("PX").arg(ttl);
-        }
-        let outcomes: Vec<RedisResult<()>> = pipeline.query_async(connection).await?;
-        let outcomes = outcomes.into_iter();
-        Ok(outcomes.map(|outcome| Ok(outcome?)).collect())
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
     }
 }
 
-impl From<RedisError> for Failure {
-    fn from(error: RedisError) -> Self {
-        let kind = if error.is_unrecoverable_error() {
-            FailureKind::ConnectionLost
-        } else if error.code() == Some("OOM") {
-            FailureKind::Full
-        } else {
-            FailureKind::Refused
-        };
-        Self {
-            kind,
-            cause: error.into(),
-        }
+impl Backend for Server {
+    type Connection = Connection;
+
+    async fn connect(&mut self) -> Result<Connection, Failure> {
+        let connected = self.client.connect().await;
+        Connection::new(connected, false)
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.client.dialer().command_timeout
+    }
+
+    async fn try_out(connection: &mut Connection, probe_key: &str) -> Result<(), Failure> {
+        connection.try_out(probe_key).await
+    }
+
+    async fn get(
+        connection: &mut Connection,
+        key: &str,
+        asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        connection.ask(Cmd::get(key), asking).await
+    }
+
+    async fn get_and_delete(
+        connection: &mut Connection,
+        key: &str,
+        asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        connection.ask(Cmd::get_del(key), asking).await
+    }
+
+    async fn write(
+        connection: &mut Connection,
+        batch: &[Write],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        connection.write(batch).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_slow_to_resolve_is_resolved() {
+        let server = test_support::redis::RedisServer::start();
+        let url = format!("redis://redis.test:{}", server.port());
+        let client = RedisClient::open(url).unwrap().with_slow_names();
+        let store = RedisStore::with_client(client).unwrap();
+        let start = std::time::Instant::now();
+        while store.health().is_down {
+            assert!(start.elapsed() < Duration::from_secs(30));
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn it_is_shown_by_its_prefix_alone() {

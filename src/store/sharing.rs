@@ -9,7 +9,6 @@ use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::context::{self, Claimed, Given, ResumedBy};
 use crate::counters::Counters;
-use crate::installation::Installation;
 use crate::ring::{Ring, SharingKey};
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
@@ -47,6 +46,7 @@ pub(crate) struct Opened {
 
 impl Sharing {
     pub(crate) fn new(store: Box<dyn SharedStore>, settings: SharingSettings) -> Self {
+        store.prepare(settings.deadline);
         Self {
             store,
             settings,
@@ -64,11 +64,11 @@ impl Sharing {
         &self,
         ring: &Ring,
         terms: &Terms,
-        at: &Installation,
+        scope: &ScopeState,
         id: &[u8; 32],
         session: &[u8],
     ) -> bool {
-        let written = self.try_write(ring, terms, at, id, session);
+        let written = self.try_write(ring, terms, scope, id, session);
         match written {
             Ok(()) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
@@ -81,7 +81,7 @@ impl Sharing {
         &self,
         ring: &Ring,
         terms: &Terms,
-        at: &Installation,
+        scope: &ScopeState,
         id: &[u8; 32],
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
@@ -95,10 +95,7 @@ impl Sharing {
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = terms.now();
-        let lineage = at.mark(context::lineage(Some(&session), now));
-        if !at.keeps(terms, Some(&session)) {
-            return Err(StoreCount::ClientAuthToShare);
-        }
+        let lineage = context::lineage(Some(&session), now);
         if session.version == Version::Tls13 && lineage.begins_unknown() {
             self.counts.add(StoreCount::AgeUnknown);
         }
@@ -111,12 +108,12 @@ impl Sharing {
             .min(key.window.expires);
         let times = Times {
             // `forget` covers what was issued up to its time, and this session is made after it.
-            issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
+            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
             expires,
             lineage,
         };
         let binding = Binding {
-            scope: at.scope.scope.digest(),
+            scope: scope.scope.digest(),
             version: session.version,
             id,
         };

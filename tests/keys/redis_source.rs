@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redis::cluster::ClusterClient;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
-use redis::{Commands, ConnectionAddr, TlsCertificates};
+use redis::{Commands, TlsCertificates};
 use rustls::server::ProducesTickets;
 use rustls_resumption::source::{RedisSource, SourceQuery, StekSource};
 use rustls_resumption::stats::StekStats;
+use rustls_resumption::store::RedisClient;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
 use test_support::Certificates;
 use test_support::redis::RedisServer;
@@ -370,23 +369,6 @@ fn a_wrong_password_is_told_without_showing_it_and_a_right_one_works() {
 }
 
 #[test]
-fn a_node_may_do_with_the_rights_that_the_documentation_names() {
-    let redis = RedisServer::start();
-    let mut connection = redis.connection();
-    let rights = "+eval +time +get +getrange +set ~rustls-resumption:steks:*";
-    let mut command = redis::cmd("ACL");
-    command.arg("SETUSER").arg("node").arg("on").arg(">pass");
-    rights.split(' ').for_each(|right| {
-        command.arg(right);
-    });
-    command.exec(&mut connection).unwrap();
-    let url = format!("redis://node:pass@127.0.0.1:{}", redis.port());
-    let node = Node::with(RedisSource::new(&url, &kek(0)).unwrap());
-    node.resumption.rotate_now().unwrap();
-    assert!(node.is_well());
-}
-
-#[test]
 fn a_full_redis_is_reported_and_costs_nothing_but_rotation() {
     let redis = RedisServer::with_flags(&["--maxmemory-policy", "noeviction"]);
     let (a, b) = (Node::new(&redis), Node::new(&redis));
@@ -505,7 +487,7 @@ fn the_value_expires_with_the_last_of_its_keys() {
 fn a_cluster_serves_as_one_server_does() {
     let redis = RedisServer::cluster();
     let node = || {
-        let client = ClusterClient::new([redis.url()]).unwrap();
+        let client = RedisClient::cluster([redis.url()]).unwrap();
         Node::with(RedisSource::with_client(client, &kek(0)).unwrap())
     };
     let (a, b) = (node(), node());
@@ -520,9 +502,7 @@ fn sentinels_name_the_server() {
     let redis = RedisServer::start();
     let sentinel = RedisServer::sentinel(&redis, "fleet");
     let node = || {
-        let sentinels = [ConnectionAddr::Tcp("127.0.0.1".into(), sentinel.port())];
-        let client = SentinelClientBuilder::new(sentinels, "fleet", SentinelServerType::Master);
-        let client = client.unwrap().build().unwrap();
+        let client = RedisClient::sentinels([sentinel.url()], "fleet").unwrap();
         Node::with(RedisSource::with_client(client, &kek(0)).unwrap())
     };
     let (a, b) = (node(), Node::new(&redis));

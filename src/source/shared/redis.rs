@@ -55,7 +55,8 @@ use exchange::{Exchange, Found};
 ///
 /// # Trouble
 ///
-/// Redis has a second to answer; connections are reopened as needed.
+/// Redis has a second to answer; connections are reopened as needed, for which there is more time
+/// (see [`RedisClient`]).
 ///
 /// | what happens | what the fleet does |
 /// | --- | --- |
@@ -74,8 +75,8 @@ use exchange::{Exchange, Found};
 ///
 /// # Permissions in Redis
 ///
-/// `EVAL`, and in it `TIME`, `GET`, `GETRANGE` and `SET` on the one key: as an ACL,
-/// `+eval +time +get +getrange +set ~rustls-resumption:steks:*`.
+/// `EVAL`, and in it `TIME`, `GET`, `GETRANGE` and `SET` on the one key. The page
+/// [`operating`](crate::docs::operating#rights-in-redis) lists the rights.
 pub struct RedisSource(Shared<RedisValue>);
 
 impl RedisSource {
@@ -94,15 +95,17 @@ impl RedisSource {
         Self::with_client(RedisClient::open(url)?, kek)
     }
 
-    /// The same with a client of the `redis` crate: for your own certificates, Sentinels or a
-    /// cluster.
+    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a Cluster,
+    /// or a server with certificates of your own.
     ///
     /// ```no_run
+    /// use rustls_resumption::source::RedisSource;
+    /// use rustls_resumption::store::RedisClient;
     /// # let kek = [0; 32];
-    /// let nodes = ["rediss://10.0.0.1", "rediss://10.0.0.2", "rediss://10.0.0.3"];
-    /// let client = redis::cluster::ClusterClient::new(nodes)?;
-    /// let source = rustls_resumption::source::RedisSource::with_client(client, &kek)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    ///
+    /// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// let source = RedisSource::with_client(RedisClient::cluster(nodes)?, &kek)?;
+    /// # Ok::<(), rustls_resumption::Error>(())
     /// ```
     ///
     /// # Errors
@@ -345,6 +348,23 @@ mod tests {
             for part in needle.chunks_exact(8) {
                 assert!(!is_in(part, &wire) && !is_in(part, &dump));
             }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_slow_to_resolve_is_resolved() {
+        let server = RedisServer::start();
+        let url = format!("redis://redis.test:{}", server.port());
+        let client = RedisClient::open(url).unwrap().with_slow_names();
+        let mut source = RedisSource::with_client(client, &kek()).unwrap();
+        let rotation = Rotation::new();
+        let question = query(NOW, &rotation, false, &[]);
+        let start = Instant::now();
+        // Nobody waits for as long as the name takes, but it goes on being looked up.
+        let error = source.load(&question).unwrap_err().to_string();
+        assert!(error.ends_with("no answer in time"), "{error}");
+        while source.load(&question).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(30));
         }
     }
 

@@ -1,28 +1,46 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use super::queue::Write;
+use crate::stats::StoreTrouble;
 
 /// How one server is spoken with. It is displayed in logs, so it must not show a secret.
 ///
-/// Nothing here needs a timeout: the node gives up on what takes too long, by dropping the future.
+/// Connecting must end by itself. Nothing else here needs a timeout: the node gives up on what takes
+/// too long, by dropping the future.
 pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
     /// A connection that many tasks use at once. Its clones share it.
     type Connection: Clone + Send + 'static;
 
     fn connect(&mut self) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;
 
-    fn ping(connection: &mut Self::Connection) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// The key of no session with which this server may be tried out, given what all keys begin
+    /// with.
+    fn probe_key(&self, prefix: &str) -> String {
+        format!("{prefix}probe")
+    }
+
+    /// How long a batch of writes may take.
+    fn write_timeout(&self) -> Duration;
+
+    /// Does all that a store needs, once: a server that answers may be of no use all the same.
+    fn try_out(
+        connection: &mut Self::Connection,
+        probe_key: &str,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     fn get(
         connection: &mut Self::Connection,
         key: &str,
+        asking: bool,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
 
     /// Both in one step, on the server: of any number of callers at most one gets the value.
     fn get_and_delete(
         connection: &mut Self::Connection,
         key: &str,
+        asking: bool,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
 
     /// Writes a batch, once: nothing of unknown outcome may be repeated. Returns the outcome of
@@ -40,12 +58,33 @@ pub(in crate::store) struct Failure {
 }
 
 /// What a failure says of the server.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::store) enum FailureKind {
-    /// The connection is of no use any more: the circuit breaker opens at once.
-    ConnectionLost,
+    /// The connection is of no use any more, because it is lost or leads to the wrong server: the
+    /// circuit breaker opens at once.
+    Useless(StoreTrouble),
     /// The server has no room for a value, but serves what it has: no reason to open the breaker.
     Full,
     /// The server answered with an error: several in a row open the breaker.
-    Refused,
+    Refused(StoreTrouble),
+    /// The server is well, and did nothing, because another has the key.
+    Redirected(Redirection),
+}
+
+/// Another server of the same store, which has a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::store) struct Redirection {
+    pub(in crate::store) address: String,
+    /// Whether it must be told that it was redirected, because it is not yet known to have the key.
+    pub(in crate::store) asking: bool,
+}
+
+impl FailureKind {
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        match self {
+            Self::Useless(trouble) | Self::Refused(trouble) => Some(*trouble),
+            Self::Full => Some(StoreTrouble::Full),
+            Self::Redirected(_) => None,
+        }
+    }
 }

@@ -1,13 +1,61 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::stats::StoreTrouble;
 
 /// A circuit breaker: while it is open nobody asks the server, and nobody waits for it.
 ///
-/// It is open until a connection has answered, and opens again after several failures in a row, or
-/// once the connection is lost.
+/// It is open until a connection has been tried out, and opens again once that connection is lost
+/// or of no use, after several questions in a row without an answer, or after several refusals in a
+/// row of one function: that a server reads well says nothing of its writing.
+///
+/// Each connection has a generation, and what comes late of an earlier one counts for nothing.
 pub(super) struct Breaker {
     is_open: AtomicBool,
-    failures: AtomicU32,
     outages: AtomicU64,
+    state: Mutex<State>,
+    /// That a connection was made, or could not be.
+    tried: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    generation: Generation,
+    unanswered: u32,
+    refused: Refused,
+    trouble: Option<StoreTrouble>,
+}
+
+/// In a row, by function.
+#[derive(Default)]
+struct Refused {
+    claims: u32,
+    fetches: u32,
+    writes: u32,
+}
+
+impl Refused {
+    fn of(&mut self, function: Function) -> &mut u32 {
+        match function {
+            Function::Claim => &mut self.claims,
+            Function::Fetch => &mut self.fetches,
+            Function::Write => &mut self.writes,
+        }
+    }
+}
+
+/// The number of a connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Generation(u64);
+
+/// What a store needs a server for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Function {
+    Claim,
+    Fetch,
+    Write,
 }
 
 /// The failures in a row that open it.
@@ -17,8 +65,9 @@ impl Default for Breaker {
     fn default() -> Self {
         Self {
             is_open: AtomicBool::new(true),
-            failures: AtomicU32::new(0),
             outages: AtomicU64::new(0),
+            state: Mutex::default(),
+            tried: Notify::new(),
         }
     }
 }
@@ -33,28 +82,110 @@ impl Breaker {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// A new connection has answered.
-    pub(super) fn close(&self) {
-        self.failures.store(0, Ordering::Release);
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        self.state.lock().trouble
+    }
+
+    /// A new connection serves. Everything of earlier ones counts for nothing from now on.
+    pub(super) fn close(&self, trouble: Option<StoreTrouble>) -> Generation {
+        let mut state = self.state.lock();
+        *state = State {
+            generation: Generation(state.generation.0.wrapping_add(1)),
+            trouble,
+            ..State::default()
+        };
         self.is_open.store(false, Ordering::Release);
+        self.tried.notify_waiters();
+        state.generation
     }
 
-    /// The server answered. This alone does not close an open breaker.
-    pub(super) fn succeeded(&self) {
-        self.failures.store(0, Ordering::Release);
+    /// There is no connection, for this reason.
+    pub(super) fn note(&self, trouble: StoreTrouble) {
+        self.state.lock().trouble = Some(trouble);
+        self.tried.notify_waiters();
     }
 
-    /// The server failed, or did not answer. True if this opened the breaker.
-    pub(super) fn failed(&self) -> bool {
-        let before = self.failures.fetch_add(1, Ordering::AcqRel);
-        before >= MAX_FAILURES - 1 && self.open()
+    /// Whether nothing is known of the server yet.
+    pub(super) fn is_new(&self) -> bool {
+        let state = self.state.lock();
+        state.generation == Generation::default() && state.trouble.is_none()
     }
 
-    /// The connection is lost. True if this opened the breaker.
-    pub(super) fn open(&self) -> bool {
-        let opened = !self.is_open.swap(true, Ordering::AcqRel);
-        self.outages.fetch_add(u64::from(opened), Ordering::Relaxed);
-        opened
+    /// Waits for the first attempt to connect.
+    pub(super) async fn first_tried(&self) {
+        let tried = self.tried.notified();
+        if self.is_new() {
+            tried.await;
+        }
+    }
+
+    /// The server did what it was asked. This alone does not close an open breaker.
+    pub(super) fn succeeded(&self, connection: Generation, function: Function) {
+        self.count(connection, |state| {
+            state.unanswered = 0;
+            *state.refused.of(function) = 0;
+            if state.trouble == Some(StoreTrouble::Full) && matches!(function, Function::Write) {
+                state.trouble = None;
+            }
+            None
+        });
+    }
+
+    /// The server is full: it answers, and serves what it has.
+    pub(super) fn full(&self, connection: Generation) {
+        self.count(connection, |state| {
+            state.unanswered = 0;
+            state.refused.writes = 0;
+            state.trouble = Some(StoreTrouble::Full);
+            None
+        });
+    }
+
+    /// The server answered, with an error. True if this opened the breaker.
+    pub(super) fn refused(
+        &self,
+        connection: Generation,
+        function: Function,
+        trouble: StoreTrouble,
+    ) -> bool {
+        self.count(connection, |state| {
+            state.unanswered = 0;
+            let refused = state.refused.of(function);
+            *refused = refused.saturating_add(1);
+            (*refused >= MAX_FAILURES).then_some(trouble)
+        })
+    }
+
+    /// The server did not answer. True if this opened the breaker.
+    pub(super) fn timed_out(&self, connection: Generation) -> bool {
+        self.count(connection, |state| {
+            state.unanswered = state.unanswered.saturating_add(1);
+            (state.unanswered >= MAX_FAILURES).then_some(StoreTrouble::TimedOut)
+        })
+    }
+
+    /// The connection is of no use any more. True if this opened the breaker.
+    pub(super) fn useless(&self, connection: Generation, trouble: StoreTrouble) -> bool {
+        self.count(connection, |_| Some(trouble))
+    }
+
+    /// Opens if there is reason to.
+    fn count(
+        &self,
+        connection: Generation,
+        count: impl FnOnce(&mut State) -> Option<StoreTrouble>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.generation != connection || self.is_open() {
+            return false;
+        }
+        let trouble = count(&mut state);
+        if trouble.is_some() {
+            state.trouble = trouble;
+            self.is_open.store(true, Ordering::Release);
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
+        trouble.is_some()
     }
 }
 
@@ -62,12 +193,14 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    const READ_ONLY: StoreTrouble = StoreTrouble::ReadOnly;
+
     #[test]
     fn it_begins_down_and_one_answer_is_not_enough() {
         let breaker = Breaker::default();
-        breaker.succeeded();
+        breaker.succeeded(Generation::default(), Function::Claim);
         assert!(breaker.is_open());
-        breaker.close();
+        breaker.close(None);
         assert!(!breaker.is_open());
         assert_eq!(breaker.outages(), 0);
     }
@@ -75,31 +208,80 @@ mod tests {
     #[test]
     fn failures_running_take_it_down_and_any_answer_between_does_not_let_them() {
         let breaker = Breaker::default();
-        breaker.close();
+        let first = breaker.close(None);
         for _ in 0..5 {
             for _ in 1..MAX_FAILURES {
-                assert!(!breaker.failed());
+                assert!(!breaker.timed_out(first));
             }
-            breaker.succeeded();
+            breaker.succeeded(first, Function::Fetch);
         }
         assert!(!breaker.is_open());
         for _ in 1..MAX_FAILURES {
-            assert!(!breaker.failed());
+            assert!(!breaker.timed_out(first));
         }
-        assert!(breaker.failed());
-        assert!(!breaker.failed(), "told once");
+        assert!(breaker.timed_out(first));
+        assert!(!breaker.timed_out(first), "told once");
         assert!(breaker.is_open());
+        assert_eq!(breaker.trouble(), Some(StoreTrouble::TimedOut));
         assert_eq!(breaker.outages(), 1);
-        breaker.close();
-        assert!(!breaker.failed(), "it starts anew");
+        let second = breaker.close(None);
+        assert_eq!(breaker.trouble(), None);
+        assert!(!breaker.timed_out(second), "it starts anew");
     }
 
     #[test]
-    fn a_lost_connection_takes_it_down_at_once() {
+    fn what_one_function_is_refused_no_other_makes_good() {
         let breaker = Breaker::default();
-        breaker.close();
-        assert!(breaker.open());
-        assert!(!breaker.open());
+        let connection = breaker.close(None);
+        for _ in 1..MAX_FAILURES {
+            assert!(!breaker.refused(connection, Function::Claim, READ_ONLY));
+            breaker.succeeded(connection, Function::Fetch);
+            breaker.succeeded(connection, Function::Write);
+        }
+        assert!(breaker.refused(connection, Function::Claim, READ_ONLY));
+        assert_eq!(breaker.trouble(), Some(READ_ONLY));
+    }
+
+    #[test]
+    fn what_comes_late_of_an_earlier_connection_counts_for_nothing() {
+        let breaker = Breaker::default();
+        let old = breaker.close(None);
+        assert!(breaker.useless(old, StoreTrouble::Unreachable));
+        let new = breaker.close(None);
+        for _ in 0..3 * MAX_FAILURES {
+            assert!(!breaker.timed_out(old));
+            assert!(!breaker.refused(old, Function::Claim, READ_ONLY));
+            assert!(!breaker.useless(old, READ_ONLY));
+        }
+        assert!(!breaker.is_open());
+        for _ in 1..MAX_FAILURES {
+            assert!(!breaker.timed_out(new));
+        }
+        breaker.succeeded(old, Function::Claim);
+        assert!(breaker.timed_out(new), "an old answer is no answer");
+        assert_eq!(breaker.outages(), 2);
+    }
+
+    #[test]
+    fn a_full_server_is_told_of_until_it_takes_a_write() {
+        let breaker = Breaker::default();
+        let connection = breaker.close(None);
+        for _ in 0..2 * MAX_FAILURES {
+            breaker.full(connection);
+        }
+        breaker.succeeded(connection, Function::Claim);
+        assert!(!breaker.is_open());
+        assert_eq!(breaker.trouble(), Some(StoreTrouble::Full));
+        breaker.succeeded(connection, Function::Write);
+        assert_eq!(breaker.trouble(), None);
+    }
+
+    #[test]
+    fn a_useless_connection_takes_it_down_at_once() {
+        let breaker = Breaker::default();
+        let connection = breaker.close(None);
+        assert!(breaker.useless(connection, READ_ONLY));
+        assert!(!breaker.useless(connection, READ_ONLY));
         assert_eq!(breaker.outages(), 1);
     }
 }

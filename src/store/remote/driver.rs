@@ -1,6 +1,6 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -9,48 +9,62 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::backend::{Backend, Failure, FailureKind};
-use super::node::{Lookup, Requests, State};
+use super::breaker::{Breaker, Function, Generation};
+use super::node::{Common, Lookup, Requests, Unanswered};
+use super::pauses::Pauses;
 use super::queue::Write;
+use super::route::Route;
+use crate::stats::StoreTrouble;
 use crate::store::StoreError;
 
-/// How often the server is pinged when nothing else is asked of it.
+/// How often a server is tried when nothing else is asked of it.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long to wait before connecting again: doubled each time, within these bounds.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// A connection that lasted for as long is not part of the trouble before it.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// The most values that are written at once.
 const BATCH: usize = 256;
 
-/// How long a batch may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A node's connection, and the tasks that use it.
-pub(super) struct Driver<B: Backend> {
-    state: Arc<State>,
-    connection: Mutex<Option<B::Connection>>,
+pub(in crate::store) struct Driver<B: Backend> {
+    common: Arc<Common>,
+    breaker: Arc<Breaker>,
+    link: Mutex<Option<Link<B::Connection>>>,
     is_lost: Notify,
     /// Whether the server answered since the last heartbeat.
     has_answered: AtomicBool,
+    write_timeout: Duration,
+    /// Where writes go that this server did not do because another has the key.
+    route: Weak<dyn Route>,
+    /// What last went wrong, for the log.
+    cause: Mutex<String>,
+}
+
+#[derive(Clone)]
+struct Link<C> {
+    connection: C,
+    generation: Generation,
 }
 
 impl<B: Backend> Driver<B> {
     /// Serves a node until its last handle is dropped and its queue is written.
-    pub(super) async fn run(backend: B, requests: Requests) {
+    pub(in crate::store) async fn run(backend: B, requests: Requests, route: Weak<dyn Route>) {
         let Requests {
-            state,
+            common,
+            breaker,
             lookups,
             writes,
         } = requests;
         let driver = Arc::new(Self {
-            state,
-            connection: Mutex::new(None),
+            common,
+            breaker,
+            link: Mutex::new(None),
             is_lost: Notify::new(),
             has_answered: AtomicBool::new(false),
+            write_timeout: backend.write_timeout(),
+            route,
+            cause: Mutex::default(),
         });
         let connecting = tokio::spawn(Arc::clone(&driver).stay_connected(backend));
         let writing = tokio::spawn(Arc::clone(&driver).write_all(writes));
@@ -59,92 +73,131 @@ impl<B: Backend> Driver<B> {
         connecting.abort();
     }
 
-    /// Connects, and connects again whenever the connection is lost.
+    /// Connects, and connects again whenever the connection is lost or of no use.
     async fn stay_connected(self: Arc<Self>, mut backend: B) {
-        let mut pause = MIN_PAUSE;
+        self.common.begun().await;
+        let mut pauses = Pauses::new();
         let mut last_error = None;
         loop {
-            match self.connect(&mut backend).await {
-                Ok(connection) => {
+            let probe_key = backend.probe_key(&self.common.prefix());
+            match self.connect(&mut backend, &probe_key).await {
+                Ok((connection, trouble)) => {
                     info!(server = %backend, "shared store is up");
-                    (pause, last_error) = (MIN_PAUSE, None);
-                    self.state.connections.fetch_add(1, Ordering::Relaxed);
-                    *self.connection.lock() = Some(connection.clone());
-                    self.state.breaker.close();
-                    self.watch(connection).await;
-                    *self.connection.lock() = None;
+                    last_error = None;
+                    self.common.connections.fetch_add(1, Ordering::Relaxed);
+                    let since = Instant::now();
+                    let link = Link {
+                        connection,
+                        generation: self.breaker.close(trouble),
+                    };
+                    *self.link.lock() = Some(link.clone());
+                    self.watch(link, &probe_key).await;
+                    *self.link.lock() = None;
+                    let cause = std::mem::take(&mut *self.cause.lock());
                     warn!(
-                        server = %backend,
-                        "shared store is down: full handshakes until it answers"
+                        server = %backend, cause,
+                        "shared store is down: full handshakes until it serves again"
                     );
+                    if since.elapsed() >= STABLE {
+                        pauses = Pauses::new();
+                    }
                 }
-                Err(error) => {
+                Err((trouble, error)) => {
+                    self.breaker.note(trouble);
                     if last_error.as_ref() != Some(&error) {
-                        warn!(server = %backend, error, "cannot connect to the shared store");
+                        warn!(server = %backend, error, "the shared store cannot be used");
                         last_error = Some(error);
                     }
-                    pause = pause.saturating_mul(2).min(MAX_PAUSE);
                 }
             }
-            sleep(pause).await;
+            sleep(pauses.next()).await;
         }
     }
 
-    /// A connection on which the server answers within the deadline, or what is wrong.
-    async fn connect(&self, backend: &mut B) -> Result<B::Connection, String> {
-        let mut connection = match timeout(CONNECT_TIMEOUT, backend.connect()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(failure)) => return Err(failure.cause.to_string()),
-            Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
+    /// A connection on which the server does, within the deadline, all that is needed; or what is
+    /// wrong.
+    async fn connect(
+        &self,
+        backend: &mut B,
+        probe_key: &str,
+    ) -> Result<(B::Connection, Option<StoreTrouble>), (StoreTrouble, String)> {
+        let why = |failure: Failure| {
+            let trouble = failure.kind.trouble().unwrap_or(StoreTrouble::Misplaced);
+            (trouble, failure.cause.to_string())
         };
-        let deadline = self.state.deadline();
-        match timeout(deadline, B::ping(&mut connection)).await {
-            Ok(Ok(())) => Ok(connection),
-            Ok(Err(failure)) => Err(failure.cause.to_string()),
-            Err(_) => Err(format!("no answer within {deadline:?}")),
+        let mut connection = backend.connect().await.map_err(why)?;
+        let deadline = self.common.deadline();
+        match timeout(deadline, B::try_out(&mut connection, probe_key)).await {
+            Ok(Ok(())) => Ok((connection, None)),
+            Ok(Err(failure)) => match failure.kind {
+                FailureKind::Full => Ok((connection, Some(StoreTrouble::Full))),
+                FailureKind::Redirected(_) => Ok((connection, None)),
+                FailureKind::Useless(_) | FailureKind::Refused(_) => Err(why(failure)),
+            },
+            Err(_) => {
+                let error = format!("no answer within {deadline:?}");
+                Err((StoreTrouble::TimedOut, error))
+            }
         }
     }
 
-    /// Pings an idle server, until the connection is lost.
-    async fn watch(&self, mut connection: B::Connection) {
-        while !self.state.breaker.is_open() {
+    /// Tries out an idle server, until the connection is lost or of no use.
+    async fn watch(&self, mut link: Link<B::Connection>, probe_key: &str) {
+        while !self.breaker.is_open() {
             if timeout(HEARTBEAT, self.is_lost.notified()).await.is_ok() {
                 continue; // the breaker tells whether it was this connection or an earlier one
             }
             if self.has_answered.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            match timeout(self.state.deadline(), B::ping(&mut connection)).await {
-                Ok(Ok(())) => self.answered(),
-                Ok(Err(failure)) => self.failed(&failure),
-                Err(_) => self.timed_out(),
+            // A claim is what a server refuses that may not write.
+            let claim = B::get_and_delete(&mut link.connection, probe_key, false);
+            match timeout(self.common.deadline(), claim).await {
+                Ok(Ok(_)) => self.answered(link.generation, Function::Claim),
+                Ok(Err(failure)) => self.failed(link.generation, Function::Claim, &failure),
+                Err(_) => self.timed_out(link.generation),
             }
         }
     }
 
-    fn connection(&self) -> Option<B::Connection> {
-        self.connection.lock().clone()
+    fn link(&self) -> Option<Link<B::Connection>> {
+        self.link.lock().clone()
     }
 
-    fn answered(&self) {
+    fn answered(&self, generation: Generation, function: Function) {
         self.has_answered.store(true, Ordering::Relaxed);
-        self.state.breaker.succeeded();
+        self.breaker.succeeded(generation, function);
     }
 
-    fn timed_out(&self) {
-        if self.state.breaker.failed() {
-            self.is_lost.notify_one();
+    fn timed_out(&self, generation: Generation) {
+        if self.breaker.timed_out(generation) {
+            self.opened("no answer in time".into());
         }
     }
 
-    fn failed(&self, failure: &Failure) {
+    fn failed(&self, generation: Generation, function: Function, failure: &Failure) {
+        let breaker = &self.breaker;
         let opened = match failure.kind {
-            FailureKind::ConnectionLost => self.state.breaker.open(),
-            FailureKind::Full | FailureKind::Refused => self.state.breaker.failed(),
+            FailureKind::Useless(trouble) => breaker.useless(generation, trouble),
+            FailureKind::Refused(trouble) => breaker.refused(generation, function, trouble),
+            FailureKind::Full => {
+                breaker.full(generation);
+                false
+            }
+            FailureKind::Redirected(_) => {
+                breaker.succeeded(generation, function);
+                false
+            }
         };
         if opened {
-            self.is_lost.notify_one();
+            self.opened(failure.cause.to_string());
         }
+    }
+
+    fn opened(&self, cause: String) {
+        *self.cause.lock() = cause;
+        self.is_lost.notify_one();
+        self.common.wake.notify_one();
     }
 
     async fn look_up_all(self: Arc<Self>, mut lookups: UnboundedReceiver<Lookup>) {
@@ -157,28 +210,38 @@ impl<B: Backend> Driver<B> {
         if lookup.reply.is_closed() {
             return; // the caller has given up, and a claim would lose the session
         }
-        let Some(mut connection) = self.connection() else {
-            let _ = lookup.reply.send(Err(StoreError::Unavailable));
+        let Some(mut link) = self.link() else {
+            let unavailable = Unanswered::Failed(StoreError::Unavailable);
+            let _ = lookup.reply.send(Err(unavailable));
             return;
         };
+        let generation = link.generation;
+        let function = match lookup.claim {
+            true => Function::Claim,
+            false => Function::Fetch,
+        };
+        let (key, asking) = (&lookup.key, lookup.asking);
         let answer = async {
             match lookup.claim {
-                true => B::get_and_delete(&mut connection, &lookup.key).await,
-                false => B::get(&mut connection, &lookup.key).await,
+                true => B::get_and_delete(&mut link.connection, key, asking).await,
+                false => B::get(&mut link.connection, key, asking).await,
             }
         };
         let result = match timeout_at(lookup.until.into(), answer).await {
             Ok(Ok(found)) => {
-                self.answered();
+                self.answered(generation, function);
                 Ok(found)
             }
             Ok(Err(failure)) => {
-                self.failed(&failure);
-                Err(StoreError::Failed(failure.cause))
+                self.failed(generation, function, &failure);
+                Err(match failure.kind {
+                    FailureKind::Redirected(to) => Unanswered::Redirected(to),
+                    _ => Unanswered::Failed(StoreError::Failed(failure.cause)),
+                })
             }
             Err(_) => {
-                self.timed_out();
-                Err(StoreError::TimedOut)
+                self.timed_out(generation);
+                Err(Unanswered::Failed(StoreError::TimedOut))
             }
         };
         let _ = lookup.reply.send(result);
@@ -187,39 +250,75 @@ impl<B: Backend> Driver<B> {
     async fn write_all(self: Arc<Self>, mut writes: UnboundedReceiver<Write>) {
         let mut batch = Vec::with_capacity(BATCH);
         while writes.recv_many(&mut batch, BATCH).await > 0 {
-            self.write(&batch).await;
+            self.write(&mut batch).await;
             batch.clear(); // gives back its room in the queue
         }
     }
 
     /// Writes a batch, once.
-    async fn write(&self, batch: &[Write]) {
-        let add = |counter: &AtomicU64, count: usize| {
-            counter.fetch_add(count as u64, Ordering::Relaxed);
+    async fn write(&self, batch: &mut Vec<Write>) {
+        self.breaker.first_tried().await;
+        let Some(Link {
+            mut connection,
+            generation,
+        }) = self.link()
+        else {
+            return add(&self.common.dropped, batch.len());
         };
-        let Some(mut connection) = self.connection() else {
-            return add(&self.state.dropped, batch.len());
-        };
-        match timeout(WRITE_TIMEOUT, B::write(&mut connection, batch)).await {
-            Ok(Ok(outcomes)) => {
-                let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
-                let written = batch.len().saturating_sub(refused.len());
-                add(&self.state.written, written);
-                add(&self.state.refused, refused.len());
-                let is_serious = |failure: &&Failure| failure.kind != FailureKind::Full;
-                match refused.iter().find(is_serious) {
-                    Some(failure) => self.failed(failure),
-                    None => self.answered(),
-                }
-            }
+        let writing = B::write(&mut connection, batch);
+        match timeout(self.write_timeout, writing).await {
+            Ok(Ok(outcomes)) => self.settle(batch, outcomes, generation),
             Ok(Err(failure)) => {
-                add(&self.state.unknown, batch.len());
-                self.failed(&failure);
+                add(&self.common.unknown, batch.len());
+                self.failed(generation, Function::Write, &failure);
             }
             Err(_) => {
-                add(&self.state.unknown, batch.len());
-                self.timed_out();
+                add(&self.common.unknown, batch.len());
+                self.timed_out(generation);
             }
         }
     }
+
+    /// Counts what became of each write. If any was refused for a reason other than lack of room,
+    /// that is the outcome of all, so that a server is not well for half a batch.
+    fn settle(
+        &self,
+        batch: &mut Vec<Write>,
+        outcomes: Vec<Result<(), Failure>>,
+        generation: Generation,
+    ) {
+        let mut worst: Option<Failure> = None;
+        for (write, outcome) in batch.drain(..).zip(outcomes) {
+            let failure = match outcome {
+                Ok(()) => {
+                    add(&self.common.written, 1);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            if let FailureKind::Redirected(to) = &failure.kind {
+                let route = self.route.upgrade().filter(|_| !write.is_redirected);
+                let node = route.and_then(|route| route.redirected(to));
+                if !node.is_some_and(|node| node.take_over(write, to.asking)) {
+                    add(&self.common.dropped, 1);
+                }
+                continue;
+            }
+            add(&self.common.refused, 1);
+            if worst
+                .as_ref()
+                .is_none_or(|worst| worst.kind == FailureKind::Full)
+            {
+                worst = Some(failure);
+            }
+        }
+        match worst {
+            Some(failure) => self.failed(generation, Function::Write, &failure),
+            None => self.answered(generation, Function::Write),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
 }

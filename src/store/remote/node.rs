@@ -1,51 +1,70 @@
-use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::backend::Redirection;
 use super::breaker::Breaker;
 use super::queue::{Queue, Write};
 use crate::clock::instant_in;
-use crate::stats::StoreHealth;
-use crate::store::{DEFAULT_STORE_DEADLINE, StoreError, StoreLookup};
+use crate::stats::{StoreHealth, StoreTrouble};
+use crate::store::{DEFAULT_STORE_DEADLINE, StoreError};
 
 /// A handle on one server, cheap to clone.
 #[derive(Clone)]
 pub(in crate::store) struct Node {
-    state: Arc<State>,
+    breaker: Arc<Breaker>,
     /// A permit is a look-up in flight.
     in_flight: Arc<Semaphore>,
     lookups: UnboundedSender<Lookup>,
     writes: Queue,
 }
 
-/// What its handles and its driver share.
-pub(super) struct State {
-    pub(super) breaker: Breaker,
-    /// The deadline of the last look-up, in milliseconds: the server is up if it answers by then.
+/// What all nodes of a store share.
+pub(in crate::store) struct Common {
+    /// In milliseconds: a server is up if it answers by then.
     deadline: AtomicU64,
+    /// What all keys begin with.
+    prefix: Mutex<Arc<str>>,
+    has_begun: AtomicBool,
+    begun: Notify,
+    /// That something happened which whoever finds the nodes has to look at.
+    pub(in crate::store) wake: Notify,
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) unknown: AtomicU64,
     pub(super) connections: AtomicU64,
+    /// Of nodes that are gone.
+    pub(in crate::store) earlier_outages: AtomicU64,
 }
 
 /// A look-up on its way to the driver.
 pub(super) struct Lookup {
     pub(super) key: String,
     pub(super) claim: bool,
+    pub(super) asking: bool,
     pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
+    pub(super) reply: oneshot::Sender<Answer>,
     _in_flight: OwnedSemaphorePermit,
 }
 
+type Answer = Result<Option<Vec<u8>>, Unanswered>;
+
+/// Why there was no answer to a look-up.
+pub(in crate::store) enum Unanswered {
+    Failed(StoreError),
+    /// Another server has the key, and this one did nothing.
+    Redirected(Redirection),
+}
+
 /// What a driver needs to serve a node.
-pub(super) struct Requests {
-    pub(super) state: Arc<State>,
+pub(in crate::store) struct Requests {
+    pub(super) common: Arc<Common>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) lookups: UnboundedReceiver<Lookup>,
     pub(super) writes: UnboundedReceiver<Write>,
 }
@@ -57,93 +76,172 @@ impl Node {
     /// How many look-ups may be in flight.
     pub(in crate::store) const MAX_LOOKUPS: usize = 1024;
 
-    pub(super) fn new() -> (Self, Requests) {
-        let state = Arc::<State>::default();
+    pub(in crate::store) fn new(common: Arc<Common>) -> (Self, Requests) {
+        let breaker = Arc::<Breaker>::default();
         let (lookups, asked) = mpsc::unbounded_channel();
         let (writes, queued) = Queue::new(Self::MAX_QUEUED);
         let node = Self {
-            state: Arc::clone(&state),
+            breaker: Arc::clone(&breaker),
             in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
             lookups,
             writes,
         };
         let requests = Requests {
-            state,
+            common,
+            breaker,
             lookups: asked,
             writes: queued,
         };
         (node, requests)
     }
 
-    pub(super) fn look_up(&self, key: String, deadline: Duration, claim: bool) -> StoreLookup {
-        self.state.note_deadline(deadline);
-        if self.state.breaker.is_open() {
-            return Box::pin(ready(Err(StoreError::Unavailable)));
+    /// Gets a value, and deletes it if it is to be claimed. `asking` if another server sent us here
+    /// and this one must be told so.
+    pub(in crate::store) fn look_up(
+        &self,
+        key: String,
+        deadline: Duration,
+        claim: bool,
+        asking: bool,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let lookup = self.prepare(key, deadline, claim, asking);
+        let lookups = self.lookups.clone();
+        async move {
+            let (lookup, answer) = lookup.map_err(Unanswered::Failed)?;
+            let unavailable = || Unanswered::Failed(StoreError::Unavailable);
+            // Not before it is polled: a claim that nobody waits for would lose the session.
+            lookups.send(lookup).map_err(|_| unavailable())?;
+            answer.await.unwrap_or_else(|_| Err(unavailable()))
         }
-        let Some(in_flight) = self.admit() else {
-            return Box::pin(ready(Err(StoreError::Busy)));
-        };
+    }
+
+    fn prepare(
+        &self,
+        key: String,
+        deadline: Duration,
+        claim: bool,
+        asking: bool,
+    ) -> Result<(Lookup, oneshot::Receiver<Answer>), StoreError> {
+        if self.breaker.is_open() {
+            return Err(StoreError::Unavailable);
+        }
+        let in_flight = self.admit().ok_or(StoreError::Busy)?;
         let (reply, answer) = oneshot::channel();
         let lookup = Lookup {
             key,
             claim,
+            asking,
             // Slightly early, so that the breaker hears of it before the caller gives up.
             until: instant_in(deadline.mul_f64(0.9)),
             reply,
             _in_flight: in_flight,
         };
-        let lookups = self.lookups.clone();
-        Box::pin(async move {
-            // Not before it is polled: a claim that nobody waits for would lose the session.
-            lookups.send(lookup).map_err(|_| StoreError::Unavailable)?;
-            answer.await.unwrap_or(Err(StoreError::Unavailable))
-        })
+        Ok((lookup, answer))
     }
 
     fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.in_flight).try_acquire_owned().ok()
     }
 
-    pub(super) fn write(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
-        !self.state.breaker.is_open() && self.writes.push(key, value, ttl)
+    pub(in crate::store) fn write(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
+        !self.breaker.is_open() && self.writes.push(key, value, ttl)
     }
 
-    pub(super) fn health(&self) -> StoreHealth {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let state = &*self.state;
-        StoreHealth {
-            written: count(&state.written),
-            dropped: count(&state.dropped),
-            refused: count(&state.refused),
-            unknown: count(&state.unknown),
-            connections: count(&state.connections),
-            outages: state.breaker.outages(),
-            is_down: state.breaker.is_open(),
-        }
+    /// Takes over a write that another server did not do because this one has the key.
+    pub(in crate::store) fn take_over(&self, write: Write, asking: bool) -> bool {
+        let may_serve = !self.breaker.is_open() || self.breaker.is_new();
+        may_serve && self.writes.take_over(write, asking)
+    }
+
+    /// Waits until it was tried to connect to the server: one of which another just told.
+    pub(in crate::store) fn first_tried(&self) -> impl Future<Output = ()> + Send + 'static {
+        let breaker = Arc::clone(&self.breaker);
+        async move { breaker.first_tried().await }
+    }
+
+    pub(in crate::store) fn is_down(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Whether it was up and is down.
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        self.is_down() && self.trouble().is_some()
+    }
+
+    pub(in crate::store) fn trouble(&self) -> Option<StoreTrouble> {
+        self.breaker.trouble()
+    }
+
+    pub(in crate::store) fn outages(&self) -> u64 {
+        self.breaker.outages()
     }
 }
 
-impl Default for State {
-    fn default() -> Self {
+impl Common {
+    pub(in crate::store) fn new(prefix: Arc<str>) -> Self {
         Self {
-            breaker: Breaker::default(),
             deadline: AtomicU64::new(millis(DEFAULT_STORE_DEADLINE)),
+            prefix: Mutex::new(prefix),
+            has_begun: AtomicBool::new(false),
+            begun: Notify::new(),
+            wake: Notify::new(),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            earlier_outages: AtomicU64::new(0),
         }
     }
-}
 
-impl State {
-    fn note_deadline(&self, deadline: Duration) {
+    /// Has the store connect, now that it is used: whoever made it could still set it up before.
+    pub(in crate::store) fn begin(&self) {
+        if !self.has_begun.load(Ordering::Relaxed) && !self.has_begun.swap(true, Ordering::AcqRel) {
+            self.begun.notify_waiters();
+            self.wake.notify_one();
+        }
+    }
+
+    pub(in crate::store) async fn begun(&self) {
+        let begun = self.begun.notified();
+        if !self.has_begun() {
+            begun.await;
+        }
+    }
+
+    pub(in crate::store) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    pub(in crate::store) fn note_deadline(&self, deadline: Duration) {
         self.deadline.store(millis(deadline), Ordering::Relaxed);
     }
 
-    pub(super) fn deadline(&self) -> Duration {
+    pub(in crate::store) fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline.load(Ordering::Relaxed))
+    }
+
+    pub(in crate::store) fn set_prefix(&self, prefix: Arc<str>) {
+        *self.prefix.lock() = prefix;
+    }
+
+    pub(super) fn prefix(&self) -> Arc<str> {
+        Arc::clone(&self.prefix.lock())
+    }
+
+    /// All but what differs from node to node.
+    pub(in crate::store) fn health(&self) -> StoreHealth {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreHealth {
+            written: count(&self.written),
+            dropped: count(&self.dropped),
+            refused: count(&self.refused),
+            unknown: count(&self.unknown),
+            connections: count(&self.connections),
+            outages: count(&self.earlier_outages),
+            is_down: true,
+            trouble: None,
+        }
     }
 }
 
@@ -155,12 +253,16 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn node() -> (Node, Requests) {
+        Node::new(Arc::new(Common::new("test:session:".into())))
+    }
+
     #[test]
     fn what_waits_to_be_written_stays_within_its_bound() {
-        let (node, mut requests) = Node::new();
+        let (node, mut requests) = node();
         let write = |len| node.write("key".into(), vec![7; len], DEFAULT_STORE_DEADLINE);
         assert!(!write(1), "before there is a connection");
-        node.state.breaker.close();
+        node.breaker.close(None);
         let rest = "key".len() + size_of::<Write>();
         let room = 16 * 1024 * 1024;
         assert!(!write(room - rest + 1));
@@ -182,7 +284,7 @@ mod tests {
 
     #[test]
     fn so_many_look_ups_are_in_flight_and_no_more() {
-        let (node, _requests) = Node::new();
+        let (node, _requests) = node();
         let in_flight: Vec<_> = (0..Node::MAX_LOOKUPS)
             .map(|_| node.admit().unwrap())
             .collect();
@@ -194,19 +296,20 @@ mod tests {
 
     #[test]
     fn the_last_deadline_is_noted_to_the_millisecond() {
-        let (node, _requests) = Node::new();
-        node.state.note_deadline(Duration::from_millis(70));
-        assert_eq!(node.state.deadline(), Duration::from_millis(70));
+        let (_node, requests) = node();
+        requests.common.note_deadline(Duration::from_millis(70));
+        assert_eq!(requests.common.deadline(), Duration::from_millis(70));
         assert_eq!(millis(Duration::MAX), u64::MAX);
     }
 
     #[test]
     fn a_deadline_beyond_all_time_is_only_a_long_one() {
-        let (node, _requests) = Node::new();
-        drop(node.look_up("key".into(), Duration::MAX, false));
-        assert_eq!(node.state.deadline(), Duration::from_millis(u64::MAX));
+        let (node, requests) = node();
+        requests.common.note_deadline(Duration::MAX);
+        assert_eq!(requests.common.deadline(), Duration::from_millis(u64::MAX));
+        drop(node.look_up("key".into(), Duration::MAX, false, false));
         // And past the breaker.
-        node.state.breaker.close();
-        drop(node.look_up("key".into(), Duration::MAX, false));
+        node.breaker.close(None);
+        drop(node.look_up("key".into(), Duration::MAX, false, false));
     }
 }

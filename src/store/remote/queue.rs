@@ -17,6 +17,10 @@ pub(in crate::store) struct Write {
     pub(in crate::store) key: String,
     pub(in crate::store) value: Vec<u8>,
     pub(in crate::store) ttl: Duration,
+    /// Whether another server sent it here, and this one must be told so.
+    pub(in crate::store) asking: bool,
+    /// Whether another server sent it here: it is not sent anywhere else.
+    pub(super) is_redirected: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -29,6 +33,18 @@ impl Queue {
 
     /// False if there is no room, or nobody left to write it.
     pub(super) fn push(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
+        self.try_push(key, value, ttl, None)
+    }
+
+    /// Takes over a write from the queue of another server.
+    pub(super) fn take_over(&self, write: Write, asking: bool) -> bool {
+        let Write {
+            key, value, ttl, ..
+        } = write;
+        self.try_push(key, value, ttl, Some(asking))
+    }
+
+    fn try_push(&self, key: String, value: Vec<u8>, ttl: Duration, asking: Option<bool>) -> bool {
         let size = key.len().saturating_add(value.len());
         let Some(room) = self.room_for(size.saturating_add(size_of::<Write>())) else {
             return false;
@@ -37,6 +53,8 @@ impl Queue {
             key,
             value,
             ttl,
+            asking: asking.unwrap_or_default(),
+            is_redirected: asking.is_some(),
             _room: room,
         };
         self.writes.send(write).is_ok()

@@ -6,6 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::stats::StoreTrouble;
 use crate::store::StoreError;
 
 /// A server in memory. Clones are the same server.
@@ -22,7 +23,7 @@ impl Memory {
     }
 
     fn answer(&self) -> Result<(), Failure> {
-        self.failing.lock().map_or(Ok(()), |kind| {
+        self.failing.lock().clone().map_or(Ok(()), |kind| {
             Err(Failure {
                 kind,
                 cause: "told to".into(),
@@ -44,20 +45,28 @@ impl Backend for Memory {
         Ok(self.clone())
     }
 
-    /// A full server answers.
-    async fn ping(connection: &mut Self) -> Result<(), Failure> {
-        match connection.answer() {
-            Err(failure) if failure.kind != FailureKind::Full => Err(failure),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    fn write_timeout(&self) -> Duration {
+        PATIENT
     }
 
-    async fn get(connection: &mut Self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+    async fn try_out(connection: &mut Self, _probe_key: &str) -> Result<(), Failure> {
+        connection.answer()
+    }
+
+    async fn get(
+        connection: &mut Self,
+        key: &str,
+        _asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         connection.answer()?;
         Ok(connection.values.lock().get(key).cloned())
     }
 
-    async fn get_and_delete(connection: &mut Self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+    async fn get_and_delete(
+        connection: &mut Self,
+        key: &str,
+        _asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
         connection.answer()?;
         Ok(connection.values.lock().remove(key))
     }
@@ -155,7 +164,7 @@ fn a_full_server_refuses_writes_without_opening_the_breaker() {
 #[test]
 fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
     let (memory, remote) = store();
-    memory.fail(FailureKind::Refused);
+    memory.fail(FailureKind::Refused(StoreTrouble::NotPermitted));
     let mut failed = 0;
     while !remote.health().is_down {
         match answer(remote.fetch(&KEY, PATIENT)) {
@@ -165,19 +174,50 @@ fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
         }
         failed += 1;
     }
-    assert!(failed <= 3, "{failed}"); // fewer if a heartbeat failed between
+    assert!(failed <= 3, "{failed}");
     assert!(!write(&remote), "while the breaker is open");
     memory.fail(None);
     until(&remote, |health| !health.is_down);
     assert!(write(&remote));
     let health = remote.health();
     assert_eq!((health.connections, health.outages), (2, 1));
+    assert_eq!(health.trouble, None);
+}
+
+#[test]
+fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why() {
+    let memory = Memory::default();
+    memory.fail(FailureKind::Refused(StoreTrouble::NotPermitted));
+    let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+    until(&remote, |health| {
+        health.trouble == Some(StoreTrouble::NotPermitted)
+    });
+    assert!(remote.health().is_down);
+    memory.fail(FailureKind::Full);
+    until(&remote, |health| health.trouble == Some(StoreTrouble::Full));
+    assert!(!remote.health().is_down, "it serves what it has");
+    memory.fail(None);
+    assert!(write(&remote));
+    until(&remote, |health| health.trouble.is_none());
+    let health = remote.health();
+    assert_eq!((health.connections, health.outages), (1, 0));
+}
+
+#[test]
+fn nothing_is_connected_before_it_is_used() {
+    let memory = Memory::default();
+    let remote = Remote::start("memory", "test", memory).unwrap();
+    assert_eq!(remote.common.health().connections, 0);
+    assert!(!remote.common.has_begun());
+    remote.prepare(Duration::from_secs(2));
+    assert_eq!(remote.common.deadline(), Duration::from_secs(2));
+    until(&remote, |health| !health.is_down);
 }
 
 #[test]
 fn a_lost_connection_opens_the_breaker_at_once() {
     let (memory, remote) = store();
-    memory.fail(FailureKind::ConnectionLost);
+    memory.fail(FailureKind::Useless(StoreTrouble::Unreachable));
     assert!(answer(remote.fetch(&KEY, PATIENT)).is_err());
     assert_eq!(remote.health().outages, 1);
     assert!(remote.health().is_down);

@@ -1,16 +1,17 @@
-//! Commands to Redis, sent from a thread of its own: name resolution and some of the `redis`
-//! crate's own look-ups have no timeout, and the ring must not wait for them.
+//! Commands to Redis, sent from a thread of its own. It goes on connecting for as long as the
+//! client's limits allow, while the ring waits for no longer than it wants to.
 
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use redis::{ConnectionLike, RedisResult, cmd};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Time;
-use crate::redis::RedisClient;
+use crate::redis::{Finder, RedisClient, misplaced, redirection};
 
 /// Returns the time and the value, empty if there is none.
 const READ: &str = "\
@@ -23,12 +24,12 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1";
 
-/// For connecting, for writing and for reading.
-const IO_TIMEOUT: Duration = Duration::from_millis(400);
+/// How many names may be looked up at once: one that hangs keeps its thread.
+const MAX_NAMES: usize = 8;
 
 /// Sends commands to Redis and waits for the answers.
 pub(super) struct Exchange {
-    client: Arc<Mutex<RedisClient>>,
+    client: RedisClient,
     /// To the thread, which ends when this is dropped.
     jobs: Option<SyncSender<Job>>,
 }
@@ -41,10 +42,7 @@ pub(super) struct Found {
 
 impl Exchange {
     pub(super) fn new(client: RedisClient) -> Self {
-        Self {
-            client: Arc::new(Mutex::new(client)),
-            jobs: None,
-        }
+        Self { client, jobs: None }
     }
 
     /// Redis's time, and the value of this key: its first `max_len + 1` bytes at most.
@@ -57,7 +55,7 @@ impl Exchange {
         let mut command = cmd("EVAL");
         command.arg(READ).arg(1).arg(key).arg(max_len);
         let (seconds, micros, value): (u64, u64, Vec<u8>) =
-            self.run(deadline, move |worker| worker.ask_again(&command))?;
+            self.run(command, key, Repeat::OnceIfDead, deadline)?;
         Ok(Found {
             time: time_of(seconds, micros),
             value,
@@ -78,21 +76,24 @@ impl Exchange {
         let mut command = cmd("EVAL");
         command.arg(SWAP).arg(1).arg(key);
         command.arg(found).arg(next).arg(lifetime.max(1));
-        self.run(deadline, move |worker| worker.ask(&command))
+        self.run(command, key, Repeat::Never, deadline)
     }
 
-    fn run<T: Send + 'static>(
+    fn run<T: FromRedisValue>(
         &mut self,
+        command: Cmd,
+        key: &str,
+        repeat: Repeat,
         deadline: Instant,
-        work: impl FnOnce(&mut Worker) -> RedisResult<T> + Send + 'static,
     ) -> Result<T, String> {
         let (reply, answer) = sync_channel(1);
-        let job = Box::new(move |worker: &mut Worker| {
-            // Past the deadline nobody waits for the answer.
-            if Instant::now() < deadline {
-                let _ = reply.send(work(worker));
-            }
-        });
+        let job = Job {
+            command,
+            key: key.into(),
+            repeat,
+            deadline,
+            reply,
+        };
         match self.jobs()?.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -104,7 +105,9 @@ impl Exchange {
             }
         }
         match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Ok(answer) => answer
+                .and_then(|answer| Ok(from_redis_value(answer)?))
+                .map_err(|error| error.to_string()),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 Err("no answer in time".into())
             }
@@ -114,18 +117,32 @@ impl Exchange {
     fn jobs(&mut self) -> Result<&SyncSender<Job>, String> {
         if self.jobs.is_none() {
             let (jobs, queue) = sync_channel::<Job>(1);
-            let mut worker = Worker {
-                client: Arc::clone(&self.client),
-                connection: None,
-            };
-            thread::Builder::new()
-                .name("resumption-redis".into())
-                .spawn(move || queue.iter().for_each(|job| job(&mut worker)))
-                .map_err(|error| format!("its thread cannot be started: {error}"))?;
+            let started = start(Worker::new(self.client.clone()), queue);
+            started.map_err(|error| format!("its thread cannot be started: {error}"))?;
             self.jobs = Some(jobs);
         }
         self.jobs.as_ref().ok_or_else(|| "it has no thread".into())
     }
+}
+
+fn start(mut worker: Worker, queue: Receiver<Job>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_NAMES)
+        .build()?;
+    let work = move |runtime: Runtime| {
+        for job in queue {
+            // Past the deadline nobody waits for the answer.
+            if Instant::now() < job.deadline {
+                let answer = runtime.block_on(worker.serve(&job));
+                let _ = job.reply.send(answer);
+            }
+        }
+        drop(worker);
+        runtime.shutdown_background(); // a name that is still looked up is left to itself
+    };
+    let thread = thread::Builder::new().name("resumption-redis".into());
+    thread.spawn(move || work(runtime)).map(drop)
 }
 
 /// What the command `TIME` answers.
@@ -133,34 +150,94 @@ fn time_of(seconds: u64, micros: u64) -> Time {
     Time(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
 }
 
-type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+struct Job {
+    command: Cmd,
+    /// The one key that it is about.
+    key: String,
+    repeat: Repeat,
+    deadline: Instant,
+    reply: SyncSender<RedisResult<Value>>,
+}
+
+/// Whether a command may be sent again, though it may have been executed already.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Repeat {
+    Never,
+    /// For a command that changes nothing: on a new connection, if one that was open turns out to
+    /// be dead.
+    OnceIfDead,
+}
 
 /// What runs on the thread: one connection, kept as long as it answers.
 struct Worker {
-    client: Arc<Mutex<RedisClient>>,
-    connection: Option<Box<dyn ConnectionLike + Send>>,
+    finder: Finder,
+    connection: Option<MultiplexedConnection>,
 }
 
 impl Worker {
-    fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.client.lock().connect(IO_TIMEOUT)?,
-        };
-        let answer = command.query(&mut *connection)?;
-        // Reused only if it answered well.
-        self.connection = Some(connection);
-        Ok(answer)
+    fn new(client: RedisClient) -> Self {
+        Self {
+            finder: Finder::new(client),
+            connection: None,
+        }
     }
 
-    /// For a command that changes nothing: if a connection that was open turns out to be dead, asks
-    /// once more on a new one.
-    fn ask_again<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> RedisResult<T> {
+    async fn serve(&mut self, job: &Job) -> RedisResult<Value> {
         let reused = self.connection.is_some();
-        match self.ask(command) {
-            Err(error) if reused && error.is_io_error() && !error.is_timeout() => self.ask(command),
+        match self.ask(job).await {
+            Err(error)
+                if reused
+                    && job.repeat == Repeat::OnceIfDead
+                    && error.is_io_error()
+                    && !error.is_timeout() =>
+            {
+                self.ask(job).await
+            }
             answer => answer,
         }
+    }
+
+    async fn ask(&mut self, job: &Job) -> RedisResult<Value> {
+        let answer = self.try_ask(job).await;
+        match answer {
+            Ok(_) => self.finder.served(),
+            Err(_) => self.finder.failed(),
+        }
+        answer
+    }
+
+    async fn try_ask(&mut self, job: &Job) -> RedisResult<Value> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.finder.connect(&job.key).await?,
+        };
+        let answer = self.ask_on(connection, job, false).await;
+        // A redirection proves that nothing was done: it is followed once.
+        let Some((node, asking)) = answer.as_ref().err().and_then(redirection) else {
+            return answer;
+        };
+        if !self.finder.is_cluster() {
+            return Err(misplaced("cluster"));
+        }
+        let connection = self.finder.connect_to(&node).await?;
+        self.ask_on(connection, job, asking).await
+    }
+
+    async fn ask_on(
+        &mut self,
+        mut connection: MultiplexedConnection,
+        job: &Job,
+        asking: bool,
+    ) -> RedisResult<Value> {
+        let dialer = self.finder.dialer();
+        if asking {
+            let _: Value = dialer.ask(&mut connection, &cmd("ASKING")).await?;
+        }
+        let answer = dialer.ask(&mut connection, &job.command).await?;
+        if !asking {
+            self.connection = Some(connection); // reused only if it answered well
+        }
+        Ok(answer)
     }
 }
 
@@ -185,7 +262,7 @@ mod tests {
             .arg(1)
             .exec(&mut connection)
             .unwrap();
-        let mut exchange = Exchange::new(RedisClient::open(&server.url()).unwrap());
+        let mut exchange = Exchange::new(RedisClient::open(server.url()).unwrap());
         // On a connection that is reused, and on one that is new.
         for (asked, key) in (1..).zip(["none", "list", "list"]) {
             let deadline = Instant::now() + Duration::from_secs(10);

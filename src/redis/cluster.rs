@@ -1,0 +1,274 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value_ref};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::address::Address;
+use super::dial::Dialer;
+
+/// A Redis Cluster, and how its nodes are spoken with.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(super) seeds: Vec<ConnectionInfo>,
+    pub(super) dialer: Dialer,
+}
+
+/// Which master has which slots.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Slots(Vec<Range>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Range {
+    first: u16,
+    last: u16,
+    master: Address,
+    replicas: Vec<Address>,
+}
+
+impl Cluster {
+    /// How many slots there are, from 0.
+    const SLOTS: u16 = 16_384;
+
+    /// How long a better answer is waited for.
+    const SECOND_BEST_PATIENCE: Duration = Duration::from_millis(300);
+
+    /// A node that was named by another: spoken with as the first that was configured.
+    pub(crate) fn node(&self, address: &Address) -> Option<ConnectionInfo> {
+        Some(address.in_place_of(self.seeds.first()?))
+    }
+
+    pub(crate) fn seeds(&self) -> &[ConnectionInfo] {
+        &self.seeds
+    }
+
+    pub(crate) fn dialer(&self) -> Dialer {
+        self.dialer
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        node: &ConnectionInfo,
+    ) -> RedisResult<MultiplexedConnection> {
+        self.dialer.dial(node).await
+    }
+
+    /// Asks these nodes at once. The first answer is taken in which no suspect has a slot; if there
+    /// is none soon, one in which a suspect has, for it may be well again.
+    pub(crate) async fn slots(
+        &self,
+        asked: impl IntoIterator<Item = ConnectionInfo>,
+        suspects: &HashSet<Address>,
+    ) -> RedisResult<Slots> {
+        let mut answers = JoinSet::new();
+        for node in asked {
+            let dialer = self.dialer;
+            answers.spawn(async move {
+                let slots = slots_of(&node, dialer).await;
+                slots.map_err(|why| format!("{}: {why}", node.addr()))
+            });
+        }
+        let mut second_best = None;
+        let mut errors = Vec::new();
+        loop {
+            let patience = match second_best {
+                Some(_) => Self::SECOND_BEST_PATIENCE,
+                None => Duration::MAX,
+            };
+            let Ok(Some(answer)) = timeout(patience, answers.join_next()).await else {
+                break;
+            };
+            match answer {
+                Ok(Ok(slots)) if slots.masters().iter().any(|node| suspects.contains(node)) => {
+                    second_best = Some(slots);
+                }
+                Ok(Ok(slots)) => return Ok(slots),
+                Ok(Err(error)) => errors.push(error),
+                Err(panicked) => errors.push(panicked.to_string()),
+            }
+        }
+        errors.sort_unstable();
+        second_best.ok_or_else(|| {
+            let what = "no node tells of the cluster's slots";
+            RedisError::from((
+                ErrorKind::ClusterConnectionNotFound,
+                what,
+                errors.join("; "),
+            ))
+        })
+    }
+}
+
+async fn slots_of(node: &ConnectionInfo, dialer: Dialer) -> RedisResult<Slots> {
+    let mut connection = dialer.dial(node).await?;
+    let mut question = cmd("CLUSTER");
+    let answer: Value = dialer.ask(&mut connection, question.arg("SLOTS")).await?;
+    let own = Address::of(node);
+    let slots = Slots::parse(&answer, own.as_ref());
+    slots.ok_or_else(|| (ErrorKind::Client, "its slots cannot be read").into())
+}
+
+impl Slots {
+    /// The answer to `CLUSTER SLOTS`. A node that does not know its own address leaves it out.
+    fn parse(answer: &Value, own: Option<&Address>) -> Option<Self> {
+        let Value::Array(ranges) = answer else {
+            return None;
+        };
+        let parse = |range: &Value| {
+            let Value::Array(range) = range else {
+                return None;
+            };
+            let [Value::Int(first), Value::Int(last), master, replicas @ ..] = range.as_slice()
+            else {
+                return None;
+            };
+            Some(Range {
+                first: u16::try_from(*first).ok()?,
+                last: u16::try_from(*last).ok()?,
+                master: parse_node(master, own)?,
+                replicas: replicas
+                    .iter()
+                    .filter_map(|node| parse_node(node, own))
+                    .collect(),
+            })
+        };
+        let mut ranges: Vec<_> = ranges.iter().map(parse).collect::<Option<_>>()?;
+        ranges.sort_unstable_by_key(|range| range.first);
+        (!ranges.is_empty()).then_some(Self(ranges))
+    }
+
+    /// The master that has a slot.
+    pub(crate) fn master_of(&self, slot: u16) -> Option<&Address> {
+        let above = self.0.partition_point(|range| range.first <= slot);
+        let range = self.0.get(above.checked_sub(1)?)?;
+        (slot <= range.last).then_some(&range.master)
+    }
+
+    /// Whether each slot has a master.
+    pub(crate) fn are_all_covered(&self) -> bool {
+        let mut next = 0;
+        self.0.iter().all(|range| {
+            let is_next = range.first == next;
+            next = range.last.saturating_add(1);
+            is_next
+        }) && next == Cluster::SLOTS
+    }
+
+    pub(crate) fn masters(&self) -> HashSet<&Address> {
+        self.0.iter().map(|range| &range.master).collect()
+    }
+
+    pub(crate) fn nodes(&self) -> HashSet<&Address> {
+        let nodes = self.0.iter();
+        nodes
+            .flat_map(|range| range.replicas.iter().chain([&range.master]))
+            .collect()
+    }
+}
+
+fn parse_node(node: &Value, own: Option<&Address>) -> Option<Address> {
+    let Value::Array(node) = node else {
+        return None;
+    };
+    let [host, port, ..] = node.as_slice() else {
+        return None;
+    };
+    let host: Option<String> = from_redis_value_ref(host).ok()?;
+    let port: u16 = from_redis_value_ref(port).ok()?;
+    let host = match host.filter(|host| !host.is_empty()) {
+        Some(unknown) if unknown == "?" => return None,
+        Some(host) => host,
+        None => own?.host.clone(),
+    };
+    Some(Address { host, port })
+}
+
+/// The slot of a key: of the part in braces, if there is one.
+pub(crate) fn slot_of(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
+    let hashed = match tag {
+        Some((tag, _)) if !tag.is_empty() => tag,
+        _ => key,
+    };
+    crc16(hashed.as_bytes()) % Cluster::SLOTS
+}
+
+/// CRC-16/XMODEM, by which Redis Clusters divide keys.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            let polynomial = if crc & 0x8000 == 0 { 0 } else { 0x1021 };
+            (crc << 1) ^ polynomial
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(host: &str, port: u16) -> Address {
+        Address {
+            host: host.into(),
+            port,
+        }
+    }
+
+    fn node(host: Option<&str>, port: i64) -> Value {
+        let host = host.map_or(Value::Nil, |host| Value::BulkString(host.into()));
+        Value::Array(vec![host, Value::Int(port), Value::BulkString("id".into())])
+    }
+
+    #[test]
+    fn keys_fall_into_the_slots_that_redis_says() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot_of("foo"), 12_182);
+        assert_eq!(
+            slot_of("{user1000}.following"),
+            slot_of("{user1000}.followers")
+        );
+        assert_eq!(slot_of("foo{}{bar}"), crc16(b"foo{}{bar}") % Cluster::SLOTS);
+        assert_eq!(slot_of("foo{{bar}}zap"), crc16(b"{bar") % Cluster::SLOTS);
+        assert_eq!(slot_of("foo{bar"), crc16(b"foo{bar") % Cluster::SLOTS);
+    }
+
+    #[test]
+    fn a_map_of_slots_names_masters_and_replicas() {
+        let range = |first, last, nodes: Vec<Value>| {
+            Value::Array([vec![Value::Int(first), Value::Int(last)], nodes].concat())
+        };
+        let answer = Value::Array(vec![
+            range(
+                0,
+                99,
+                vec![node(Some("a"), 1), node(Some("b"), 2), node(Some("?"), 3)],
+            ),
+            range(100, 16_383, vec![node(None, 4), node(Some(""), 5)]),
+        ]);
+        let own = address("own", 4);
+        let slots = Slots::parse(&answer, Some(&own)).unwrap();
+        assert_eq!(slots.master_of(99), Some(&address("a", 1)));
+        assert_eq!(slots.master_of(100), Some(&own));
+        assert!(slots.are_all_covered());
+        assert_eq!(slots.masters(), [&address("a", 1), &own].into());
+        assert_eq!(slots.nodes().len(), 4);
+        let holes = Value::Array(vec![
+            range(7, 9, vec![node(Some("b"), 2)]),
+            range(0, 5, vec![node(Some("a"), 1)]),
+        ]);
+        let slots = Slots::parse(&holes, None).unwrap();
+        let master = |slot| slots.master_of(slot).map(|node| node.port);
+        assert_eq!(
+            [0, 5, 6, 7, 9, 10].map(master),
+            [Some(1), Some(1), None, Some(2), Some(2), None]
+        );
+        assert!(!slots.are_all_covered());
+        assert_eq!(Slots::parse(&Value::Array(vec![]), Some(&own)), None);
+        assert_eq!(Slots::parse(&answer, None), None);
+        assert_eq!(Slots::parse(&Value::Nil, None), None);
+    }
+}

@@ -1,0 +1,163 @@
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::AsyncDNSResolver;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    RedisFuture, RedisResult,
+};
+
+/// Makes connections to single servers and gives commands, each step within a limit of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialer {
+    /// For resolving a name.
+    pub(crate) name_timeout: Duration,
+    /// For TCP, TLS and authentication together.
+    pub(crate) connect_timeout: Duration,
+    /// For a command that no handshake waits for.
+    pub(crate) command_timeout: Duration,
+    pub(super) resolve: Resolve,
+}
+
+/// Asks the system for the addresses of a host, for as long as that takes.
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+impl Dialer {
+    /// A second name server is asked after 5 seconds by default.
+    pub(super) const NAME_TIMEOUT: Duration = Duration::from_secs(6);
+    /// Five round trips to another continent.
+    pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+    pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// A connection that many tasks may use at once; needs a tokio runtime. Its commands have no
+    /// timeouts: callers give up on what takes too long.
+    pub(super) async fn dial(&self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024);
+        if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
+            info.addr()
+        {
+            config = config.set_dns_resolver(Resolved(self.addresses(host, *port).await?));
+        }
+        let client = Client::open(info.clone())?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        within(self.connect_timeout, "no connection", connecting).await
+    }
+
+    /// Gives a command and waits for the answer.
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let answer = command.query_async(connection);
+        within(self.command_timeout, "no answer", answer).await
+    }
+
+    /// The system's look-up blocks, and may do so for longer than anybody waits: its thread is left
+    /// to end by itself.
+    async fn addresses(&self, host: &str, port: u16) -> RedisResult<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        let (resolve, name) = (self.resolve, host.to_owned());
+        let asking = tokio::task::spawn_blocking(move || resolve(&name, port));
+        let what = format!("no address of {host}");
+        let found = within(self.name_timeout, &what, async {
+            Ok(asking.await.map_err(io::Error::other)??)
+        });
+        match found.await? {
+            none if none.is_empty() => Err(io::Error::other(what).into()),
+            found => Ok(found),
+        }
+    }
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self {
+            name_timeout: Self::NAME_TIMEOUT,
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            command_timeout: Self::COMMAND_TIMEOUT,
+            resolve: |host, port| Ok((host, port).to_socket_addrs()?.collect()),
+        }
+    }
+}
+
+/// The outcome, or a timeout that says what there was not.
+pub(super) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    outcome: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let outcome = tokio::time::timeout(limit, outcome).await;
+    outcome.unwrap_or_else(|_| {
+        let why = format!("{what} within {limit:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+    })
+}
+
+/// Addresses that were looked up before, so that each step has its own limit.
+struct Resolved(Vec<SocketAddr>);
+
+impl AsyncDNSResolver for Resolved {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        _host: &'b str,
+        _port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async { Ok(Box::new(self.0.iter().copied()) as Box<_>) })
+    }
+}
+
+#[cfg(all(test, unix))]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+    use std::thread;
+
+    use test_support::redis::RedisServer;
+
+    use super::*;
+
+    /// A first name server that is dead.
+    pub(crate) fn slow(_host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        thread::sleep(Duration::from_millis(1_500));
+        Ok(vec![(Ipv4Addr::LOCALHOST, port).into()])
+    }
+
+    #[tokio::test]
+    async fn each_step_has_a_limit_of_its_own_and_says_when_it_is_reached() {
+        let server = RedisServer::start();
+        let info = |host: &str| format!("redis://{host}:{}", server.port()).parse().unwrap();
+        let mut dialer = Dialer {
+            resolve: slow,
+            connect_timeout: Duration::from_millis(500),
+            ..Dialer::default()
+        };
+        let named: ConnectionInfo = info("redis.test");
+        // Longer than the limit of the steps that follow.
+        let mut connection = dialer.dial(&named).await.unwrap();
+        dialer.name_timeout = Duration::from_millis(20);
+        let error = dialer.dial(&named).await.unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        assert_eq!(error.to_string(), "no address of redis.test within 20ms");
+        dialer.resolve = |_, _| Ok(Vec::new());
+        let error = dialer.dial(&named).await.unwrap_err();
+        assert_eq!(error.to_string(), "no address of redis.test");
+
+        server.pause();
+        dialer.connect_timeout = Duration::from_millis(20);
+        dialer.command_timeout = Duration::from_millis(30);
+        let error = dialer.ask::<()>(&mut connection, &Cmd::ping()).await;
+        assert_eq!(error.unwrap_err().to_string(), "no answer within 30ms");
+        let with_password: ConnectionInfo = format!("redis://:p@127.0.0.1:{}", server.port())
+            .parse()
+            .unwrap();
+        let error = dialer.dial(&with_password).await.unwrap_err();
+        assert_eq!(error.to_string(), "no connection within 20ms");
+    }
+}

@@ -1,0 +1,340 @@
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use redis::{Cmd, ConnectionInfo};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::connection::Connection;
+use crate::redis::{Address, Cluster, Slots, slot_of};
+use crate::stats::{StoreHealth, StoreTrouble};
+use crate::store::remote::{
+    Backend, Common, Driver, Failure, Node, Pauses, Redirection, Route, Write,
+};
+
+/// How often the slots are asked for when nothing is wrong.
+const CALM: Duration = Duration::from_secs(15);
+
+/// The least time between two such questions.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A node for each master of a cluster, with a connection, a queue and a circuit breaker of its own:
+/// a master that hangs costs its own slots, until another has them.
+pub(super) struct Masters {
+    common: Arc<Common>,
+    cluster: Arc<Cluster>,
+    runtime: Handle,
+    map: ArcSwap<Map>,
+    changing: Mutex<Changing>,
+    drivers: Arc<Mutex<JoinSet<()>>>,
+    this: Weak<Self>,
+}
+
+/// Who has what.
+#[derive(Clone, Default)]
+struct Map {
+    slots: Slots,
+    nodes: HashMap<Address, Node>,
+}
+
+/// What whoever changes the map holds.
+#[derive(Default)]
+struct Changing {
+    /// Nodes without slots to which others sent us since the map was last renewed: slots are
+    /// migrated to them.
+    guests: HashSet<Address>,
+    /// Why the slots are not known.
+    trouble: Option<StoreTrouble>,
+}
+
+impl Masters {
+    /// The store, and what drives it.
+    pub(super) fn new(
+        cluster: Cluster,
+        common: Arc<Common>,
+        runtime: Handle,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let cluster = Arc::new(cluster);
+        let drivers = Arc::<Mutex<JoinSet<()>>>::default();
+        let masters = Arc::new_cyclic(|this| Self {
+            common: Arc::clone(&common),
+            cluster: Arc::clone(&cluster),
+            runtime,
+            map: ArcSwap::default(),
+            changing: Mutex::default(),
+            drivers: Arc::clone(&drivers),
+            this: Weak::clone(this),
+        });
+        let finding = keep_finding(Arc::downgrade(&masters), common, cluster);
+        let driven = async move {
+            finding.await;
+            let mut drivers = std::mem::take(&mut *drivers.lock());
+            while drivers.join_next().await.is_some() {}
+        };
+        (masters, driven)
+    }
+
+    /// Adds a node, if it is not there.
+    fn add(&self, map: &mut Map, address: &Address) -> Option<Node> {
+        if let Some(node) = map.nodes.get(address) {
+            return Some(node.clone());
+        }
+        let info = self.cluster.node(address)?;
+        let (node, requests) = Node::new(Arc::clone(&self.common));
+        let member = Member {
+            cluster: Arc::clone(&self.cluster),
+            info,
+            address: address.clone(),
+            masters: Weak::clone(&self.this),
+        };
+        let route: Weak<dyn Route> = Weak::clone(&self.this) as _;
+        let mut drivers = self.drivers.lock();
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn_on(Driver::run(member, requests, route), &self.runtime);
+        map.nodes.insert(address.clone(), node.clone());
+        Some(node)
+    }
+
+    /// Takes over a new map of slots.
+    fn renew(&self, slots: Slots) {
+        let mut changing = self.changing.lock();
+        let old = self.map.load_full();
+        let mut map = Map::clone(&old);
+        if old.slots != slots {
+            info!(
+                masters = slots.masters().len(),
+                "slots of the shared store's cluster"
+            );
+        }
+        for master in slots.masters() {
+            self.add(&mut map, master);
+        }
+        let guests = std::mem::take(&mut changing.guests);
+        map.nodes.retain(|address, node| {
+            let stays = slots.masters().contains(address) || guests.contains(address);
+            if !stays {
+                let outages = &self.common.earlier_outages;
+                outages.fetch_add(node.outages(), Ordering::Relaxed);
+            }
+            stays
+        });
+        map.slots = slots;
+        changing.trouble = None;
+        self.map.store(Arc::new(map));
+    }
+
+    /// Masters that do not serve.
+    fn suspects(&self) -> HashSet<Address> {
+        let map = self.map.load();
+        let failed = map.nodes.iter().filter(|(_, node)| node.has_failed());
+        failed.map(|(address, _)| address.clone()).collect()
+    }
+
+    /// Two nodes that are not under suspicion; all that are known, if these do not help.
+    fn whom_to_ask(&self, suspects: &HashSet<Address>, ask_all: bool) -> Vec<ConnectionInfo> {
+        let map = self.map.load();
+        let known = map.slots.nodes().into_iter();
+        let mut others: Vec<_> = known.filter(|node| !suspects.contains(*node)).collect();
+        if ask_all || others.is_empty() {
+            let suspects = suspects.iter().filter(|node| !others.contains(node));
+            let known: Vec<_> = others.iter().copied().chain(suspects).collect();
+            let nodes = known.into_iter().filter_map(|node| self.cluster.node(node));
+            return self.cluster.seeds().iter().cloned().chain(nodes).collect();
+        }
+        let random = RandomState::new();
+        others.sort_by_cached_key(|node| random.hash_one(node));
+        let two = others.into_iter().take(2);
+        two.filter_map(|node| self.cluster.node(node)).collect()
+    }
+
+    /// Whether each slot has a master that serves.
+    fn is_whole(&self) -> bool {
+        let map = self.map.load();
+        map.slots.are_all_covered() && map.nodes.values().all(|node| !node.is_down())
+    }
+}
+
+impl Route for Masters {
+    fn node(&self, key: &str) -> Option<Node> {
+        let map = self.map.load();
+        let master = map.slots.master_of(slot_of(key))?;
+        map.nodes.get(master).cloned()
+    }
+
+    fn redirected(&self, to: &Redirection) -> Option<Node> {
+        let address = Address::parse(&to.address).filter(|address| !address.host.is_empty())?;
+        let mut changing = self.changing.lock();
+        let old = self.map.load();
+        let node = match old.nodes.get(&address) {
+            Some(node) => node.clone(),
+            None => {
+                let mut map = Map::clone(&old);
+                let node = self.add(&mut map, &address)?;
+                self.map.store(Arc::new(map));
+                node
+            }
+        };
+        changing.guests.insert(address);
+        if !to.asking {
+            self.common.wake.notify_one(); // our map is out of date
+        }
+        Some(node)
+    }
+
+    fn health(&self) -> StoreHealth {
+        let map = self.map.load();
+        let nodes = || map.nodes.values();
+        let common = self.common.health();
+        let trouble = || nodes().find_map(Node::trouble);
+        let uncovered = || {
+            let is_covered = map.nodes.is_empty() || map.slots.are_all_covered();
+            (!is_covered).then_some(StoreTrouble::Unreachable)
+        };
+        StoreHealth {
+            is_down: nodes().all(Node::is_down),
+            trouble: self
+                .changing
+                .lock()
+                .trouble
+                .or_else(trouble)
+                .or_else(uncovered),
+            outages: nodes().fold(common.outages, |sum, node| {
+                sum.saturating_add(node.outages())
+            }),
+            ..common
+        }
+    }
+}
+
+/// So that whoever keeps finding the masters learns of it.
+impl Drop for Masters {
+    fn drop(&mut self) {
+        self.common.wake.notify_one();
+    }
+}
+
+/// Asks for the slots: often while something is wrong, else rarely. Never on the way of a look-up.
+async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<Cluster>) {
+    while !common.has_begun() {
+        if masters.strong_count() == 0 {
+            return;
+        }
+        common.wake.notified().await;
+    }
+    let mut pauses = Pauses::new();
+    let mut last_error = None;
+    let mut ask_all = true;
+    loop {
+        let Some(asking) = masters.upgrade() else {
+            return;
+        };
+        let suspects = asking.suspects();
+        let asked = asking.whom_to_ask(&suspects, ask_all);
+        drop(asking);
+        let found = cluster.slots(asked, &suspects).await;
+        let Some(masters) = masters.upgrade() else {
+            return;
+        };
+        ask_all = found.is_err();
+        match found {
+            Ok(slots) => {
+                last_error = None;
+                masters.renew(slots);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                masters.changing.lock().trouble = Some(StoreTrouble::Unreachable);
+                if last_error.as_ref() != Some(&error) {
+                    warn!(error, "the shared store's cluster cannot be used");
+                    last_error = Some(error);
+                }
+            }
+        }
+        let pause = if masters.is_whole() && !ask_all {
+            pauses = Pauses::new();
+            CALM
+        } else {
+            pauses.next()
+        };
+        drop(masters);
+        let _ = timeout(pause, common.wake.notified()).await;
+        sleep(LEAST_PAUSE).await;
+    }
+}
+
+/// A master, for the machinery that all remote stores share.
+struct Member {
+    cluster: Arc<Cluster>,
+    info: ConnectionInfo,
+    address: Address,
+    masters: Weak<Masters>,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Backend for Member {
+    type Connection = Connection;
+
+    async fn connect(&mut self) -> Result<Connection, Failure> {
+        Connection::new(self.cluster.connect(&self.info).await, true)
+    }
+
+    /// In one of its slots, if it has any.
+    fn probe_key(&self, prefix: &str) -> String {
+        let masters = self.masters.upgrade();
+        let map = masters
+            .map(|masters| masters.map.load_full())
+            .unwrap_or_default();
+        let is_ours = |key: &String| map.slots.master_of(slot_of(key)) == Some(&self.address);
+        let tries = match map.slots.masters().contains(&self.address) {
+            true => 1_000_000,
+            false => 0,
+        };
+        let mut keys = (0..tries).map(|i| format!("{prefix}probe{{{i}}}"));
+        keys.find(is_ours)
+            .unwrap_or_else(|| format!("{prefix}probe"))
+    }
+
+    fn write_timeout(&self) -> Duration {
+        self.cluster.dialer().command_timeout
+    }
+
+    async fn try_out(connection: &mut Connection, probe_key: &str) -> Result<(), Failure> {
+        connection.try_out(probe_key).await
+    }
+
+    async fn get(
+        connection: &mut Connection,
+        key: &str,
+        asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        connection.ask(Cmd::get(key), asking).await
+    }
+
+    async fn get_and_delete(
+        connection: &mut Connection,
+        key: &str,
+        asking: bool,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        connection.ask(Cmd::get_del(key), asking).await
+    }
+
+    async fn write(
+        connection: &mut Connection,
+        batch: &[Write],
+    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+        connection.write(batch).await
+    }
+}
