@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -48,12 +52,29 @@ impl RedisServer {
         server
     }
 
+    /// With TLS at another port, for clients that show a certificate of this authority.
+    pub fn with_mutual_tls(certificate: &str, key: &str, ca: &str) -> Self {
+        let port = free_address().port().to_string();
+        let mut server = Self::with_flags(&[
+            "--tls-port",
+            &port,
+            "--tls-cert-file",
+            certificate,
+            "--tls-key-file",
+            key,
+            "--tls-ca-cert-file",
+            ca,
+        ]);
+        server.tls_port = port.parse().ok();
+        server
+    }
+
     /// A cluster of one node, which has all the slots.
     pub fn cluster() -> Self {
         let server = Self::with_flags(&["--cluster-enabled", "yes"]);
         server.ask("CLUSTER ADDSLOTSRANGE 0 16383");
         while !server.ask("CLUSTER INFO").contains("cluster_state:ok") {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         server
     }
@@ -69,6 +90,22 @@ impl RedisServer {
         )
         .unwrap();
         Self::spawn(&[file.to_str().unwrap(), "--sentinel"], directory)
+    }
+
+    /// A node of a cluster that it has not met yet. A master that hangs is replaced after a second.
+    fn member() -> Self {
+        Self::with_flags(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--cluster-replica-validity-factor",
+            "0",
+            "--cluster-require-full-coverage",
+            "no",
+            "--repl-diskless-sync-delay",
+            "0",
+        ])
     }
 
     fn spawn(flags: &[&str], directory: TempDir) -> Self {
@@ -147,11 +184,10 @@ impl RedisServer {
     }
 
     /// Gives a command and returns the answer, as it is on the wire.
-    fn ask(&self, command: &str) -> String {
+    pub fn ask(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "{command}\r\nQUIT\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        write!(stream, "{command}\r\n").unwrap();
+        let answer = answer(&mut BufReader::new(stream));
         assert!(!answer.starts_with('-'), "{command}: {answer}");
         answer
     }
@@ -165,12 +201,217 @@ impl RedisServer {
     }
 }
 
+/// A master and its replica, watched by three Sentinels that replace a master which hangs for half a
+/// second.
+pub struct Replicated {
+    pub servers: [RedisServer; 2],
+    pub sentinels: Vec<RedisServer>,
+}
+
+impl Replicated {
+    pub const NAME: &str = "fleet";
+
+    /// With more lines for the Sentinels' configuration, and flags for the servers.
+    pub fn with(lines: &str, flags: &[&str]) -> Self {
+        let flags = [&["--repl-diskless-sync-delay", "0"], flags].concat();
+        let master = RedisServer::with_flags(&flags);
+        let port = master.port();
+        let of = format!("127.0.0.1 {port}");
+        let replica = [&flags, ["--replicaof", &of].as_slice()].concat();
+        let servers = [master, RedisServer::with_flags(&replica)];
+        while !servers[1]
+            .ask("INFO replication")
+            .contains("master_link_status:up")
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let name = Self::NAME;
+        let sentinels = (0..3).map(|_| {
+            let directory = TempDir::new().unwrap();
+            let file = directory.path().join("sentinel.conf");
+            let conf = format!(
+                "sentinel monitor {name} 127.0.0.1 {port} 2\n\
+                 sentinel down-after-milliseconds {name} 500\n\
+                 sentinel failover-timeout {name} 2000\n{lines}\n"
+            );
+            fs::write(&file, conf).unwrap();
+            RedisServer::spawn(&[file.to_str().unwrap(), "--sentinel"], directory)
+        });
+        let sentinels: Vec<_> = sentinels.collect();
+        let knows_all = |sentinel: &RedisServer| {
+            let known = sentinel.ask(&format!("SENTINEL MASTER {name}"));
+            let count = |field: &str| known.split("\r\n").skip_while(|part| *part != field).nth(2);
+            (count("num-slaves"), count("num-other-sentinels")) == (Some("1"), Some("2"))
+        };
+        while !sentinels.iter().all(knows_all) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self { servers, sentinels }
+    }
+
+    pub fn start() -> Self {
+        Self::with("", &[])
+    }
+
+    pub fn sentinel_urls(&self) -> Vec<String> {
+        self.sentinels.iter().map(RedisServer::url).collect()
+    }
+}
+
+/// A cluster of three masters with a third of the slots each, and as many replicas.
+pub struct RedisCluster {
+    pub masters: Vec<RedisServer>,
+    pub replicas: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// The last slots of the masters.
+    pub const LAST: [u16; 3] = [5_460, 10_922, 16_383];
+
+    pub fn start() -> Self {
+        let masters: Vec<_> = (0..3).map(|_| RedisServer::member()).collect();
+        let replicas: Vec<_> = (0..3).map(|_| RedisServer::member()).collect();
+        let mut first = 0;
+        for (i, (master, last)) in masters.iter().zip(Self::LAST).enumerate() {
+            master.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));
+            master.ask(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
+            first = last + 1;
+        }
+        let cluster = Self { masters, replicas };
+        for server in cluster.servers() {
+            masters_meet(&cluster.masters[0], server);
+        }
+        let wait = |is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        for server in cluster.servers() {
+            wait(&|| server.ask("CLUSTER INFO").contains("cluster_known_nodes:6"));
+        }
+        for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
+            let id = master.ask("CLUSTER MYID");
+            let id = id.split("\r\n").nth(1).unwrap();
+            replica.ask(&format!("CLUSTER REPLICATE {id}"));
+            wait(&|| {
+                replica
+                    .ask("INFO replication")
+                    .contains("master_link_status:up")
+            });
+        }
+        for server in cluster.servers() {
+            // Each range with its master and one replica.
+            wait(&|| server.ask("CLUSTER SLOTS").matches("127.0.0.1").count() == 6);
+            wait(&|| server.ask("CLUSTER INFO").contains("cluster_state:ok"));
+        }
+        cluster
+    }
+
+    pub fn servers(&self) -> impl Iterator<Item = &RedisServer> {
+        self.masters.iter().chain(&self.replicas)
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.masters.iter().map(RedisServer::url).collect()
+    }
+}
+
+fn masters_meet(first: &RedisServer, other: &RedisServer) {
+    if first.port() != other.port() {
+        other.ask(&format!("CLUSTER MEET 127.0.0.1 {}", first.port()));
+    }
+}
+
+/// What the page of operations says a user must be allowed, in all the rows that begin with these.
+pub fn documented_rights(page: &str, rows: &[&str]) -> String {
+    let rights = rows.iter().map(|row| {
+        let start = format!("| {row} | ");
+        let line = page.lines().find(|line| line.starts_with(&start));
+        let cell = line
+            .unwrap_or_else(|| panic!("no row {row}"))
+            .split('`')
+            .nth(1);
+        cell.unwrap().replace('\\', "")
+    });
+    rights.collect::<Vec<_>>().join(" ")
+}
+
+/// A way to a port, on which answers come late.
+pub struct Way {
+    pub port: u16,
+    connections: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Way {
+    pub fn to(port: u16, delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let way = Self {
+            port: listener.local_addr().unwrap().port(),
+            connections: Arc::default(),
+            lost: Arc::default(),
+        };
+        let (connections, lost) = (Arc::clone(&way.connections), Arc::clone(&way.lost));
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let number = connections.fetch_add(1, Ordering::Relaxed);
+                let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let there = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                for (delay, (mut from, mut to)) in
+                    [(Duration::ZERO, there), (delay, (server, client))]
+                {
+                    let lost = Arc::clone(&lost);
+                    thread::spawn(move || {
+                        let mut bytes = vec![0; 1 << 16];
+                        while let Ok(len @ 1..) = from.read(&mut bytes) {
+                            thread::sleep(delay);
+                            if number < lost.load(Ordering::Relaxed) {
+                                continue;
+                            }
+                            if to.write_all(&bytes[..len]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        way
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The connections there are stay open, but nothing comes through any more.
+    pub fn lose_connections(&self) {
+        let connections = self.connections.load(Ordering::Relaxed);
+        self.lost.store(connections, Ordering::Relaxed);
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         // It may have been stopped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An answer and all that it consists of, as it is on the wire.
+fn answer(from: &mut BufReader<TcpStream>) -> String {
+    let mut answer = String::new();
+    from.read_line(&mut answer).unwrap();
+    let len = answer[1..].trim_end().parse().unwrap_or(-1);
+    match (answer.chars().next(), u64::try_from(len)) {
+        (Some('$'), Ok(len)) => {
+            from.take(len + 2).read_to_string(&mut answer).unwrap();
+        }
+        (Some('*'), Ok(len)) => (0..len).for_each(|_| answer += &self::answer(from)),
+        _ => {}
+    }
+    answer
 }
 
 /// `None` if it ended before it was ready, as when the port is taken.

@@ -3,7 +3,6 @@
 mod acceptor;
 mod ages;
 mod blocking;
-mod client_auth;
 mod follow;
 mod plain;
 mod quic;

@@ -3,6 +3,7 @@
 mod clocks;
 mod key_directory;
 mod redis_source;
+mod redis_topologies;
 mod ring;
 mod simulation;
 mod sources;

@@ -3,3 +3,4 @@
 mod cache;
 mod flood;
 mod redis_store;
+mod redis_topologies;

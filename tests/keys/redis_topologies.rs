@@ -1,0 +1,177 @@
+//! Nodes that share STEKs through Redis as it is really run: far away, behind Sentinels, as a
+//! Cluster, locked down.
+#![cfg(unix)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::server::ProducesTickets;
+use rustls_resumption::source::{RedisSource, SourceQuery};
+use rustls_resumption::store::RedisClient;
+use rustls_resumption::{FakeClock, Resumption};
+use test_support::redis::{RedisCluster, RedisServer, Replicated, Way, documented_rights};
+
+/// A server, as far as its tickets go. It asks its source when it is told to.
+struct Node {
+    time: FakeClock,
+    resumption: Resumption,
+    ring: Arc<dyn ProducesTickets>,
+}
+
+impl Node {
+    fn new(client: RedisClient) -> Self {
+        let kek: Vec<u8> = (100..132).collect();
+        let time = FakeClock::starting_at(SystemTime::now());
+        let resumption = Resumption::builder()
+            .stek_source(RedisSource::with_client(client, &kek).unwrap())
+            .clock(time.clock())
+            .build()
+            .unwrap();
+        let ring = resumption.ticketer("a");
+        Self {
+            time,
+            resumption,
+            ring,
+        }
+    }
+
+    /// Asks its source, and says whether that answered.
+    fn look(&self) -> bool {
+        self.time.advance(SourceQuery::DEFAULT_INTERVAL);
+        self.resumption.step();
+        let stats = self.resumption.stats().steks;
+        !stats.fallen_back && stats.source_answered == Some(Duration::ZERO)
+    }
+
+    fn until_well(&self) -> Duration {
+        let start = Instant::now();
+        while !self.look() {
+            assert!(start.elapsed() < Duration::from_secs(30));
+        }
+        start.elapsed()
+    }
+
+    fn rotates(&self) -> bool {
+        self.resumption.rotate_now().is_ok()
+    }
+}
+
+fn sentinels(redis: &Replicated) -> RedisClient {
+    RedisClient::sentinels(redis.sentinel_urls(), Replicated::NAME).unwrap()
+}
+
+#[test]
+fn a_redis_on_another_continent_serves() {
+    let redis = RedisServer::start();
+    let way = Way::to(redis.port(), Duration::from_millis(420));
+    let node = Node::new(RedisClient::open(way.url()).unwrap());
+    node.until_well();
+    assert!(node.rotates());
+    assert!(node.look());
+}
+
+#[test]
+fn a_sentinel_that_hangs_delays_nobody() {
+    let redis = Replicated::start();
+    for sentinel in &redis.sentinels {
+        sentinel.pause();
+        let start = Instant::now();
+        let node = Node::new(sentinels(&redis));
+        assert!(node.look());
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
+        sentinel.resume();
+    }
+}
+
+#[test]
+fn a_host_with_master_and_sentinel_may_hang_for_good() {
+    let redis = Replicated::start();
+    let nodes = [(); 2].map(|()| Node::new(sentinels(&redis)));
+    assert!(nodes.iter().all(Node::look));
+    redis.sentinels[0].pause();
+    redis.servers[0].pause();
+    while !redis.servers[1].ask("ROLE").contains("master") {
+        nodes[0].look();
+    }
+    let recovered = nodes[0].until_well();
+    println!("figure: source back {recovered:?} after the failover behind Sentinels");
+    assert!(recovered < Duration::from_secs(3), "{recovered:?}");
+    nodes[1].until_well();
+    assert!(nodes[0].rotates() && nodes[1].look());
+    let ticket = nodes[0].ring.encrypt(b"session").unwrap();
+    assert!(nodes[1].ring.decrypt(&ticket).is_some());
+}
+
+#[test]
+fn any_master_of_a_cluster_may_hang_for_good() {
+    let cluster = RedisCluster::start();
+    let node = Node::new(RedisClient::cluster(cluster.urls()).unwrap());
+    assert!(node.look() && node.rotates());
+    let holder = cluster
+        .masters
+        .iter()
+        .position(|master| master.ask("DBSIZE") != ":0\r\n");
+    let holder = holder.unwrap();
+    cluster.masters[holder].pause();
+    while !cluster.replicas[holder].ask("ROLE").contains("master") {
+        node.look();
+    }
+    let recovered = node.until_well();
+    println!("figure: source back {recovered:?} after the failover in a Cluster");
+    assert!(recovered < Duration::from_secs(3), "{recovered:?}");
+    assert!(node.rotates());
+}
+
+const PAGE: &str = include_str!("../../src/docs/operating.md");
+
+/// Makes a user who may do what the documentation says, and no more.
+fn allow(server: &RedisServer, rows: &[&str]) {
+    let rights = documented_rights(PAGE, rows);
+    server.ask(&format!("ACL SETUSER user on >p {rights}"));
+}
+
+fn as_user(url: &str) -> String {
+    url.replace("//", "//user:p@")
+}
+
+#[test]
+fn the_documented_rights_are_enough_in_each_topology() {
+    let redis = Replicated::start();
+    let master = &redis.servers[0];
+    let url = as_user(&master.url());
+    allow(master, &["STEKs"]);
+    let node = Node::new(RedisClient::open(url.as_str()).unwrap());
+    assert!(node.look() && node.rotates());
+
+    let database = Node::new(RedisClient::open(format!("{url}/5")).unwrap());
+    assert!(!database.look());
+    allow(master, &["either, in a database other than 0"]);
+    assert!(database.look() && database.rotates());
+
+    for sentinel in &redis.sentinels {
+        allow(sentinel, &["asking a Sentinel"]);
+    }
+    let urls = redis.sentinel_urls();
+    let client = RedisClient::sentinels(urls.iter().map(|url| as_user(url)), Replicated::NAME);
+    let node = Node::new(client.unwrap().master_like(url.as_str()).unwrap());
+    assert!(!node.look());
+    allow(master, &["either, behind Sentinels"]);
+    assert!(node.look() && node.rotates());
+
+    let cluster = RedisCluster::start();
+    for server in cluster.servers() {
+        allow(server, &["STEKs"]);
+    }
+    let urls = cluster.urls();
+    let client = RedisClient::cluster(urls.iter().map(|url| as_user(url))).unwrap();
+    let node = Node::new(client);
+    assert!(!node.look());
+    for server in cluster.servers() {
+        allow(server, &["either, in a Cluster"]);
+    }
+    assert!(node.look() && node.rotates());
+}
