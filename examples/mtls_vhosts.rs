@@ -3,7 +3,8 @@
 //!
 //! Resumption skips the checks of the full handshake. So a session of the public host must not
 //! resume at the private one, and neither must a session admitted by a client CA that is no longer
-//! trusted. Hence each host has its own scope, and the private one's includes its client CA.
+//! trusted. Hence each host has its own scope, and the private one hands its verifier over, which
+//! is asked again whenever a client comes back.
 
 use std::error::Error;
 use std::fmt;
@@ -18,13 +19,14 @@ use rustls::client::{
 };
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, NamedGroup, RootCertStore,
     ServerConfig, ServerConnection, SideData, SupportedProtocolVersion,
 };
-use rustls_resumption::{Resumption, Scope};
+use rustls_resumption::Resumption;
 
 const PUBLIC: &str = "public.example";
 const PRIVATE: &str = "private.example";
@@ -95,18 +97,18 @@ type Row = (&'static str, Outcome, Outcome);
 fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failure> {
     let (server_ca, client_ca, next_ca) = (authority("S")?, authority("C")?, authority("N")?);
     let resumption = Resumption::tickets()?;
-    let private = |ca: &Authority, scope: Scope| {
-        let mut config = server_config(PRIVATE, &server_ca, Some(ca))?;
-        resumption.install(&mut config, scope);
+    let private = |ca: &Authority| {
+        let verifier = verifier(ca)?;
+        let mut config = server_config(PRIVATE, &server_ca, Some(Arc::clone(&verifier)))?;
+        resumption.install_with_client_verifier(&mut config, PRIVATE, verifier);
         Ok::<_, Failure>(Arc::new(config))
     };
-    let bound = |ca: &Authority| Scope::new(PRIVATE).client_cas([ca.der()]);
 
     let mut public = server_config(PUBLIC, &server_ca, None)?;
     resumption.install(&mut public, PUBLIC);
     let mut hosts = Hosts {
         public: Arc::new(public),
-        private: private(&client_ca, bound(&client_ca))?,
+        private: private(&client_ca)?,
     };
 
     let anyone = || client_config(version, &server_ca, None);
@@ -143,20 +145,21 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
 
     let member = known()?;
     hosts.visit(&member, PRIVATE);
-    hosts.private = private(&client_ca, bound(&client_ca))?;
+    hosts.private = private(&client_ca)?;
     let row = ("private, with its own certificate renewed", Resumed);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
-    hosts.private = private(&next_ca, bound(&next_ca))?;
-    let row = ("private, with another client CA: a new scope", Refused);
+    hosts.private = private(&next_ca)?;
+    let row = ("private, which now trusts another client CA", Refused);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
-    // Why the scope must include the client CA: without it, a client that must be refused is admitted.
+    // Without the verifier nobody could tell whether a certificate still holds.
     let member = known()?;
-    hosts.private = private(&client_ca, Scope::new("careless"))?;
+    let mut blind = server_config(PRIVATE, &server_ca, Some(verifier(&client_ca)?))?;
+    resumption.install(&mut blind, PRIVATE);
+    hosts.private = Arc::new(blind);
     hosts.visit(&member, PRIVATE);
-    hosts.private = private(&next_ca, Scope::new("careless"))?;
-    let row = ("the same, had the scope not named its client CA", Resumed);
+    let row = ("private, again, had it not handed its verifier over", Full);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
     Ok(rows)
 }
@@ -249,20 +252,20 @@ fn roots(authority: &Authority) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
+fn verifier(client_ca: &Authority) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
+    let (roots, provider) = (Arc::new(roots(client_ca)?), Arc::new(default_provider()));
+    Ok(WebPkiClientVerifier::builder_with_provider(roots, provider).build()?)
+}
+
 fn server_config(
     name: &str,
     by: &Authority,
-    client_ca: Option<&Authority>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, Failure> {
-    let provider = Arc::new(default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?;
-    let builder = match client_ca {
-        Some(ca) => {
-            let roots = Arc::new(roots(ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let (chain, key) = identity(name, by)?;

@@ -7,6 +7,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::clock::{Now, Time};
 use crate::context::{self, Given, ResumedBy};
 use crate::counters::{Counted, Counters};
+use crate::installation::Installation;
 use crate::lineage::Lineage;
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
@@ -108,7 +109,7 @@ impl Cache {
     pub(crate) fn put(
         &self,
         terms: &Terms,
-        scope: &ScopeState,
+        at: &Installation,
         mut id: Vec<u8>,
         value: Vec<u8>,
     ) -> bool {
@@ -121,7 +122,12 @@ impl Cache {
         let now = terms.clock.now();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
-        let lineage = context::lineage(session.as_ref(), time);
+        let lineage = at.mark(context::lineage(session.as_ref(), time));
+        if !at.keeps(terms, session.as_ref()) {
+            id.zeroize();
+            self.counters.add(CacheCount::ClientAuthStore);
+            return false;
+        }
         let version = session.map(|session| session.version);
         if version == Some(Version::Tls13) && lineage.begins_unknown() {
             self.counters.add(CacheCount::AgeUnknown);
@@ -132,7 +138,7 @@ impl Cache {
             is_renewal: lineage.is_renewal,
             value: Value::new(std::mem::take(&mut *value), lineage),
         };
-        let stored = self.insert(scope, fixed, entry, now.steady);
+        let stored = self.insert(&at.scope, fixed, entry, now.steady);
         id.zeroize();
         stored
     }
@@ -189,43 +195,38 @@ impl Cache {
     }
 
     /// Reads a TLS 1.2 session.
-    pub(crate) fn get(&self, terms: &Terms, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
-        let found = self.find(terms, scope, id);
+    pub(crate) fn get(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
+        let found = self.find(terms, at, id);
         trace!(hit = found.is_some(), "session looked up");
-        if found.is_none() {
-            context::miss(NOT_FOUND);
-        }
         found
     }
 
-    fn find(&self, terms: &Terms, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
+    fn find(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
+        context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
         let now = terms.clock.now();
-        let key = self.hasher.key(scope.number(), id);
-        let mut value = Vec::with_capacity(USUAL_LEN);
+        let key = self.hasher.key(at.scope.number(), id);
+        let mut value = Zeroizing::new(Vec::with_capacity(USUAL_LEN));
         let mut removed = Removed::default();
         let lineage = {
             let mut shard = self.shard(key.hash).lock();
             shard.get(key, now.steady, &mut value, &mut removed)
         }?;
-        give(terms, &value, lineage, now);
-        Some(value)
+        self.give(terms, at, value, lineage, now)
     }
 
     /// Removes a TLS 1.3 session and returns it.
-    pub(crate) fn take(&self, terms: &Terms, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
-        let found = self.remove(terms, scope, id);
+    pub(crate) fn take(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
+        let found = self.remove(terms, at, id);
         trace!(hit = found.is_some(), "session taken");
-        if found.is_none() {
-            context::miss(NOT_FOUND);
-        }
         found
     }
 
-    fn remove(&self, terms: &Terms, scope: &ScopeState, id: &[u8]) -> Option<Vec<u8>> {
+    fn remove(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
+        context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
         let now = terms.clock.now();
-        let key = self.hasher.key(scope.number(), id);
+        let key = self.hasher.key(at.scope.number(), id);
         let mut removed = Removed::default();
         let value = {
             let mut shard = self.shard(key.hash).lock();
@@ -234,8 +235,7 @@ impl Cache {
             value
         }?;
         let (session, lineage) = value.into_parts()?;
-        give(terms, &session, lineage, now);
-        Some(session)
+        self.give(terms, at, Zeroizing::new(session), lineage, now)
     }
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
@@ -304,6 +304,31 @@ impl Cache {
         self.settings.ttl.min(left)
     }
 
+    /// What rustls is given, noted in the context of its handshake: the session, if the full
+    /// handshake would admit its client.
+    fn give(
+        &self,
+        terms: &Terms,
+        at: &Installation,
+        mut session: Zeroizing<Vec<u8>>,
+        lineage: Lineage,
+        now: Now,
+    ) -> Option<Vec<u8>> {
+        let parsed = Session::parse(&session);
+        if !at.admits(terms, parsed.as_ref(), lineage) {
+            self.counters.add(CacheCount::ClientAuth);
+            return None;
+        }
+        let given = Given {
+            by: ResumedBy::Cache,
+            lineage,
+            age: now.on(terms.basis).since(lineage.birth),
+            key_name: None,
+        };
+        context::give(parsed.as_ref(), given);
+        Some(std::mem::take(&mut *session))
+    }
+
     fn well_formed<'a>(&self, id: &'a [u8]) -> Option<&'a [u8; 32]> {
         let id = id.try_into().ok();
         if id.is_none() {
@@ -321,15 +346,4 @@ impl Cache {
         let index = (hash >> 48) as usize & self.shards.len().wrapping_sub(1);
         &self.shards[index]
     }
-}
-
-/// Notes what rustls is given, in the context of its handshake.
-fn give(terms: &Terms, session: &[u8], lineage: Lineage, now: Now) {
-    let given = Given {
-        by: ResumedBy::Cache,
-        lineage,
-        age: now.on(terms.basis).since(lineage.birth),
-        key_name: None,
-    };
-    context::give(session, given);
 }

@@ -44,6 +44,10 @@ thread_local! {
     /// The last session that rustls was given without a context.
     static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
 
+    /// Fresh verifications of client certificates without a context that ended in refusals, and
+    /// when the last one did.
+    static REFUSALS: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
+
     /// `Some` while somebody searches.
     static SEARCH: RefCell<Option<Option<Found>>> = const { RefCell::new(None) };
 }
@@ -59,6 +63,8 @@ pub(crate) struct Context {
     /// `None` if nobody looked; else what was found and is not used yet.
     claimed: Option<Option<Claimed>>,
     from_store: bool,
+    /// Fresh verifications of client certificates.
+    verified: u8,
 }
 
 /// A session that rustls was given.
@@ -125,6 +131,7 @@ impl Context {
             made_renewal: None,
             claimed: None,
             from_store: false,
+            verified: 0,
         })
     }
 
@@ -174,8 +181,8 @@ impl Context {
 }
 
 impl Trace {
-    fn new(session: &[u8], lineage: Lineage) -> Self {
-        let mark = Session::parse(session).as_ref().map(Mark::of);
+    fn new(session: Option<&Session<'_>>, lineage: Lineage) -> Self {
+        let mark = session.map(Mark::of);
         Self { lineage, mark }
     }
 
@@ -269,13 +276,45 @@ pub(crate) fn read() {
 }
 
 /// Notes a session that rustls is about to see.
-pub(crate) fn give(session: &[u8], given: Given) {
+pub(crate) fn give(session: Option<&Session<'_>>, given: Given) {
     let noted = with(|context| context.give(given, Trace::new(session, given.lineage)));
     if noted.is_none() && IS_READ.load(Ordering::Relaxed) {
         let trace = Trace::new(session, given.lineage);
         let is_tls13 = matches!(trace.mark, Some(Mark::Tls13 { .. }));
         // While a thread ends the slot may be gone; then nothing follows on it either.
         let _ = LAST.try_with(|last| last.set((!is_tls13).then_some(trace)));
+    }
+}
+
+/// How many clients' certificates may be verified afresh for one ClientHello. A client that comes
+/// back has one chain; only an attacker offers many, to have them verified.
+const MAX_VERIFICATIONS: u8 = 2;
+
+/// Without a context nothing tells one ClientHello from the next. There that many refusals of a
+/// thread stop it from verifying for a moment.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes one of the fresh verifications that this ClientHello may cost. False if none is left.
+pub(crate) fn may_verify(now: Time) -> bool {
+    let within_bounds = with(|context| {
+        context.verified = context.verified.saturating_add(1);
+        context.verified <= MAX_VERIFICATIONS
+    });
+    within_bounds.unwrap_or_else(|| {
+        let (count, last) = REFUSALS.try_with(Cell::get).unwrap_or((0, Time(0)));
+        count < MAX_VERIFICATIONS || !(last..last.plus(PAUSE)).contains(&now)
+    })
+}
+
+/// Notes that a fresh verification ended in a refusal.
+pub(crate) fn refused_afresh(now: Time) {
+    if with(|_| ()).is_none() {
+        let _ = REFUSALS.try_with(|refusals| {
+            let (count, last) = refusals.get();
+            let is_running = (last..last.plus(PAUSE)).contains(&now);
+            let running = if is_running { count } else { 0 };
+            refusals.set((running.saturating_add(1), now));
+        });
     }
 }
 
@@ -350,7 +389,9 @@ pub(crate) fn take_claimed(scope: &ScopeState, id: &[u8]) -> Taken {
         let session = taken.as_mut().map(|claimed| {
             claimed.is_used = true;
             let bytes = std::mem::take(&mut *claimed.bytes);
-            context.give(claimed.given, Trace::new(&bytes, claimed.given.lineage));
+            let parsed = Session::parse(&bytes);
+            let trace = Trace::new(parsed.as_ref(), claimed.given.lineage);
+            context.give(claimed.given, trace);
             bytes
         });
         Some(session)
@@ -421,7 +462,7 @@ mod tests {
             age: Duration::from_millis(1),
             key_name: None,
         };
-        super::give(session, given);
+        super::give(Session::parse(session).as_ref(), given);
     }
 
     /// Its birth, and whether that is known.
@@ -516,9 +557,8 @@ mod tests {
     fn what_was_of_unknown_birth_stays_so() {
         let mut context = context();
         let lineage = Lineage {
-            birth: BORN,
             is_known: false,
-            is_renewal: false,
+            ..Lineage::of_full_handshake(BORN)
         };
         let given = Given {
             by: ResumedBy::Ticket,
@@ -527,7 +567,7 @@ mod tests {
             key_name: None,
         };
         within(&mut context, || {
-            super::give(&tls13(b"secret"), given);
+            super::give(Session::parse(&tls13(b"secret")).as_ref(), given);
             assert_eq!(sealed(&tls13(b"other")), (BORN, false));
         });
     }

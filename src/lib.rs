@@ -25,6 +25,7 @@ pub mod store;
 
 mod aead;
 mod cache;
+mod client_auth;
 mod clock;
 mod context;
 mod counters;
@@ -35,6 +36,7 @@ mod fips;
 pub mod fuzzed;
 mod hex;
 mod housekeeper;
+mod installation;
 mod kdf;
 mod lineage;
 mod reader;

@@ -18,10 +18,16 @@ pub(crate) struct Lineage {
     pub(crate) is_known: bool,
     /// Whether the session renews one that was resumed, which shows that its client comes back.
     pub(crate) is_renewal: bool,
+    /// Whether the full handshake asked for a client certificate.
+    pub(crate) was_asked: bool,
+    /// Whether it is not known what the full handshake asked for, because no configuration was seen.
+    pub(crate) is_unseen: bool,
 }
 
 const UNKNOWN: u8 = 1;
 const RENEWAL: u8 = 2;
+const ASKED: u8 = 4;
+const UNSEEN: u8 = 8;
 
 impl Lineage {
     pub(crate) const LEN: usize = Time::LEN + 1;
@@ -32,6 +38,8 @@ impl Lineage {
             birth,
             is_known: true,
             is_renewal: false,
+            was_asked: false,
+            is_unseen: false,
         }
     }
 
@@ -42,9 +50,12 @@ impl Lineage {
 
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d, e, f] = self.birth.to_bytes();
-        let unknown = if self.is_known { 0 } else { UNKNOWN };
-        let renewal = if self.is_renewal { RENEWAL } else { 0 };
-        [a, b, c, d, e, f, unknown | renewal]
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(!self.is_known, UNKNOWN)
+            | flag(self.is_renewal, RENEWAL)
+            | flag(self.was_asked, ASKED)
+            | flag(self.is_unseen, UNSEEN);
+        [a, b, c, d, e, f, flags]
     }
 
     pub(crate) fn from_bytes([a, b, c, d, e, f, flags]: [u8; Self::LEN]) -> Self {
@@ -52,6 +63,8 @@ impl Lineage {
             birth: Time::from_bytes([a, b, c, d, e, f]),
             is_known: flags & UNKNOWN == 0,
             is_renewal: flags & RENEWAL != 0,
+            was_asked: flags & ASKED != 0,
+            is_unseen: flags & UNSEEN != 0,
         }
     }
 }
@@ -63,16 +76,20 @@ mod tests {
     #[test]
     fn golden_lineage() {
         let birth = Time(0x0102_0304_0506);
-        for (is_known, is_renewal, flags) in [
-            (true, false, 0),
-            (false, false, 1),
-            (true, true, 2),
-            (false, true, 3),
+        for (is_known, is_renewal, was_asked, is_unseen, flags) in [
+            (true, false, false, false, 0),
+            (false, false, false, false, 1),
+            (true, true, false, false, 2),
+            (true, false, true, false, 4),
+            (true, false, false, true, 8),
+            (false, true, true, true, 15),
         ] {
             let lineage = Lineage {
                 birth,
                 is_known,
                 is_renewal,
+                was_asked,
+                is_unseen,
             };
             let bytes = lineage.to_bytes();
             assert_eq!(bytes, [1, 2, 3, 4, 5, 6, flags]);

@@ -3,12 +3,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
+use crate::client_auth::{ClientAuth, Policy};
 use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::installation::Installation;
 use crate::scope::Scope;
 use crate::stats::{AcceptorStats, Stats};
 use crate::stek::KeyName;
@@ -55,12 +58,73 @@ pub struct Resumption {
 impl Resumption {
     /// Sets `session_storage` and `ticketer` of a configuration, nothing else.
     ///
-    /// Sessions resume only between configurations installed with the same scope. **Give
-    /// configurations that authenticate clients differently different scopes**; see [`Scope`].
+    /// Sessions resume only between configurations installed with the same scope.
     ///
-    /// Warns (in the log) if tickets meet `max_early_data_size > 0`, which rustls refuses.
+    /// Whether the configuration asks clients for certificates, and whether it insists, is learnt by
+    /// a handshake in memory (some 0.5 ms). A session without certificates resumes only where the
+    /// full handshake would admit its client without one. Sessions *with* certificates are not made
+    /// at all, because nobody could tell whether the certificate still holds: hand the verifier over
+    /// with [`install_with_client_verifier`](Resumption::install_with_client_verifier).
+    ///
+    /// Warns (in the log) if the configuration asks for certificates, if that cannot be learnt (then
+    /// nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
     pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
         let scope = scope.into();
+        let policy = Policy::of(config);
+        let unverified = self.inner.unverified_client_certificates;
+        match policy {
+            None => warn!(
+                %scope,
+                "cannot tell whether this configuration asks for client certificates, so nothing \
+                 resumes: use install_with_client_verifier"
+            ),
+            Some(policy) if policy.asks() && !unverified => warn!(
+                %scope,
+                "clients with certificates will not resume, because their certificates could not be \
+                 verified again: use install_with_client_verifier"
+            ),
+            Some(_) => {}
+        }
+        self.install_at(config, scope, ClientAuth::learnt(policy, unverified));
+    }
+
+    /// The same for a configuration that authenticates clients. The verifier is the very one that
+    /// the configuration was built with.
+    ///
+    /// A session with client certificates resumes only while the verifier accepts them, by the time
+    /// of the configuration's `time_provider`. Otherwise there is a full handshake, which asks for a
+    /// certificate, so that a client with a renewed one gets in at once. To withdraw a certificate,
+    /// install a configuration whose verifier has the new CRL: no other client loses its session.
+    ///
+    /// Verdicts hold for [`recheck_interval`](ResumptionBuilder::recheck_interval). At most two
+    /// chains are verified for one ClientHello. A verifier that panics refuses.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use rustls::{RootCertStore, ServerConfig, server::ResolvesServerCert};
+    /// use rustls::server::WebPkiClientVerifier;
+    /// use rustls_resumption::Resumption;
+    /// # fn f(resumption: &Resumption, roots: RootCertStore, resolver: Arc<dyn ResolvesServerCert>)
+    /// #     -> Result<(), Box<dyn std::error::Error>> {
+    /// let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+    /// let mut config = ServerConfig::builder()
+    ///     .with_client_cert_verifier(Arc::clone(&verifier))
+    ///     .with_cert_resolver(resolver);
+    /// resumption.install_with_client_verifier(&mut config, "api.example.com", verifier);
+    /// # Ok(()) }
+    /// ```
+    pub fn install_with_client_verifier(
+        &self,
+        config: &mut ServerConfig,
+        scope: impl Into<Scope>,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) {
+        let rechecks = &self.inner.terms.client_auth;
+        let verifier = rechecks.meet(verifier, Arc::clone(&config.time_provider));
+        self.install_at(config, scope.into(), ClientAuth::verified(verifier));
+    }
+
+    fn install_at(&self, config: &mut ServerConfig, scope: Scope, client_auth: ClientAuth) {
         if self.inner.makes_tickets && config.max_early_data_size > 0 {
             warn!(
                 %scope,
@@ -68,21 +132,35 @@ impl Resumption {
                  use stateful resumption, or set it to 0"
             );
         }
-        config.session_storage = self.session_storage(&scope);
-        config.ticketer = self.ticketer(&scope);
+        let scope = self.inner.scopes.state(scope);
+        let at = Installation { scope, client_auth };
+        config.session_storage = self.storage_at(at.clone());
+        config.ticketer = self.ticketer_at(at);
     }
 
-    /// What [`install`](Resumption::install) puts into `session_storage`.
+    /// A `session_storage` for a configuration that this crate does not see: for servers that ask
+    /// no client for a certificate. Prefer [`install`](Resumption::install), which learns whether
+    /// the configuration does.
+    ///
+    /// What it stores resumes through handles like this one and in configurations that ask for no
+    /// certificates; sessions with client certificates are neither stored nor found.
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
-        let scope = self.inner.scopes.state(scope.into());
-        Arc::new(Storage::new(Arc::clone(&self.inner), scope))
+        self.storage_at(Installation::unseen(self.inner.scopes.state(scope.into())))
     }
 
-    /// What [`install`](Resumption::install) puts into `ticketer`. In stateful mode it makes no
-    /// tickets.
+    /// The `ticketer` beside it, on the same terms. In stateful mode it makes no tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
+        self.ticketer_at(Installation::unseen(self.inner.scopes.state(scope.into())))
+    }
+
+    fn storage_at(&self, at: Installation) -> Arc<dyn StoresServerSessions> {
+        Arc::new(Storage::new(Arc::clone(&self.inner), at))
+    }
+
+    fn ticketer_at(&self, at: Installation) -> Arc<dyn ProducesTickets> {
+        let inner = Arc::clone(&self.inner);
         match self.inner.makes_tickets {
-            true => Arc::new(self.ring().scoped(scope)),
+            true => Arc::new(StekRing { inner, at }),
             false => Arc::new(NoTickets),
         }
     }

@@ -9,15 +9,15 @@ impl StoresServerSessions for SessionCache {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
         self.inner
             .cache
-            .put(&self.inner.terms, &self.scope, key, value)
+            .put(&self.inner.terms, &self.at, key, value)
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.inner.cache.get(&self.inner.terms, &self.scope, key)
+        self.inner.cache.get(&self.inner.terms, &self.at, key)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.inner.cache.take(&self.inner.terms, &self.scope, key)
+        self.inner.cache.take(&self.inner.terms, &self.at, key)
     }
 
     fn can_cache(&self) -> bool {

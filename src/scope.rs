@@ -8,13 +8,16 @@ use crate::clock::Time;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Names a policy: who the server is and how it authenticates clients.
+/// Names who the server is to its clients.
 ///
-/// A session resumes only in the scope that made it. Resumption skips the checks of the full
-/// handshake, so two configurations that would decide differently about a client (different client
-/// CAs, client certificates requested by only one of them, different server identities) must have
-/// different scopes. A certificate reload under the same policy keeps its scope. See CVE-2025-23419
-/// and "STEK Sharing is Not Caring" (USENIX Security 2025) for what happens otherwise.
+/// A session resumes only in the scope that made it, so configurations of different server
+/// identities must have different scopes. See "STEK Sharing is Not Caring" (USENIX Security 2025)
+/// for what happens otherwise. A reload keeps its scope.
+///
+/// How clients are authenticated is not declared here: [`install`](crate::Resumption::install)
+/// learns it, and
+/// [`install_with_client_verifier`](crate::Resumption::install_with_client_verifier) asks the
+/// verifier, so that no scope can be wrong enough to let anybody in (CVE-2025-23419).
 ///
 /// Any string converts into a scope, so most callers just pass `"api.example.com"`. Two scopes are
 /// equal only if both their names and their client CAs are.
@@ -37,7 +40,7 @@ pub struct Scope {
 impl Scope {
     pub(crate) const DIGEST_LEN: usize = 32;
 
-    /// The scope of this name, for a server that requests no client certificates.
+    /// The scope of this name.
     pub fn new(name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
         Self {
@@ -46,8 +49,9 @@ impl Scope {
         }
     }
 
-    /// Binds the client CAs (certificates in DER, in any order), so that a changed set is another
-    /// scope. Replaces any CAs bound before.
+    /// Binds client CAs (certificates in DER, in any order), so that a changed set is another scope:
+    /// every client then does a full handshake. Replaces any CAs bound before. Not needed to keep
+    /// anybody out; see above.
     #[must_use]
     pub fn client_cas(self, cas: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut cas: Vec<[u8; 32]> = cas.into_iter().map(|ca| sha256(ca.as_ref())).collect();

@@ -27,6 +27,8 @@ pub(crate) struct Session<'a> {
     pub(crate) version: Version,
     pub(crate) cipher_suite: [u8; 2],
     pub(crate) secret: &'a [u8],
+    /// The client's chain: each certificate after its length in three bytes.
+    pub(crate) client_certificates: Option<&'a [u8]>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,9 +63,10 @@ impl<'a> Session<'a> {
         let cipher_suite = input.array()?;
         let secret = input.vector::<1>()?;
         let _extended_master_secret = input.flag()?;
-        if input.flag()? {
-            input.vector::<3>()?;
-        }
+        let client_certificates = match input.flag()? {
+            true => Some(input.vector::<3>()?),
+            false => None,
+        };
         if input.flag()? {
             input.vector::<1>()?;
         }
@@ -75,6 +78,7 @@ impl<'a> Session<'a> {
             version,
             cipher_suite,
             secret,
+            client_certificates,
         })
     }
 }
@@ -85,6 +89,16 @@ pub(crate) mod tests {
 
     /// A session as rustls encodes it, with the parts that this crate reads.
     pub(crate) fn encoded(version: Version, secret: &[u8], application_data: &[u8]) -> Vec<u8> {
+        encoded_with(version, secret, None, application_data)
+    }
+
+    /// The same with a client's chain, each certificate after its length in three bytes.
+    pub(crate) fn encoded_with(
+        version: Version,
+        secret: &[u8],
+        chain: Option<&[u8]>,
+        application_data: &[u8],
+    ) -> Vec<u8> {
         let mut out = vec![1, 9];
         out.extend_from_slice(b"localhost");
         out.extend_from_slice(match version {
@@ -93,7 +107,13 @@ pub(crate) mod tests {
         });
         out.push(secret.len() as u8);
         out.extend_from_slice(secret);
-        out.extend_from_slice(&[1, 1, 0, 0, 6, 0, 0, 3, b'd', b'e', b'r', 1, 2, b'h', b'2']);
+        out.push(1); // extended master secret
+        out.push(chain.is_some().into());
+        if let Some(chain) = chain {
+            out.extend_from_slice(&(chain.len() as u32).to_be_bytes()[1..]);
+            out.extend_from_slice(chain);
+        }
+        out.extend_from_slice(&[1, 2, b'h', b'2']);
         out.extend_from_slice(&(application_data.len() as u16).to_be_bytes());
         out.extend_from_slice(application_data);
         out.extend_from_slice(&[0; 12]);
@@ -112,6 +132,14 @@ pub(crate) mod tests {
                     Version::Tls13 => [0x13, 1],
                 },
                 secret: &[7; 48],
+                client_certificates: None,
+            };
+            assert_eq!(Session::parse(&bytes), Some(expected));
+            let chain = &[0, 0, 3, b'd', b'e', b'r'];
+            let bytes = encoded_with(version, &[7; 48], Some(chain), b"app");
+            let expected = Session {
+                client_certificates: Some(chain),
+                ..expected
             };
             assert_eq!(Session::parse(&bytes), Some(expected));
         }

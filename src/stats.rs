@@ -35,6 +35,8 @@ pub struct Stats {
     pub steks: StekStats,
     /// The shared store of sessions.
     pub store: StoreStats,
+    /// Client certificates in sessions that were to resume.
+    pub client_auth: ClientAuthStats,
     /// The handshakes that acceptors saw.
     pub acceptor: AcceptorStats,
 }
@@ -87,6 +89,9 @@ declare! {
                 /// acceptor had claimed it, so a full handshake. Accept connections through an
                 /// acceptor.
                 not_claimed as NotClaimed,
+                /// The full handshake would not admit its client: see
+                /// [`ClientAuthStats::refused`].
+                client_auth as ClientAuth,
             }
 
             /// Sessions that left before their time.
@@ -113,6 +118,8 @@ declare! {
                 too_old as TooOld,
                 /// Its ID is not 32 bytes long.
                 malformed as MalformedStore,
+                /// It has client certificates, and no verifier was given.
+                client_auth as ClientAuthStore,
             }
         }
     }
@@ -153,6 +160,9 @@ declare! {
                 too_old as TooOld,
                 /// Its STEK was revoked, or its scope forgotten.
                 revoked as Revoked,
+                /// The full handshake would not admit its client: see
+                /// [`ClientAuthStats::refused`].
+                client_auth as ClientAuth,
             }
 
             /// Tickets that were not made.
@@ -166,6 +176,46 @@ declare! {
                 too_long as TooLongToSeal,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToSeal,
+                /// It has client certificates, and no verifier was given.
+                client_auth as ClientAuthToSeal,
+            }
+        }
+    }
+}
+
+declare! {
+    /// Counters of client certificates in sessions that were to resume.
+    pub struct ClientAuthStats, counted by ClientAuthCount, shown as "client auth" {
+        states {}
+        counters {
+            /// Client certificates verified because a session was to resume.
+            verified as Verified: "resumption_client_auth_verified_total";
+            /// Sessions resumed on a remembered verdict.
+            remembered as Remembered: "resumption_client_auth_remembered_total";
+            /// Sessions with client certificates that were not made, because no verifier was given.
+            /// Hand it over with
+            /// [`install_with_client_verifier`](crate::Resumption::install_with_client_verifier).
+            not_kept as NotKept: "resumption_client_auth_not_kept_total";
+        }
+        reasons {
+            /// Sessions refused because the full handshake would not admit their client.
+            refused: "resumption_client_auth_refused_total", shown as "client auth refused";
+            /// Why the full handshake would not admit the client of a session.
+            struct ClientRefused {
+                /// It has no certificate, and one is asked for here.
+                no_certificate as NoCertificate,
+                /// It has certificates, and no verifier was given.
+                not_verified as NotVerified,
+                /// Two others were verified already for the same ClientHello.
+                too_many as TooMany,
+                /// Its certificate has expired, or is not valid yet.
+                expired as Expired,
+                /// Its certificate was revoked.
+                revoked as Revoked,
+                /// Its certificate is of an authority that is not trusted here.
+                unknown_issuer as UnknownIssuer,
+                /// The verifier refused it for another reason, or panicked.
+                other as Other,
             }
         }
     }
@@ -286,6 +336,8 @@ declare! {
                 not_taken as NotTaken,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToShare,
+                /// It has client certificates, and no verifier was given.
+                client_auth as ClientAuthToShare,
                 /// Not a session in a form that this crate knows, or larger than 64 KiB.
                 malformed as Malformed,
             }
@@ -444,6 +496,7 @@ impl Stats {
             self.store.samples(&mut samples);
             self.store.health.samples(&mut samples);
         }
+        self.client_auth.samples(&mut samples);
         self.acceptor.samples(&mut samples);
         samples
     }
@@ -459,6 +512,9 @@ impl Stats {
                 "store up"
             };
             rows.extend(health.rows().into_iter().map(|row| Row { title, ..row }));
+        }
+        if self.client_auth != ClientAuthStats::default() {
+            rows.extend(self.client_auth.rows());
         }
         if self.acceptor != AcceptorStats::default() {
             rows.extend(self.acceptor.rows());

@@ -1,5 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::{Basis, Clock, Time};
 
 /// On what terms sessions resume, wherever they are kept: by which clock, and for how long after
@@ -12,6 +14,8 @@ pub(crate) struct Terms {
     pub(crate) max_session_age: Duration,
     /// How far a birth may lie in the future, because another host's clock is ahead.
     pub(crate) max_skew: Duration,
+    /// What is remembered of clients' certificates.
+    pub(crate) client_auth: Arc<Rechecks>,
 }
 
 /// The longest that any session may resume after its full handshake, by default: 24 hours.
@@ -28,6 +32,7 @@ impl Default for Terms {
             basis: Basis::Steady,
             max_session_age: DEFAULT_MAX_SESSION_AGE,
             max_skew: MAX_SKEW,
+            client_auth: Arc::new(Rechecks::new(DEFAULT_INTERVAL)),
         }
     }
 }

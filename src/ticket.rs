@@ -94,6 +94,8 @@ pub(crate) mod tests {
                 birth: Time(1_799_999_000_456),
                 is_known: false,
                 is_renewal: true,
+                was_asked: false,
+                is_unseen: false,
             },
             scope: *Scope::new("api").digest(),
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use example_support::certificate::{Authority, Identity};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 /// Reads a certificate chain and its key from PEM files.
@@ -47,6 +47,27 @@ pub(crate) fn read_certificates(
         ));
     }
     Ok(certificates)
+}
+
+/// Reads all revocation lists of a PEM file, at least one.
+///
+/// # Errors
+///
+/// A sentence that names the flag and the file.
+pub(crate) fn read_crls(
+    flag: &str,
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(flag, path, &error))?;
+    if lists.is_empty() {
+        return Err(format!(
+            "{flag} {}: no revocation list in it; it must be a PEM file with a BEGIN X509 CRL line",
+            path.display()
+        ));
+    }
+    Ok(lists)
 }
 
 fn unreadable(flag: &str, path: &Path, error: &pem::Error) -> String {

@@ -26,9 +26,15 @@ pub(crate) struct Flags {
     /// The private key of the certificate, a PEM file
     #[arg(long, value_name = "PEM", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
-    /// Require client certificates from these CAs, a PEM file
+    /// Ask for client certificates from these CAs, a PEM file; SIGHUP reads it again
     #[arg(long, value_name = "PEM")]
     pub(crate) client_ca: Option<PathBuf>,
+    /// Whether clients without a certificate are turned away
+    #[arg(long, value_enum, default_value = "required", requires = "client_ca")]
+    pub(crate) client_auth: ClientAuth,
+    /// Revocation lists of those CAs, a PEM file; SIGHUP reads it again
+    #[arg(long, value_name = "PEM", requires = "client_ca")]
+    pub(crate) client_crl: Option<PathBuf>,
     /// The TLS versions to speak
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) tls: Tls,
@@ -71,7 +77,7 @@ pub(crate) struct Flags {
     /// How long after its full handshake a session may resume, however often it is renewed
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     pub(crate) max_session_age: Duration,
-    /// The name of the scope in which sessions resume; the client CAs are part of the scope
+    /// The name of the scope in which sessions resume
     #[arg(long, value_name = "NAME", default_value = "echo")]
     pub(crate) scope: String,
     /// How long a handshake may take
@@ -97,6 +103,15 @@ pub(crate) struct Flags {
 /// Has no `Debug`, because it may contain a password.
 #[derive(Clone)]
 pub(crate) struct StoreUrl(pub(crate) String);
+
+/// What becomes of clients without a certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum ClientAuth {
+    /// They are admitted.
+    Optional,
+    /// They are turned away.
+    Required,
+}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Mode {

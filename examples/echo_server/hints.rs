@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustls::ProtocolVersion;
 
-use crate::flags::Flags;
+use crate::flags::{ClientAuth, Flags};
 
 /// Commands for the server that listens at `addresses`.
 pub(crate) fn hints(flags: &Flags, addresses: &[SocketAddr], ca: Option<&Path>) -> String {
@@ -17,7 +17,8 @@ pub(crate) fn hints(flags: &Flags, addresses: &[SocketAddr], ca: Option<&Path>) 
     let trusted = ca.map_or_else(|| "YOUR_CA.pem".to_owned(), |ca| ca.display().to_string());
     let session = std::env::temp_dir().join(format!("session-{}.pem", address.port()));
     let session = session.display();
-    let client_certificate = match flags.client_ca {
+    let client_certificate = match &flags.client_ca {
+        Some(_) if flags.client_auth == ClientAuth::Optional => "",
         Some(_) => " -cert YOUR_CLIENT.pem -key YOUR_CLIENT_KEY.pem",
         None => "",
     };

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use example_support::certificate::Identity;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_resumption::Scope;
 
-use crate::certificate::{LocalAuthority, read_certificates, read_identity};
-use crate::flags::Flags;
+use crate::certificate::{LocalAuthority, read_certificates, read_crls, read_identity};
+use crate::flags::{ClientAuth, Flags};
 use crate::storage::Storage;
 
 /// What outlives a configuration.
@@ -55,22 +53,17 @@ impl Setup {
     ///
     /// A sentence about what is wrong and how to correct it.
     pub(crate) fn server_config(&self) -> Result<ServerConfig, String> {
-        let client_cas = match &self.flags.client_ca {
-            Some(path) => read_certificates("--client-ca", path)?,
-            None => Vec::new(),
-        };
-        // Another set of CAs admits other clients, so it is another scope.
-        let scope = Scope::new(&self.flags.scope).client_cas(&client_cas);
-
+        let verifier = self.verifier()?;
         let Identity { chain, key } = self.identity()?;
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&self.flags.tls.versions())
             .map_err(|error| error.to_string())?
-            .with_client_cert_verifier(self.verifier(client_cas)?)
+            .with_client_cert_verifier(Arc::clone(&verifier))
             .with_single_cert(chain, key)
             .map_err(|error| self.misfit(&error))?;
         config.max_early_data_size = self.flags.early_data;
-        self.storage.install(&mut config, &scope)?;
+        let scope = &self.flags.scope;
+        self.storage.install(&mut config, scope, verifier)?;
         Ok(config)
     }
 
@@ -82,12 +75,14 @@ impl Setup {
         }
     }
 
-    fn verifier(
-        &self,
-        authorities: Vec<CertificateDer<'static>>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, String> {
         let Some(path) = &self.flags.client_ca else {
             return Ok(WebPkiClientVerifier::no_client_auth());
+        };
+        let authorities = read_certificates("--client-ca", path)?;
+        let crls = match &self.flags.client_crl {
+            Some(path) => read_crls("--client-crl", path)?,
+            None => Vec::new(),
         };
         let refuse = |error: &dyn std::error::Error| {
             let path = path.display();
@@ -97,9 +92,13 @@ impl Setup {
         for authority in authorities {
             roots.add(authority).map_err(|error| refuse(&error))?;
         }
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .build()
-            .map_err(|error| refuse(&error))
+        let (roots, provider) = (Arc::new(roots), Arc::clone(&self.provider));
+        let mut builder =
+            WebPkiClientVerifier::builder_with_provider(roots, provider).with_crls(crls);
+        if self.flags.client_auth == ClientAuth::Optional {
+            builder = builder.allow_unauthenticated();
+        }
+        builder.build().map_err(|error| refuse(&error))
     }
 
     /// Explains why rustls rejected certificate and key.

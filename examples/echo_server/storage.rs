@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, Scope, Stats};
+use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, Stats};
 
 use crate::flags::{Flags, Mode, StoreUrl};
 use crate::witness;
@@ -40,7 +41,12 @@ impl Storage {
     }
 
     /// Sets `session_storage` and `ticketer` of a configuration.
-    pub(crate) fn install(&self, config: &mut ServerConfig, scope: &Scope) -> Result<(), String> {
+    pub(crate) fn install(
+        &self,
+        config: &mut ServerConfig,
+        scope: &str,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<(), String> {
         match self {
             Self::Off => config.session_storage = Arc::new(NoServerSessionStorage {}),
             Self::BuiltinTickets { cache_entries } => {
@@ -50,7 +56,9 @@ impl Storage {
             Self::BuiltinStateful { cache_entries } => {
                 config.session_storage = ServerSessionMemoryCache::new(*cache_entries);
             }
-            Self::Ours(resumption) => resumption.install(config, scope),
+            Self::Ours(resumption) => {
+                resumption.install_with_client_verifier(config, scope, verifier);
+            }
         }
         witness::install(config);
         Ok(())

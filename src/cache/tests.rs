@@ -143,7 +143,7 @@ fn what_shards_and_cache_count_is_told_in_full() {
         ..of_entries(3, 1)
     };
     let cache = cache(&time, settings);
-    let tls12 = encoded(Version::Tls12, b"secret", b"");
+    let tls12 = encoded(Version::Tls12, b"secret", b"nine more");
     let tls13 = encoded(Version::Tls13, b"secret", b"");
     for number in 0..4 {
         assert!(cache.put(id(number), tls12.clone())); // the last evicts one
@@ -178,6 +178,7 @@ fn what_shards_and_cache_count_is_told_in_full() {
         other_version: 1,
         malformed: 1,
         not_claimed: 1,
+        client_auth: 0,
     };
     assert_eq!(stats.misses, misses);
     let evictions = Evictions {
@@ -191,6 +192,7 @@ fn what_shards_and_cache_count_is_told_in_full() {
         no_room: 1,
         too_old: 1,
         malformed: 1,
+        client_auth: 0,
     };
     assert_eq!(stats.not_stored, not_stored);
     assert_eq!((stats.expired, stats.age_unknown), (1, 1));

@@ -6,6 +6,7 @@ use super::Resumption;
 use super::inner::Inner;
 use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_TTL};
+use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings};
@@ -68,10 +69,15 @@ pub struct ResumptionBuilder {
     source: Option<Box<dyn StekSource>>,
     store: Option<Box<dyn SharedStore>>,
     store_deadline: Duration,
+    recheck_interval: Duration,
+    unverified_client_certificates: bool,
     publisher: Publisher,
 }
 
 impl ResumptionBuilder {
+    /// How long a verdict on a client's certificates holds, by default: 60 seconds.
+    pub const DEFAULT_RECHECK_INTERVAL: Duration = DEFAULT_INTERVAL;
+
     /// The longest that a session resumes after its full handshake, by default: 24 hours.
     pub const DEFAULT_MAX_SESSION_AGE: Duration = DEFAULT_MAX_SESSION_AGE;
 
@@ -96,6 +102,8 @@ impl ResumptionBuilder {
             source: None,
             store: None,
             store_deadline: DEFAULT_STORE_DEADLINE,
+            recheck_interval: DEFAULT_INTERVAL,
+            unverified_client_certificates: false,
             publisher: Publisher::default(),
         }
     }
@@ -193,6 +201,30 @@ impl ResumptionBuilder {
         self
     }
 
+    /// How long a verdict on a client's certificates holds before the verifier of
+    /// [`install_with_client_verifier`](Resumption::install_with_client_verifier) is asked again:
+    /// so long a withdrawn certificate may still resume. With 0 it is asked each time. At most a
+    /// day.
+    ///
+    /// Defaults to
+    /// [`DEFAULT_RECHECK_INTERVAL`](ResumptionBuilder::DEFAULT_RECHECK_INTERVAL).
+    pub fn recheck_interval(mut self, interval: Duration) -> Self {
+        self.recheck_interval = interval;
+        self
+    }
+
+    /// Lets sessions with client certificates resume although no verifier was handed over, as rustls
+    /// by itself would. **A client whose certificate has expired or was revoked goes on resuming,
+    /// for up to [`max_session_age`](ResumptionBuilder::max_session_age)**, and without limit where
+    /// its age is not known. Hand the verifier over instead, with
+    /// [`install_with_client_verifier`](Resumption::install_with_client_verifier).
+    ///
+    /// Defaults to such sessions not being made.
+    pub fn resume_unverified_client_certificates(mut self) -> Self {
+        self.unverified_client_certificates = true;
+        self
+    }
+
     /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
     /// before it begins on local random STEKs.
     ///
@@ -272,7 +304,9 @@ impl ResumptionBuilder {
             ttl: self.cache.ttl,
             deadline: self.store_deadline,
         };
+        self.terms.client_auth = Arc::new(Rechecks::new(self.recheck_interval));
         let mut inner = Inner::new(self.terms, self.cache);
+        inner.unverified_client_certificates = self.unverified_client_certificates;
         inner.publisher = Some(self.publisher);
         inner.makes_tickets = !self.stateful;
         inner.sharing = self.store.map(|store| Sharing::new(store, sharing));
@@ -297,9 +331,16 @@ impl ResumptionBuilder {
             source: _,
             store: _,
             store_deadline,
+            recheck_interval,
+            unverified_client_certificates: _,
             publisher: _,
         } = self;
         ring.validate()?;
+        let longest = Duration::from_secs(24 * 60 * 60);
+        if *recheck_interval > longest {
+            let why = "at most a day: so long a withdrawn certificate goes on resuming";
+            return Err(Error::duration("recheck_interval", *recheck_interval, why));
+        }
         let ttl_min = Duration::from_millis(1);
         between("session_ttl", cache.ttl, ttl_min)?;
         between(
@@ -364,8 +405,16 @@ mod tests {
             source,
             store,
             store_deadline,
+            recheck_interval,
+            unverified_client_certificates,
             publisher: _,
         } = ResumptionBuilder::new();
+        assert!(!unverified_client_certificates);
+        assert_eq!(
+            recheck_interval,
+            ResumptionBuilder::DEFAULT_RECHECK_INTERVAL
+        );
+        assert_eq!(recheck_interval, Duration::from_secs(60));
         assert!(!stateful && !manual && source.is_none() && store.is_none());
         assert_eq!(store_deadline, DEFAULT_STORE_DEADLINE);
         assert_eq!(DEFAULT_STORE_DEADLINE, Duration::from_millis(50));

@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) ring: Option<Ring>,
     /// Whether the ring seals tickets, not only what goes into a shared store.
     pub(super) makes_tickets: bool,
+    /// Whether sessions with client certificates resume where no verifier was given.
+    pub(super) unverified_client_certificates: bool,
     /// Only beside a ring, whose store keys seal what is shared.
     pub(super) sharing: Option<Sharing>,
     /// Counters of the handshakes that were followed.
@@ -48,6 +50,7 @@ impl Inner {
             cache: Cache::new(cache),
             ring: None,
             makes_tickets: false,
+            unverified_client_certificates: false,
             sharing: None,
             handshakes: Arc::new(Counters::new()),
             publisher: None,
@@ -172,6 +175,7 @@ impl Inner {
                 .as_ref()
                 .map(Sharing::stats)
                 .unwrap_or_default(),
+            client_auth: self.terms.client_auth.counts.read(),
             acceptor: self.handshakes.read(),
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::inner::Inner;
 use crate::cache::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
-use crate::scope::{Scope, ScopeState};
+use crate::installation::Installation;
+use crate::scope::Scope;
 use crate::stats::CacheStats;
 use crate::terms::Terms;
 
@@ -19,8 +20,9 @@ use crate::terms::Terms;
 /// TLS 1.3 stores two per handshake, so provide for twice the clients.
 ///
 /// A handle is cheap to clone, and [`SessionCache::scoped`] gives one for another [`Scope`]:
-/// sessions are found only in the scope that stored them. **Configurations that authenticate
-/// clients differently must not share a scope.**
+/// sessions are found only in the scope that stored them. Used alone it is for servers that ask no
+/// client for a certificate, because it sees no configuration: sessions with client certificates
+/// are not stored. [`Resumption::install`](crate::Resumption::install) serves the others.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,7 +37,7 @@ use crate::terms::Terms;
 #[derive(Clone)]
 pub struct SessionCache {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) scope: Arc<ScopeState>,
+    pub(crate) at: Installation,
 }
 
 impl SessionCache {
@@ -58,7 +60,7 @@ impl SessionCache {
     /// A handle on the cache of this, in the default scope.
     pub(crate) fn on(inner: Arc<Inner>) -> Self {
         Self {
-            scope: inner.scopes.state(Scope::default()),
+            at: Installation::unseen(inner.scopes.state(Scope::default())),
             inner,
         }
     }
@@ -68,7 +70,7 @@ impl SessionCache {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            scope: self.inner.scopes.state(scope.into()),
+            at: Installation::unseen(self.inner.scopes.state(scope.into())),
         }
     }
 
@@ -92,7 +94,7 @@ impl SessionCache {
 impl fmt::Debug for SessionCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionCache")
-            .field("scope", &self.scope.scope)
+            .field("scope", &self.at.scope.scope)
             .field("max_entries", &self.inner.cache.max_entries())
             .finish_non_exhaustive()
     }

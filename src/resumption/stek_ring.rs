@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::inner::Inner;
 use crate::cache::CacheSettings;
 use crate::error::Error;
+use crate::installation::Installation;
 use crate::ring::{Ring, RingSettings};
 use crate::rotation::Rotation;
-use crate::scope::{Scope, ScopeState};
+use crate::scope::Scope;
 use crate::source::{RandomSource, StekSource};
 use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
@@ -21,8 +22,9 @@ use crate::terms::Terms;
 /// window against the clock as well, so a late or missing step stretches no life.
 ///
 /// A handle is cheap to clone, and [`StekRing::scoped`] gives one for another [`Scope`]: a ticket
-/// opens only in the scope that sealed it. **Configurations that authenticate clients differently
-/// must not share a scope.**
+/// opens only in the scope that sealed it. Used alone it is for servers that ask no client for a
+/// certificate, because it sees no configuration: sessions with client certificates are not sealed.
+/// [`Resumption::install`](crate::Resumption::install) serves the others.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -40,7 +42,7 @@ use crate::terms::Terms;
 pub struct StekRing {
     /// Always with a ring.
     pub(crate) inner: Arc<Inner>,
-    pub(crate) scope: Arc<ScopeState>,
+    pub(crate) at: Installation,
 }
 
 impl StekRing {
@@ -84,7 +86,7 @@ impl StekRing {
     /// A handle on the ring of this, in the default scope.
     pub(crate) fn on(inner: Arc<Inner>) -> Self {
         Self {
-            scope: inner.scopes.state(Scope::default()),
+            at: Installation::unseen(inner.scopes.state(Scope::default())),
             inner,
         }
     }
@@ -94,7 +96,7 @@ impl StekRing {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            scope: self.inner.scopes.state(scope.into()),
+            at: Installation::unseen(self.inner.scopes.state(scope.into())),
         }
     }
 
@@ -158,19 +160,19 @@ impl StekRing {
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let ring = self.inner.ring.as_ref()?;
-        ring.seal(&self.inner.terms, &self.scope, session)
+        ring.seal(&self.inner.terms, &self.at, session)
     }
 
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let ring = self.inner.ring.as_ref()?;
-        ring.open(&self.inner.terms, &self.scope, ticket)
+        ring.open(&self.inner.terms, &self.at, ticket)
     }
 }
 
 impl fmt::Debug for StekRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = f.debug_struct("StekRing");
-        f.field("scope", &self.scope.scope);
+        f.field("scope", &self.at.scope.scope);
         if let Some(ring) = &self.inner.ring {
             f.field("rotation", ring.rotation());
         }

@@ -10,7 +10,7 @@ use crate::cache::NOT_FOUND;
 use crate::clock::Time;
 use crate::context::{self, Claimed, Taken};
 use crate::counters::Counters;
-use crate::scope::ScopeState;
+use crate::installation::Installation;
 use crate::session::{Session, Version};
 use crate::stats::AcceptorStats;
 use crate::store::{Miss, Sharing};
@@ -21,23 +21,23 @@ use crate::store::{Miss, Sharing};
 #[derive(Clone)]
 pub(crate) struct Storage {
     inner: Arc<Inner>,
-    scope: Arc<ScopeState>,
+    at: Installation,
 }
 
 impl Storage {
-    pub(crate) fn new(inner: Arc<Inner>, scope: Arc<ScopeState>) -> Self {
-        Self { inner, scope }
+    pub(crate) fn new(inner: Arc<Inner>, at: Installation) -> Self {
+        Self { inner, at }
     }
 
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
         let Inner { cache, terms, .. } = &*self.inner;
         let fixed = <&[u8; 32]>::try_from(id.as_slice());
         let (Some((sharing, ring)), Ok(fixed)) = (self.inner.sharing(), fixed) else {
-            return cache.put(terms, &self.scope, id, value);
+            return cache.put(terms, &self.at, id, value);
         };
-        let shared = sharing.write(ring, terms, &self.scope, fixed, &value);
+        let shared = sharing.write(ring, terms, &self.at, fixed, &value);
         match Session::parse(&value).map(|session| session.version) {
-            Some(Version::Tls12) => cache.put(terms, &self.scope, id, value) || shared,
+            Some(Version::Tls12) => cache.put(terms, &self.at, id, value) || shared,
             // Another node may claim a TLS 1.3 session, so it must not be found here.
             Some(Version::Tls13) | None => {
                 drop((Zeroizing::new(id), Zeroizing::new(value)));
@@ -47,15 +47,15 @@ impl Storage {
     }
 
     pub(crate) fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
-        self.inner.cache.get(&self.inner.terms, &self.scope, id)
+        self.inner.cache.get(&self.inner.terms, &self.at, id)
     }
 
     pub(crate) fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
         let Inner { cache, terms, .. } = &*self.inner;
         if !self.is_shared() {
-            return cache.take(terms, &self.scope, id);
+            return cache.take(terms, &self.at, id);
         }
-        let taken = context::take_claimed(&self.scope, id);
+        let taken = context::take_claimed(&self.at.scope, id);
         trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
         match taken {
             Taken::Session(session) => Some(session),
@@ -100,24 +100,31 @@ impl Storage {
 
     /// Whether a TLS 1.2 session of this ID is in the cache.
     pub(crate) fn holds(&self, id: &[u8; 32]) -> bool {
-        self.inner.cache.holds(&self.inner.terms, &self.scope, id)
+        self.inner
+            .cache
+            .holds(&self.inner.terms, &self.at.scope, id)
     }
 
     /// Claims the first of these TLS 1.3 sessions that is in the shared store.
     pub(crate) async fn claim(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
         let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
         let terms = &self.inner.terms;
-        sharing.claim(ring, terms, &self.scope, ids).await
+        let claimed = sharing.claim(ring, terms, &self.at.scope, ids).await?;
+        let session = Session::parse(&claimed.bytes);
+        let is_admitted = self
+            .at
+            .admits(terms, session.as_ref(), claimed.given.lineage);
+        is_admitted.then_some(claimed).ok_or(Miss::NotFound)
     }
 
     /// Fetches a TLS 1.2 session from the shared store into the cache, where rustls will find it.
     pub(crate) async fn fetch(&self, id: &[u8; 32]) -> Result<(), Miss> {
         let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
         let Inner { cache, terms, .. } = &*self.inner;
-        let mut fetched = sharing.fetch(ring, terms, &self.scope, id).await?;
+        let mut fetched = sharing.fetch(ring, terms, &self.at.scope, id).await?;
         let bytes = std::mem::take(&mut *fetched.bytes);
         let lineage = fetched.given.lineage;
-        cache.put_fetched(terms, &self.scope, id, bytes, lineage, fetched.expires);
+        cache.put_fetched(terms, &self.at.scope, id, bytes, lineage, fetched.expires);
         Ok(())
     }
 
@@ -135,7 +142,7 @@ impl Storage {
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionCache")
-            .field("scope", &self.scope.scope)
+            .field("scope", &self.at.scope.scope)
             .field("max_entries", &self.inner.cache.max_entries())
             .finish_non_exhaustive()
     }

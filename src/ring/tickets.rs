@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
 use tracing::trace;
+use zeroize::Zeroizing;
 
 use super::Ring;
 use super::snapshot::{Lookup, Snapshot};
 use crate::clock::Time;
 use crate::context::{self, Given, ResumedBy};
+use crate::installation::Installation;
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::source::SourceKey;
@@ -24,13 +26,8 @@ pub(crate) enum SharingKey {
 
 /// What handshakes do: they read the snapshot and the clock, and take no lock.
 impl Ring {
-    pub(crate) fn seal(
-        &self,
-        terms: &Terms,
-        scope: &ScopeState,
-        session: &[u8],
-    ) -> Option<Vec<u8>> {
-        let sealed = self.try_seal(terms, scope, session);
+    pub(crate) fn seal(&self, terms: &Terms, at: &Installation, session: &[u8]) -> Option<Vec<u8>> {
+        let sealed = self.try_seal(terms, at, session);
         match &sealed {
             Ok((ticket, _)) => trace!(len = ticket.len(), "ticket sealed"),
             Err(why) => trace!(?why, "no ticket"),
@@ -42,10 +39,12 @@ impl Ring {
         sealed.ok().map(|(ticket, _)| ticket)
     }
 
-    pub(crate) fn open(&self, terms: &Terms, scope: &ScopeState, ticket: &[u8]) -> Option<Vec<u8>> {
-        let opened = self.try_open(terms, scope, ticket);
+    pub(crate) fn open(&self, terms: &Terms, at: &Installation, ticket: &[u8]) -> Option<Vec<u8>> {
+        let opened = self.try_open(terms, at, ticket);
         match &opened {
             Ok(_) => trace!("ticket opened"),
+            // Of that more is known already.
+            Err(TicketCount::ClientAuth) => trace!("ticket of a client that is not admitted"),
             Err(why) => {
                 trace!(?why, "ticket refused");
                 context::miss(reason(*why));
@@ -79,7 +78,7 @@ impl Ring {
     fn try_seal(
         &self,
         terms: &Terms,
-        scope: &ScopeState,
+        at: &Installation,
         session: &[u8],
     ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
         let parsed = Session::parse(session);
@@ -90,15 +89,18 @@ impl Ring {
         // what had retired by then no longer seals.
         let snapshot = self.snapshot.load();
         let now = terms.now();
-        let lineage = context::lineage_of_sealed(parsed.as_ref(), now);
+        let lineage = at.mark(context::lineage_of_sealed(parsed.as_ref(), now));
+        if !at.keeps(terms, parsed.as_ref()) {
+            return Err(TicketCount::ClientAuthToSeal);
+        }
         if terms.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
         }
         let trailer = Trailer {
             // What was forgotten at this very moment was issued before it; this is issued after.
-            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
+            issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
             lineage,
-            scope: *scope.scope.digest(),
+            scope: *at.scope.scope.digest(),
         };
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
@@ -113,7 +115,7 @@ impl Ring {
     fn try_open(
         &self,
         terms: &Terms,
-        scope: &ScopeState,
+        at: &Installation,
         ticket: &[u8],
     ) -> Result<Vec<u8>, TicketCount> {
         if ticket.len() > self.settings.max_ticket_len {
@@ -123,9 +125,11 @@ impl Ring {
         let snapshot = self.snapshot.load();
         let (key, now) = opening(&snapshot, &name, || terms.now())?;
         let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(TicketCount::Forged)?;
-        if let Err(why) = admit(terms, &trailer, scope, now) {
-            drop(zeroize::Zeroizing::new(session));
-            return Err(why);
+        let mut session = Zeroizing::new(session);
+        let parsed = Session::parse(&session);
+        admit(terms, &trailer, &at.scope, now)?;
+        if !at.admits(terms, parsed.as_ref(), trailer.lineage) {
+            return Err(TicketCount::ClientAuth);
         }
         let given = Given {
             by: ResumedBy::Ticket,
@@ -133,8 +137,8 @@ impl Ring {
             age: now.since(trailer.lineage.birth),
             key_name: Some(name),
         };
-        context::give(&session, given);
-        Ok(session)
+        context::give(parsed.as_ref(), given);
+        Ok(std::mem::take(&mut *session))
     }
 }
 

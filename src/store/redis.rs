@@ -18,7 +18,9 @@ use connection::Connection;
 /// Sessions shared by a fleet through Redis. Needs the feature `redis`.
 ///
 /// ```no_run
-/// use rustls_resumption::{RedisSource, RedisStore, Resumption};
+/// use rustls_resumption::Resumption;
+/// use rustls_resumption::source::RedisSource;
+/// use rustls_resumption::store::RedisStore;
 /// # let kek = [0; 32];
 ///
 /// let url = "rediss://user:password@redis.internal";

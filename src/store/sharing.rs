@@ -9,6 +9,7 @@ use super::{SharedStore, StoreError};
 use crate::clock::Time;
 use crate::context::{self, Claimed, Given, ResumedBy};
 use crate::counters::Counters;
+use crate::installation::Installation;
 use crate::ring::{Ring, SharingKey};
 use crate::scope::ScopeState;
 use crate::session::{Session, Version};
@@ -64,11 +65,11 @@ impl Sharing {
         &self,
         ring: &Ring,
         terms: &Terms,
-        scope: &ScopeState,
+        at: &Installation,
         id: &[u8; 32],
         session: &[u8],
     ) -> bool {
-        let written = self.try_write(ring, terms, scope, id, session);
+        let written = self.try_write(ring, terms, at, id, session);
         match written {
             Ok(()) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
@@ -81,7 +82,7 @@ impl Sharing {
         &self,
         ring: &Ring,
         terms: &Terms,
-        scope: &ScopeState,
+        at: &Installation,
         id: &[u8; 32],
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
@@ -95,7 +96,10 @@ impl Sharing {
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = terms.now();
-        let lineage = context::lineage(Some(&session), now);
+        let lineage = at.mark(context::lineage(Some(&session), now));
+        if !at.keeps(terms, Some(&session)) {
+            return Err(StoreCount::ClientAuthToShare);
+        }
         if session.version == Version::Tls13 && lineage.begins_unknown() {
             self.counts.add(StoreCount::AgeUnknown);
         }
@@ -108,12 +112,12 @@ impl Sharing {
             .min(key.window.expires);
         let times = Times {
             // `forget` covers what was issued up to its time, and this session is made after it.
-            issued: now.max(Time(scope.forgotten().0.saturating_add(1))),
+            issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
             expires,
             lineage,
         };
         let binding = Binding {
-            scope: scope.scope.digest(),
+            scope: at.scope.scope.digest(),
             version: session.version,
             id,
         };

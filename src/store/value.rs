@@ -162,6 +162,8 @@ mod tests {
                 birth: Time(1_799_999_000_456),
                 is_known: false,
                 is_renewal: true,
+                was_asked: false,
+                is_unseen: false,
             },
         }
     }

@@ -10,6 +10,7 @@ use rustls::client::Resumption as ClientResumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, ring};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
@@ -79,16 +80,19 @@ pub fn server_config_with(provider: Arc<CryptoProvider>, client_auth: bool) -> S
         .with_protocol_versions(&[&TLS12, &TLS13])
         .unwrap();
     let builder = match client_auth {
-        true => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots(), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
+        true => builder.with_client_cert_verifier(client_verifier(provider)),
         false => builder.with_no_client_auth(),
     };
     let (cert, der) = &PKI.server;
     builder
         .with_single_cert(vec![cert.clone()], key(der))
         .unwrap()
+}
+
+/// What [`mtls_server_config`] verifies client certificates with.
+pub fn client_verifier(provider: Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(), provider);
+    verifier.build().unwrap()
 }
 
 /// A client with a session store of its own: each is another returning client.

@@ -3,6 +3,7 @@
 mod acceptor;
 mod ages;
 mod blocking;
+mod client_auth;
 mod follow;
 mod plain;
 mod quic;

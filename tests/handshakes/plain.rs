@@ -95,7 +95,8 @@ fn the_ring_provider_resumes_as_well() {
 fn client_certificates_resume_within_their_scope_only() {
     for (_, resumption) in modes() {
         let mut config = mtls_server_config();
-        resumption.install(&mut config, "with client certificates");
+        let (scope, verifier) = ("with client certificates", client_verifier(provider()));
+        resumption.install_with_client_verifier(&mut config, scope, verifier);
         let mtls = Arc::new(config);
         let open = installed(&resumption, "without");
         for version in VERSIONS {

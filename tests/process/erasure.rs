@@ -16,11 +16,11 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const SECRET: &str = "ae95f0df3a614cab96fdd8076249b493fe25006f4ab19cfb260d6857b299c423";
 
 /// HKDF-SHA256 of it, computed by another implementation: `prk = HMAC("rustls-resumption", secret)`,
-/// key = `HMAC(prk, label ‖ 00 ‖ version 01 ‖ algorithm ‖ "rustls 0.23" ‖ 01)`.
+/// key = `HMAC(prk, label ‖ 00 ‖ version 02 ‖ algorithm ‖ "rustls 0.23" ‖ 01)`.
 const PRK: &str = "0d66059e3b34c1e172736f7ba68b108ab467cdf1e5fabba5e27cdd9ca3e775ae";
-const TICKET_KEY: &str = "2544651bbdb9e14c81f75e7ea6647897b8a19872debb8ef8bad9b13c5eefc74f";
-const STORE_KEY: &str = "0aa969f4a0ae51c00321c81a630b8daeb01293c6e82db0cc1533bae034124cdb";
-const KEY_NAME: &str = "e0261d16a06c8026531e39164df2952d";
+const TICKET_KEY: &str = "8a80c44e9e7737fa21f6d1e3e7f1e57bbb0c7d267328cdf64abd9de5d551b640";
+const STORE_KEY: &str = "d9a8127c288773630b6b8b22dab142357fe9b7c2594a1c468758d95313597f5f";
+const KEY_NAME: &str = "f3226b07c2faeba541c30fa230c5f864";
 
 fn stek() -> Stek {
     let mut secret = Zeroizing::new(Vec::with_capacity(32));

@@ -24,8 +24,8 @@ const SECRET: &str = "a689f0db02755c87eed138634abde4cf361940ab92c52c177ea188f3da
 const SEED: &str = "63520cb80989c0e037dd5d7b9375dc691067147a1c88e3afc19aef40380134cf";
 const ROOT: &str = "63a2818dbb47528d6c5ffa8dd61a0f859437b14b75f1777b20d4022e7c5fcb51";
 const EPOCH: &str = "7df7aa37a11e324cfcc817421944b8404af9d481b19f663a2f4f8d9b39780eef";
-const EPOCH_TICKET_KEY: &str = "7a3ccd20b2009106185084c4d10c5988a7ad33e33d61b2824a370c3ab12f17f8";
-const EPOCH_KEY_NAME: &str = "82634fb8816e980056bd1210dec99b86";
+const EPOCH_TICKET_KEY: &str = "a1b5aae2292146400c6e727a1cc64006fa75c4670bdb71b3475c535c33dd3bc0";
+const EPOCH_KEY_NAME: &str = "800895be59630a0e8d85a1dd695b9e4d";
 
 /// Secrets of the ratchet's nodes: of those above the epoch, the one below the root, the middle one
 /// and the lowest; and of those that stay when it is forgotten, the next epoch's and the half of the
@@ -48,13 +48,13 @@ const FILE_BASE64: &str = concat!(
     "f5fdeecb96e7e3e2c092e1c9e2ce8ee0d0c091cff2ec96e69cdcddcdc9d6d6e4ebf2d4c394e4ce8e",
     "c693cfc1e0cec19dd6c0fcc7f0ecf29392dcf7ffcfd6f591e9f2ec98",
 );
-const FILE_TICKET_KEY: &str = "0460a39a4b5d72e52a94bd1b45a876fe0a06c9594fd471377aa0fc93bc0c353d";
-const FILE_STORE_KEY: &str = "4785fdf227b743b85af330101adc3c24e9610bb49a034bb9b39d8eea1686fb58";
+const FILE_TICKET_KEY: &str = "e19d33e5cb94c04840568c4f026ad53346fc1e45c1903bc2b2c29b60384895db";
+const FILE_STORE_KEY: &str = "068b5048df56c519277bb972704898135cb9be14b5c3a9a6cb8a7b8f51dece35";
 
 /// A secret in a key directory, of which byte `i` is `37 i + 11`, and the keys of its STEK.
 const SHARED_SECRET: &str = "ae95f0df3a614cab96fdd8076249b493fe25006f4ab19cfb260d6857b299c423";
-const SHARED_TICKET_KEY: &str = "2544651bbdb9e14c81f75e7ea6647897b8a19872debb8ef8bad9b13c5eefc74f";
-const SHARED_STORE_KEY: &str = "0aa969f4a0ae51c00321c81a630b8daeb01293c6e82db0cc1533bae034124cdb";
+const SHARED_TICKET_KEY: &str = "8a80c44e9e7737fa21f6d1e3e7f1e57bbb0c7d267328cdf64abd9de5d551b640";
+const SHARED_STORE_KEY: &str = "d9a8127c288773630b6b8b22dab142357fe9b7c2594a1c468758d95313597f5f";
 
 fn count(masked: &str) -> usize {
     Needle::masked_hex("", masked).count()

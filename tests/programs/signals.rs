@@ -190,7 +190,7 @@ fn client_certificates_are_demanded_and_their_authorities_bound_to_the_scope() {
         assert!(refused.is_err(), "its session is of the authorities before");
         assert!(!wrong.visit(server.address()).unwrap(), "now it is welcome");
         let sums = server.stop();
-        assert_eq!(sums.counted("refused", "wrong scope"), 1, "{sums:?}");
+        assert_eq!(sums.counted("refused", "client auth"), 1, "{sums:?}");
     }
 }
 

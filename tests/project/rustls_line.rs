@@ -8,7 +8,7 @@ use test_support::repository;
 
 /// The files that may name rustls, and why. A port begins in the first, and in `session.rs`, which
 /// reads what rustls encodes.
-const MAY: [(&str, &str); 9] = [
+const MAY: [(&str, &str); 11] = [
     ("rustls.rs", "implements its traits"),
     ("resumption.rs", "`install` sets its fields"),
     (
@@ -16,6 +16,8 @@ const MAY: [(&str, &str); 9] = [
         "finds this crate's storage in a configuration",
     ),
     ("acceptor.rs", "drives its handshakes"),
+    ("client_auth.rs", "asks its verifiers"),
+    ("client_auth/learn.rs", "shakes hands in memory"),
     ("acceptor/axum_server.rs", "an acceptor for axum-server"),
     ("acceptor/blocking.rs", "the same, by threads"),
     ("acceptor/resumption_acceptor.rs", "the same, on tokio"),

@@ -45,6 +45,8 @@ pub fn run(data: &[u8]) {
         birth: Time(birth.into()),
         is_known: flags & 8 == 0,
         is_renewal: flags & 16 == 0,
+        was_asked: flags & 32 == 0,
+        is_unseen: flags & 64 == 0,
     };
     in_context(&one, &other, lineage, renews);
     without(&one, &other, lineage, version, renews);
@@ -54,7 +56,9 @@ pub fn run(data: &[u8]) {
 
 fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
     let mut context = Some(Context::new(Time(1_000)));
-    within(&mut context, || give(given, given_as(lineage)));
+    within(&mut context, || {
+        give(Session::parse(given).as_ref(), given_as(lineage));
+    });
     // On whichever thread, and as often as it may be.
     for _ in 0..2 {
         let found = within(&mut context, || {
@@ -74,7 +78,7 @@ fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
 
 fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews: bool) {
     read();
-    give(given, given_as(lineage));
+    give(Session::parse(given).as_ref(), given_as(lineage));
     let made = Session::parse(made);
     let found = lineage_of_sealed(made.as_ref(), Time(2_000));
     let expected = match version {

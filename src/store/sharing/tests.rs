@@ -117,13 +117,13 @@ impl Node {
 
     fn holds(&self) -> bool {
         let Inner { cache, terms, .. } = &*self.cache.inner;
-        cache.holds(terms, &self.cache.scope, &ID)
+        cache.holds(terms, &self.cache.at.scope, &ID)
     }
 
     fn write(&self, session: &[u8]) -> bool {
         let (ring, terms) = self.parts();
         self.sharing
-            .write(ring, terms, &self.cache.scope, &ID, session)
+            .write(ring, terms, &self.cache.at, &ID, session)
     }
 
     /// A session of a handshake that began then.
@@ -133,7 +133,7 @@ impl Node {
 
     fn claim_any(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
         let (ring, terms) = self.parts();
-        now(self.sharing.claim(ring, terms, &self.cache.scope, ids))
+        now(self.sharing.claim(ring, terms, &self.cache.at.scope, ids))
     }
 
     fn claim(&self) -> Result<(), Miss> {
@@ -153,7 +153,7 @@ impl Node {
 
     fn put_back(&self, value: Vec<u8>) {
         let binding = Binding {
-            scope: self.cache.scope.scope.digest(),
+            scope: self.cache.at.scope.scope.digest(),
             version: Version::Tls13,
             id: &ID,
         };
@@ -194,7 +194,7 @@ fn a_session_of_one_version_sealed_for_the_other_is_refused() {
             lineage: Lineage::of_full_handshake(now),
         };
         let binding = Binding {
-            scope: node.cache.scope.scope.digest(),
+            scope: node.cache.at.scope.scope.digest(),
             version,
             id: &ID,
         };
@@ -219,7 +219,7 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     let (value, _) = node.only();
     assert!(!value.windows(48).any(|bytes| bytes == [9; 48]));
 
-    let scope = &node.cache.scope;
+    let scope = &node.cache.at.scope;
     let claimed = node.claim_any(&[[1; 32], ID]).unwrap();
     let mut context = looked_up(Some(claimed));
     assert!(matches!(node.claim(), Err(Miss::NotFound)), "it is gone");
@@ -367,14 +367,14 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
     node.time.advance(HOUR);
     for _ in 0..2 {
         let (ring, terms) = node.parts();
-        let fetched = now(node.sharing.fetch(ring, terms, &node.cache.scope, &ID));
+        let fetched = now(node.sharing.fetch(ring, terms, &node.cache.at.scope, &ID));
         let Opened {
             bytes,
             expires,
             given,
         } = fetched.unwrap();
         let lineage = given.lineage;
-        let (cache, scope) = (&node.cache.inner.cache, &node.cache.scope);
+        let (cache, scope) = (&node.cache.inner.cache, &node.cache.at.scope);
         cache.put_fetched(terms, scope, &ID, bytes.to_vec(), lineage, expires);
     }
     assert!(node.holds());
