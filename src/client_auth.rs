@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, Error, ServerConfig};
+use rustls::{CertificateError, Error};
 
 use crate::clock::{Clock, Time};
 use crate::context;
@@ -23,32 +23,12 @@ use crate::reader::Reader;
 use crate::stats::{ClientAuthCount, ClientAuthStats};
 
 mod learn;
+mod policy;
 mod verdicts;
 
+pub(crate) use learn::learn;
+use policy::Policy;
 use verdicts::{Verdict, Verdicts};
-
-/// What a configuration asks of its clients.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Policy {
-    /// No certificate is asked for.
-    NotAsked,
-    /// A certificate is asked for; clients without one are admitted.
-    Optional,
-    /// Clients without a certificate are turned away.
-    Required,
-}
-
-impl Policy {
-    /// The policy of a configuration; `None` if it cannot be learnt.
-    pub(crate) fn of(config: &ServerConfig) -> Option<Self> {
-        learn::learn(config)
-    }
-
-    /// Whether a client is asked for a certificate.
-    pub(crate) fn asks(self) -> bool {
-        self != Self::NotAsked
-    }
-}
 
 /// How one installed configuration authenticates clients.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
-use crate::client_auth::{ClientAuth, Policy};
+use crate::client_auth::{self, ClientAuth};
 use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
@@ -70,7 +70,7 @@ impl Resumption {
     /// nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
     pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
         let scope = scope.into();
-        let policy = Policy::of(config);
+        let policy = client_auth::learn(config);
         let unverified = self.inner.unverified_client_certificates;
         match policy {
             None => warn!(

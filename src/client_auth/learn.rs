@@ -22,11 +22,11 @@ use rustls::{
     ServerConnection, SignatureAlgorithm, SignatureScheme,
 };
 
-use super::Policy;
+use super::policy::Policy;
 
 /// The policy of a configuration. `None` if it cannot be learnt: no handshake gets far enough, or
 /// the verifier panics.
-pub(super) fn learn(config: &ServerConfig) -> Option<Policy> {
+pub(crate) fn learn(config: &ServerConfig) -> Option<Policy> {
     let attempt = |kind: &Kind| {
         let shaken = catch_unwind(AssertUnwindSafe(|| kind.shake_hands(config)));
         shaken.ok().flatten()
