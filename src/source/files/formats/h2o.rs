@@ -15,8 +15,9 @@ use std::cmp::Reverse;
 
 use zeroize::Zeroizing;
 
-use super::wrong::WrongEntry;
-use super::{Content, FileKey, FormatError, MAX_KEYS, NAME_LEN, Place};
+use super::content::Content;
+use super::entry::{FileKey, MAX_KEYS, NAME_LEN, Place};
+use super::wrong::{FormatError, WrongEntry};
 use crate::clock::Time;
 
 /// The block size of SHA-1 and SHA-256: what H2O takes for an HMAC key.

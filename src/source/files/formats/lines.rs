@@ -5,8 +5,9 @@ use std::str;
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-use super::wrong::WrongLine;
-use super::{Content, FileKey, FormatError, HAPROXY_KEYS, MAX_KEYS, Place};
+use super::content::Content;
+use super::entry::{FileKey, HAPROXY_KEYS, MAX_KEYS, Place};
+use super::wrong::{FormatError, WrongLine};
 use crate::clock::Time;
 
 pub(super) fn parse(text: &str) -> Content {

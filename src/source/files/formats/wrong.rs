@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{LONG, MAX_KEYS, SHORT};
+use super::entry::{LONG, MAX_KEYS, SHORT};
 
 /// Why the content of a file is neither a key nor a list of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
