@@ -415,6 +415,128 @@ fn a_schedule_that_differs_is_warned_of_whenever_it_begins_to() {
     assert_eq!(warnings(&other).len(), 1, "it differs again");
 }
 
+/// Where three nodes and the record stand, all of which had the same key at first.
+#[derive(Clone)]
+struct Standing {
+    record: Option<Vec<u8>>,
+    nodes: [Memo; 3],
+}
+
+/// What makes up a node, and whether it has heard that the key is revoked.
+#[derive(Clone, Default)]
+struct Memo {
+    held: Option<Record>,
+    revoked: Vec<KeyName>,
+    withdrawn: HashSet<KeyName>,
+    knows: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Asks(usize),
+    Revokes,
+    Restarts(usize),
+    IsLost,
+    IsRestored,
+}
+
+impl Standing {
+    /// Takes one more step. A node that knows of the revocation must not be given the key again.
+    fn after(&self, step: Step, key: KeyName, old: &Option<Vec<u8>>) -> Self {
+        let mut next = self.clone();
+        match step {
+            Step::IsLost => next.record = None,
+            Step::IsRestored => next.record = old.clone(),
+            Step::Restarts(node) => next.nodes[node] = Memo::default(),
+            Step::Revokes => next.ask(0, key, true),
+            Step::Asks(node) => next.ask(node, key, false),
+        }
+        next
+    }
+
+    fn ask(&mut self, node: usize, key: KeyName, revokes: bool) {
+        let place = Memory::default();
+        place.set(self.record.take());
+        let memo = &mut self.nodes[node];
+        if revokes {
+            memo.revoked = vec![key];
+        }
+        let mut node = Node {
+            held: memo.held.take(),
+            withdrawn: std::mem::take(&mut memo.withdrawn),
+            ..place.node()
+        };
+        let rotation = Rotation::new();
+        let had = node
+            .held
+            .as_ref()
+            .is_some_and(|held| names(held).contains(&key));
+        let keys = node.ask_by(&query(NOW, &rotation, false, &memo.revoked));
+        let has = keys.contains(&key);
+        assert!(!(has && memo.knows), "the key is back");
+        memo.knows |= revokes || had && !has;
+        memo.held = node.held;
+        memo.withdrawn = node.withdrawn;
+        self.record = place.get();
+    }
+}
+
+#[test]
+fn no_five_steps_give_a_node_back_what_it_knew_to_be_revoked() {
+    let place = Memory::default();
+    let mut nodes = [(); 3].map(|()| place.node());
+    let key = nodes[0].ask(NOW, false)[0];
+    let old = place.get();
+    let nodes = nodes.each_mut().map(|node| {
+        node.ask(NOW, false);
+        Memo {
+            held: node.held.clone(),
+            ..Memo::default()
+        }
+    });
+    let of_nodes = (0..3).flat_map(|node| [Step::Asks(node), Step::Restarts(node)]);
+    let of_all = [Step::Revokes, Step::IsLost, Step::IsRestored];
+    let steps: Vec<_> = of_nodes.chain(of_all).collect();
+    let record = old.clone();
+    let mut standing = vec![Standing { record, nodes }];
+    for _ in 0..4 {
+        let next = |from: &Standing| {
+            steps
+                .iter()
+                .map(|step| from.after(*step, key, &old))
+                .collect()
+        };
+        standing = standing
+            .iter()
+            .flat_map(|from| -> Vec<_> { next(from) })
+            .collect();
+    }
+    // The last step matters only if it gives somebody keys.
+    for from in &standing {
+        for node in 0..3 {
+            from.after(Step::Asks(node), key, &old);
+        }
+    }
+}
+
+#[test]
+fn whose_clock_is_far_off_rotates_within_what_the_keys_are_for_or_not_at_all() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    a.ask(NOW, false);
+    let rotation = Rotation::new();
+    for (off, rotates) in [(HOUR, true), (20 * HOUR, false)] {
+        place.ahead.set(-(off.as_millis() as i64));
+        let now = NOW.plus(off);
+        let before = a.ask(NOW.plus(off), false).len();
+        let rotated = b.load(&query(now, &rotation, true, &[]));
+        assert_eq!(rotated.is_ok(), rotates, "{rotated:?}");
+        if let Ok(keys) = rotated {
+            assert_eq!(keys.len(), before + 1);
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Asks(usize),

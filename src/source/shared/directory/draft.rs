@@ -139,7 +139,7 @@ impl<'a> Replaced<'a> {
 /// or the system ends just then, it is left damaged.
 pub(super) fn overwrite(folder: &Folder, record: &[u8], _: &Lock<'_>) -> Result<(), String> {
     let Some(mut file) = folder.open_file(RECORD, OFlags::WRONLY)? else {
-        return Ok(());
+        return Err(folder.trouble(RECORD, &Errno::NOSPC));
     };
     let mut over = || {
         let there = file.metadata()?.len();
