@@ -5,10 +5,12 @@ use shuttle::thread;
 use super::*;
 use crate::clock::FakeClock;
 use crate::resumption::StekRing;
+use crate::scope::Scope;
 use crate::session::Version;
 use crate::session::tests::encoded;
-use crate::source::{SourceError, source_fn};
+use crate::source::{RandomSource, SourceError, SourceKey, source_fn};
 use crate::sync::try_schedules;
+use crate::ticket;
 
 const TRIES: usize = 1_000;
 

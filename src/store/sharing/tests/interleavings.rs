@@ -12,7 +12,7 @@ fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
         let node = node(Map::default(), true);
         let session = tls13();
         assert!(node.write(&session));
-        let scope = Arc::clone(&node.cache.scope);
+        let scope = Arc::clone(&node.cache.at.scope);
         let (sharing, inner) = (&node.sharing, &node.ring.inner);
         let connections = [true, true, false].map(|stays| {
             let (sharing, inner, scope) =
