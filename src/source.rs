@@ -27,9 +27,9 @@ mod shared_secret;
 mod withdrawal;
 
 pub use derived::DerivedSource;
-pub use files::KeyFiles;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use files::fuzzed as fuzzed_key_file;
+pub use files::{InventoryKey, KeyFiles, KeyInventory};
 pub use key::SourceKey;
 pub(crate) use random::RandomSource;
 #[cfg(unix)]

@@ -6,14 +6,17 @@ use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 use super::{SourceError, SourceKey, SourceQuery, StekSource, Withdrawal};
+use crate::aead::Sealing;
 use crate::error::Error;
 use crate::stek::{KeyName, Stek};
 
 mod formats;
+mod inventory;
 mod listing;
 mod succession;
 
 use formats::MAX_KEYS;
+pub use inventory::{InventoryKey, KeyInventory};
 use listing::Listing;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use listing::fuzzed::run as fuzzed;
@@ -151,13 +154,44 @@ impl KeyFiles {
     /// [`Error::WeakKey`] or [`Error::Source`] naming the file, what is wrong and what would be
     /// right.
     pub fn check(&self) -> Result<(), Error> {
-        match Listing::read(&self.paths, SystemTime::now().into()).wrong {
-            None => Ok(()),
-            Some(cause) => Err(match cause.downcast::<Error>() {
-                Ok(error) => *error,
-                Err(cause) => Error::source(self.name(), cause),
-            }),
-        }
+        self.listing().map(drop)
+    }
+
+    /// Reads the files and tells what they hold, key by key: for tools that show keys, ship them or
+    /// write them in another format, as the program `stek` does. Key names depend on the algorithm
+    /// that the server seals with.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("current.key");
+    /// # std::fs::write(&path, (0..80).collect::<Vec<u8>>()).unwrap();
+    /// # #[cfg(unix)]
+    /// # std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    /// use rustls_resumption::Sealing;
+    /// use rustls_resumption::source::KeyFiles;
+    ///
+    /// for key in KeyFiles::new([path])?.inspect(Sealing::default())?.keys() {
+    ///     println!("{} in {}", key.name(), key.place());
+    /// }
+    /// # Ok::<(), rustls_resumption::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](KeyFiles::check).
+    pub fn inspect(&self, sealing: Sealing) -> Result<KeyInventory, Error> {
+        KeyInventory::of(self.listing()?, sealing)
+    }
+
+    fn listing(&self) -> Result<Listing, Error> {
+        let mut listing = Listing::read(&self.paths, SystemTime::now().into());
+        let Some(cause) = listing.wrong.take() else {
+            return Ok(listing);
+        };
+        Err(match cause.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(cause) => Error::source(self.name(), cause),
+        })
     }
 
     /// What the files list, and the STEKs of it. New keys must be read twice with the same result.

@@ -23,8 +23,8 @@ mod lines;
 mod wrong;
 
 pub(super) use content::Content;
-use entry::SHORT;
 pub(super) use entry::{FileKey, MAX_KEYS, Place};
+use entry::{LONG, SHORT};
 pub(super) use wrong::FormatError;
 
 impl Content {
@@ -57,9 +57,19 @@ impl Content {
             .zip(keys.filter_map(FileKey::new))
             .collect();
         let wrong = (keys.len() > MAX_KEYS).then_some(FormatError::TooManyKeys);
+        let mut advice = Vec::new();
+        if content.len().is_multiple_of(LONG) {
+            // Harmless if it is: they are random bytes all the same, and the same on every node.
+            let (short, long) = (keys.len(), content.chunks(LONG).len());
+            advice.push(format!(
+                "taken for {short} keys of Traffic Server: if it is {long} keys of dnsdist, put \
+                 each in a file of its own (`split -b 80`)"
+            ));
+        }
         Self {
             keys,
             is_list: true,
+            advice,
             wrong,
             ..Self::default()
         }

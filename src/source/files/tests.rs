@@ -378,3 +378,35 @@ fn h2os_next_key_seals_when_it_begins_and_every_node_has_it() {
     files.pass(SECOND);
     assert_eq!(files.load().0, opens[1]);
 }
+
+#[test]
+fn an_inventory_tells_what_the_source_would_do_and_shows_no_secret() {
+    let files = Files::new(&["a"]);
+    files.write("a", list(&[1, 2, 3, 3]));
+    let inventory = files.source.inspect(SEALING).unwrap();
+    let names = inventory.keys().iter().map(|key| *key.name());
+    assert!(names.eq([name(1), name(2), name(3)]));
+    let seals = inventory.keys().iter().map(InventoryKey::seals);
+    assert!(seals.eq([false, false, true]), "the third line's");
+    let [first, ..] = inventory.keys() else {
+        panic!("none");
+    };
+    assert_eq!(
+        (first.expose_bytes(), first.h2o_times()),
+        (&key(1)[..], None)
+    );
+    assert_eq!(first.modified(), SystemTime::UNIX_EPOCH);
+    assert!(first.place().ends_with("/a line 1"));
+    assert!(
+        inventory
+            .advice()
+            .iter()
+            .any(|advice| advice.contains("the same key twice"))
+    );
+    let shown = format!("{first:?}");
+    assert!(shown.starts_with("InventoryKey { name: KeyName(") && shown.ends_with(", .. }"));
+    assert!(!shown.contains("bytes"), "{shown}");
+    files.write("a", "nothing");
+    let error = files.source.inspect(SEALING).unwrap_err().to_string();
+    assert_eq!(error, files.source.check().unwrap_err().to_string());
+}

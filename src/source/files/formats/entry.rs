@@ -9,6 +9,8 @@ pub(in crate::source::files) struct FileKey {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     /// Where the second of the two secret parts, for AES and HMAC, begins.
     pub(super) second: usize,
+    /// When H2O seals with it, in seconds: from, and until.
+    pub(super) h2o_times: Option<(u64, u64)>,
 }
 
 /// Where in its file a key is.
@@ -39,7 +41,11 @@ impl FileKey {
             LONG => 48,
             _ => return None,
         };
-        Some(Self { bytes, second })
+        Some(Self {
+            bytes,
+            second,
+            h2o_times: None,
+        })
     }
 
     /// The whole key, from which a STEK is derived: the name too, so that it is bound to the
@@ -54,6 +60,10 @@ impl FileKey {
 
     pub(in crate::source::files) fn secret(&self) -> &[u8] {
         self.bytes.get(NAME_LEN..).unwrap_or_default()
+    }
+
+    pub(in crate::source::files) fn h2o_times(&self) -> Option<(u64, u64)> {
+        self.h2o_times
     }
 
     /// Whether it has no more than 32 secret bytes, made for AES-128.

@@ -61,7 +61,8 @@ pub(super) fn parse(text: &str, now: Time) -> Content {
     for entry in entries {
         let line = entry.line;
         match entry.read() {
-            Ok((key, time)) => {
+            Ok((mut key, time)) => {
+                key.h2o_times = Some((time.not_before, time.not_after));
                 content.keys.push((Place::Line(line), key));
                 times.push(time);
             }
@@ -216,6 +217,7 @@ fn file_key(name: &[u8], key: &[u8], cipher: usize) -> FileKey {
     FileKey {
         bytes,
         second: name.len().saturating_add(hmac.len()),
+        h2o_times: None,
     }
 }
 

@@ -240,10 +240,6 @@ fn what_other_programs_write_is_called_by_its_name() {
         (&lighttpd, "92 bytes, as lighttpd's `ssl.stek-file` has"),
         (&[0x99; 160], "2 keys of 80 bytes, as dnsdist lists them"),
         (
-            &[0x99; 240],
-            "240 bytes, which may be keys of 80 (dnsdist) or of 48 (Traffic",
-        ),
-        (
             &[&[0x99; 80][..], b"\n"].concat(),
             "a key of 80 bytes and a newline",
         ),
@@ -278,6 +274,11 @@ fn traffic_servers_keys_stand_in_a_row_and_the_first_seals() {
     let keys = content.keys.iter().map(|(_, key)| key.as_bytes());
     assert!(keys.eq(bytes.chunks(48)));
     assert_eq!(content.keys[2].0.to_string(), " key 3");
+    assert!(content.advice.is_empty());
+    let five: Vec<u8> = (0..240).collect();
+    let content = Content::parse(&five, NOW);
+    assert_eq!((content.wrong, content.keys.len()), (None, 5));
+    assert!(content.advice[0].contains("if it is 3 keys of dnsdist"));
     let many: Vec<u8> = (0..66 * 48).map(|i| i as u8).collect();
     assert_eq!(error(&many), "more than 64 keys");
 }

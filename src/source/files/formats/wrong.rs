@@ -16,8 +16,6 @@ pub(in super::super) enum FormatError {
     Lighttpd,
     /// So many keys of 80 bytes, one after the other.
     Dnsdist(usize),
-    /// So many bytes are keys of 48 as well as keys of 80.
-    DnsdistOrTrafficServer(usize),
     Line {
         number: usize,
         wrong: WrongLine,
@@ -61,7 +59,6 @@ impl FormatError {
     pub(super) fn of_binary(content: &[u8]) -> Option<Self> {
         let len = content.len();
         let is_keys_of = |size| len.checked_rem(size) == Some(0);
-        let count = |size| len.checked_div(size).unwrap_or_default();
         if content.is_empty() {
             return Some(Self::Empty);
         }
@@ -74,11 +71,11 @@ impl FormatError {
         {
             return Some(Self::ByteOrderMark);
         }
-        match (is_keys_of(SHORT), is_keys_of(LONG)) {
-            (true, true) => return Some(Self::DnsdistOrTrafficServer(len)),
-            (true, false) => return None,
-            (false, true) => return Some(Self::Dnsdist(count(LONG))),
-            (false, false) => {}
+        if is_keys_of(SHORT) {
+            return None;
+        }
+        if is_keys_of(LONG) {
+            return Some(Self::Dnsdist(len.checked_div(LONG).unwrap_or_default()));
         }
         let without = content.strip_suffix(b"\n");
         let without = without.map(|content| content.strip_suffix(b"\r").unwrap_or(content));
@@ -151,11 +148,6 @@ impl fmt::Display for FormatError {
                 f,
                 "{count} keys of 80 bytes, as dnsdist lists them: put each in a file of its own \
                  (`split -b 80`), and list the last first, as it is the one that seals"
-            ),
-            Self::DnsdistOrTrafficServer(len) => write!(
-                f,
-                "{len} bytes, which may be keys of 80 (dnsdist) or of 48 (Traffic Server): put \
-                 each key in a file of its own (`split -b 80` or `split -b 48`)"
             ),
             Self::Line { number, wrong } => {
                 write!(f, "line {number}: ")?;
