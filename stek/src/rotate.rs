@@ -1,0 +1,237 @@
+//! Making keys, and replacing them on time.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Schedule;
+use crate::error::Error;
+use crate::file;
+use crate::format::Format;
+use crate::key::{Key, Times};
+use crate::set::{self, KeySet};
+
+/// The most keys that a server takes.
+const MAX_KEYS: usize = 64;
+
+pub(crate) fn new(
+    files: &[PathBuf],
+    format: Option<Format>,
+    schedule: &Schedule,
+) -> Result<(), Error> {
+    let format = format.unwrap_or(match files {
+        [_] => Format::Haproxy,
+        _ => Format::Nginx,
+    });
+    if format.is_list() && files.len() > 1 {
+        return Err(Error::Usage(
+            "this format is a list of keys: name one file".to_owned(),
+        ));
+    }
+    let count = match format {
+        Format::Nginx => {
+            schedule.check_files(files.len())?;
+            files.len()
+        }
+        // A single key of Traffic Server would look like one of nginx.
+        Format::Haproxy | Format::TrafficServer => 2,
+        Format::H2o => 1,
+    };
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        keys.push(Key::random(format.key_len())?);
+    }
+    if let (Format::H2o, [key]) = (format, &mut keys[..]) {
+        key.times = Some(schedule.times(seconds(schedule.time())));
+    }
+    let _lock = file::lock(&files[0])?;
+    make(files, format, &keys)?;
+    say!("made {}", counted(keys.len()));
+    Ok(())
+}
+
+/// Writes keys to files that must not exist.
+pub(crate) fn make(files: &[PathBuf], format: Format, keys: &[Key]) -> Result<(), Error> {
+    if let Some(there) = files.iter().find(|file| file.exists()) {
+        return Err(Error::Wrong(format!(
+            "{} exists already: it is not overwritten. Use `stek rotate`, or remove it",
+            there.display()
+        )));
+    }
+    let prepared = set::prepare(files, format, keys)?;
+    for (made, file) in prepared.into_iter().enumerate() {
+        if let Err(error) = file.commit_new() {
+            // Half a set is of no use, and nobody reads it yet.
+            for file in files.iter().take(made) {
+                let _ = std::fs::remove_file(file);
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Result<(), Error> {
+    let _lock = file::lock(&files[0])?;
+    let set = KeySet::read(files)?;
+    let time = schedule.time();
+    if !now && let Some(wait) = schedule.not_due(&set, time)? {
+        let wait = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+        say!("nothing to do: the next rotation is in {wait}");
+        return Ok(());
+    }
+    let before = set.keys.len();
+    let new = Key::random(match set.format {
+        Format::Nginx | Format::Haproxy => set.keys[set.sealing].as_bytes().len(),
+        format => format.key_len(),
+    })?;
+    let keys = match set.format {
+        Format::Nginx => schedule.shift(set.keys, new, files.len())?,
+        Format::TrafficServer => schedule.prepend(set.keys, new)?,
+        Format::Haproxy => schedule.append(set.keys, new)?,
+        Format::H2o => schedule.succeed(set.keys, new, seconds(time))?,
+    };
+    let prepared = set::prepare(files, set.format, &keys)?;
+    // The oldest first, so that no key is ever missing.
+    for (done, file) in prepared.into_iter().rev().enumerate() {
+        file.commit().map_err(|cause| match done {
+            0 => cause,
+            done => Error::Halfway {
+                done,
+                cause: Box::new(cause),
+            },
+        })?;
+    }
+    let dropped = (before + 1).saturating_sub(keys.len());
+    say!(
+        "made 1 key, dropped {dropped}: {} in all. Ship them to every node within {}",
+        counted(keys.len()),
+        humantime::format_duration(schedule.publish_ahead)
+    );
+    Ok(())
+}
+
+fn counted(keys: usize) -> String {
+    match keys {
+        1 => "1 key".to_owned(),
+        keys => format!("{keys} keys"),
+    }
+}
+
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+impl Schedule {
+    /// How long it is until the next rotation. A timer may be early by a tenth of the interval.
+    fn not_due(&self, set: &KeySet, now: SystemTime) -> Result<Option<Duration>, Error> {
+        // H2O's new key is dated by when it begins.
+        let begins = set.keys.iter().filter_map(|key| key.times);
+        let begins = begins.map(|times| times.not_before).max();
+        let last = match begins {
+            Some(begins) => {
+                UNIX_EPOCH + Duration::from_secs(begins).saturating_sub(self.publish_ahead)
+            }
+            None => set.modified,
+        };
+        let Ok(passed) = now.duration_since(last) else {
+            return Err(Error::Wrong(
+                "the last rotation lies in the future: correct the clock, or rotate with --now"
+                    .to_owned(),
+            ));
+        };
+        let wait = self.least_interval().checked_sub(passed);
+        Ok(wait.filter(|wait| !wait.is_zero()))
+    }
+
+    fn least_interval(&self) -> Duration {
+        self.interval * 9 / 10
+    }
+
+    /// How many keys must be there besides the one that seals and those that will: as many as have
+    /// sealed within a ticket lifetime.
+    fn retired(&self) -> usize {
+        let time = (self.lifetime + self.publish_ahead).as_nanos();
+        let retired = time.div_ceil(self.least_interval().as_nanos().max(1));
+        usize::try_from(retired).unwrap_or(usize::MAX)
+    }
+
+    /// Whether so many files of one key each keep a key for long enough.
+    fn check_files(&self, files: usize) -> Result<(), Error> {
+        let needed = self.retired().saturating_add(1);
+        if files >= needed {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "{files} files of one key each are too few: with a new key every {} and tickets that \
+             open for {}, {needed} are needed. Name more files, use one list of keys (`--format \
+             haproxy`), or choose another --interval or --lifetime",
+            humantime::format_duration(self.interval),
+            humantime::format_duration(self.lifetime)
+        )))
+    }
+
+    fn check_count(&self, keys: usize) -> Result<(), Error> {
+        if keys <= MAX_KEYS {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "{keys} keys would have to be kept, and servers take {MAX_KEYS} at most: choose a \
+             longer --interval or a shorter --lifetime"
+        )))
+    }
+
+    /// The new key goes to the first file, and each of the others moves on by one.
+    fn shift(&self, keys: Vec<Key>, new: Key, files: usize) -> Result<Vec<Key>, Error> {
+        self.check_files(files)?;
+        let mut keys: Vec<_> = std::iter::once(new).chain(keys).take(files).collect();
+        // Where a key stood twice there is room for another, which nobody has used.
+        while keys.len() < files {
+            keys.push(Key::random(keys[0].as_bytes().len())?);
+        }
+        Ok(keys)
+    }
+
+    /// The first seals.
+    fn prepend(&self, keys: Vec<Key>, new: Key) -> Result<Vec<Key>, Error> {
+        let kept = self.retired().saturating_add(1);
+        self.check_count(kept)?;
+        Ok(std::iter::once(new).chain(keys).take(kept).collect())
+    }
+
+    /// The last but one seals, and the new one is the next.
+    fn append(&self, mut keys: Vec<Key>, new: Key) -> Result<Vec<Key>, Error> {
+        let kept = self.retired().saturating_add(2);
+        self.check_count(kept)?;
+        keys.push(new);
+        let dropped = keys.len().saturating_sub(kept);
+        Ok(keys.split_off(dropped))
+    }
+
+    /// The new key begins when every node has it. One whose successor has long begun is dropped.
+    fn succeed(&self, keys: Vec<Key>, mut new: Key, now: u64) -> Result<Vec<Key>, Error> {
+        let begins = keys.iter().filter_map(|key| key.times);
+        let mut begins: Vec<u64> = begins.map(|times| times.not_before).collect();
+        begins.sort_unstable();
+        new.times = Some(self.times(now.saturating_add(self.publish_ahead.as_secs())));
+        let open = (self.lifetime + self.publish_ahead).as_secs();
+        let mut keys = keys;
+        keys.retain(|key| {
+            let begun = key.times.map_or(0, |times| times.not_before);
+            let successor = begins.iter().find(|time| **time > begun);
+            successor.is_none_or(|retired| retired.saturating_add(open) >= now)
+        });
+        keys.push(new);
+        self.check_count(keys.len())?;
+        Ok(keys)
+    }
+
+    /// H2O seals with a key until the next begins; longer, should that be late.
+    pub(crate) fn times(&self, not_before: u64) -> Times {
+        let life = self.interval.as_secs().saturating_mul(2);
+        Times {
+            not_before,
+            not_after: not_before.saturating_add(life),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustls_resumption::Sealing;
+use rustls_resumption::source::{KeyFiles, KeyInventory};
+
+use crate::error::Error;
+use crate::file::{self, Replacement};
+use crate::format::Format;
+use crate::key::{Key, Times};
+
+/// The keys of some files that a server would take.
+pub(crate) struct KeySet {
+    pub(crate) format: Format,
+    /// In the order of the files, the lines or the entries, each once.
+    pub(crate) keys: Vec<Key>,
+    /// The index of the one that seals.
+    pub(crate) sealing: usize,
+    /// What could be better.
+    pub(crate) advice: Vec<String>,
+    /// When a file was last changed.
+    pub(crate) modified: SystemTime,
+}
+
+/// What a server would say about these files.
+pub(crate) fn inspect(files: &[PathBuf], sealing: Sealing) -> Result<KeyInventory, Error> {
+    let files = KeyFiles::new(files).map_err(Error::Keys)?;
+    files.inspect(sealing).map_err(Error::Keys)
+}
+
+impl KeySet {
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, Error> {
+        let inventory = inspect(files, Sealing::Aes256GcmSiv)?;
+        let format = match files {
+            [file] => Format::of(&file::read(file)?),
+            _ => Format::Nginx,
+        };
+        let keys = inventory.keys().iter().map(|key| {
+            let times = key.h2o_times().map(|(not_before, not_after)| Times {
+                not_before,
+                not_after,
+            });
+            Key::from_bytes(key.expose_bytes(), times)
+        });
+        let modified = inventory.keys().iter().map(|key| key.modified());
+        Ok(Self {
+            format,
+            keys: keys.collect(),
+            sealing: inventory
+                .keys()
+                .iter()
+                .position(|key| key.seals())
+                .unwrap_or(0),
+            modified: modified.max().unwrap_or(SystemTime::UNIX_EPOCH),
+            advice: inventory.advice().to_vec(),
+        })
+    }
+}
+
+/// Writes keys beside their files, and makes sure that a server would take them.
+pub(crate) fn prepare(
+    files: &[PathBuf],
+    format: Format,
+    keys: &[Key],
+) -> Result<Vec<Replacement>, Error> {
+    let contents = format.write(keys)?;
+    if contents.len() != files.len() {
+        return Err(Error::Usage(format!(
+            "{} keys take {} files in this format, and {} were named",
+            keys.len(),
+            contents.len(),
+            files.len()
+        )));
+    }
+    let written = files.iter().zip(&contents);
+    let written = written.map(|(path, content)| Replacement::write(path, content));
+    let written = written.collect::<Result<Vec<_>, _>>()?;
+    let temporary = written.iter().map(Replacement::temporary);
+    let temporary: Vec<PathBuf> = temporary.map(Path::to_path_buf).collect();
+    inspect(&temporary, Sealing::Aes256GcmSiv)?;
+    Ok(written)
+}

@@ -1,0 +1,403 @@
+//! The program against servers that read what it writes.
+#![cfg(unix)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::{ClientConfig, ServerConfig};
+use rustls_resumption::source::KeyFiles;
+use rustls_resumption::{FakeClock, Resumption, Sealing};
+use tempfile::TempDir;
+use test_support::handshake::{FULL, RESUMED, VERSIONS, client, kind, server_config};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// As many files as hold keys for the three hours that tickets live here and five minutes, at 54
+/// minutes a key.
+const FILES: &[&str] = &["0.key", "1.key", "2.key", "3.key", "4.key"];
+
+fn stek(args: &[&str], files: &[PathBuf], rest: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stek"));
+    command.args(args).args(files).args(rest).output().unwrap()
+}
+
+#[track_caller]
+fn done(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{errors}");
+    out
+}
+
+#[track_caller]
+fn refused(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A directory on some machine, with files of keys.
+struct Host {
+    directory: TempDir,
+    files: Vec<PathBuf>,
+}
+
+impl Host {
+    fn new(files: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let files = files.iter().map(|file| directory.path().join(file));
+        Self {
+            files: files.collect(),
+            directory,
+        }
+    }
+
+    fn made(format: &str) -> Self {
+        let host = Self::new(if format == "nginx" { FILES } else { &["keys"] });
+        done(&stek(
+            &["new"],
+            &host.files,
+            &["--format", format, "--lifetime", "3h"],
+        ));
+        host
+    }
+
+    /// Rotates at this time, by the clock of the test.
+    fn rotate(&self, time: SystemTime) -> String {
+        let clock = time
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            .to_string();
+        let rest = ["--now", "--lifetime", "3h", "--clock", &clock];
+        done(&stek(&["rotate"], &self.files, &rest))
+    }
+
+    /// Copies the files of another, as whatever ships them does.
+    fn receive(&self, from: &Self) {
+        // The oldest first, so that no key is missing meanwhile.
+        for (to, from) in self.files.iter().zip(&from.files).rev() {
+            let temporary = to.with_extension("temporary");
+            fs::copy(from, &temporary).unwrap();
+            fs::rename(temporary, to).unwrap();
+        }
+    }
+
+    /// A host with the same files.
+    fn twin(&self) -> Self {
+        let names = self
+            .files
+            .iter()
+            .map(|file| file.file_name().unwrap().to_str().unwrap());
+        let twin = Self::new(&names.collect::<Vec<_>>());
+        twin.receive(self);
+        twin
+    }
+
+    fn names(&self) -> Vec<String> {
+        let files = KeyFiles::new(&self.files).unwrap();
+        let inventory = files.inspect(Sealing::Aes256GcmSiv).unwrap();
+        inventory
+            .keys()
+            .iter()
+            .map(|key| key.name().to_string())
+            .collect()
+    }
+
+    fn sealing(&self) -> String {
+        let files = KeyFiles::new(&self.files).unwrap();
+        let inventory = files.inspect(Sealing::Aes256GcmSiv).unwrap();
+        let sealing = inventory.keys().iter().find(|key| key.seals());
+        sealing.unwrap().name().to_string()
+    }
+}
+
+struct Node {
+    time: FakeClock,
+    resumption: Resumption,
+    server: Arc<ServerConfig>,
+}
+
+impl Node {
+    fn new(host: &Host, start: SystemTime) -> Self {
+        let time = FakeClock::starting_at(start);
+        let files = KeyFiles::new(&host.files).unwrap();
+        files.check().unwrap();
+        let builder = Resumption::builder().stek_source(files).clock(time.clock());
+        let resumption = builder.max_session_age(7 * 24 * HOUR).build().unwrap();
+        let mut server = server_config();
+        resumption.install(&mut server, "a");
+        Self {
+            time,
+            resumption,
+            server: Arc::new(server),
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.time.advance(time);
+        self.resumption.step();
+    }
+}
+
+fn resumes_everywhere(client: &Arc<ClientConfig>, nodes: &[Node], when: &str) {
+    for (i, node) in nodes.iter().enumerate() {
+        assert_eq!(kind(client, &node.server), RESUMED, "at node {i} {when}");
+    }
+}
+
+const FORMATS: [&str; 4] = ["nginx", "haproxy", "h2o", "traffic-server"];
+
+#[test]
+fn a_fleet_that_gets_the_keys_late_by_less_than_publish_ahead_loses_nothing() {
+    for (format, version) in FORMATS.into_iter().flat_map(|f| VERSIONS.map(|v| (f, v))) {
+        let source = Host::made(format);
+        let hosts = [(); 3].map(|()| source.twin());
+        let start = SystemTime::now() + SECOND;
+        let nodes = hosts.each_ref().map(|host| Node::new(host, start));
+        let client = client(version);
+        assert_eq!(kind(&client, &nodes[0].server), FULL);
+        let mut used = vec![];
+        for rotation in 0..6 {
+            source.rotate(nodes[0].time.wall());
+            // At once, after two minutes, and at four.
+            for host in &hosts {
+                host.receive(&source);
+                nodes.iter().for_each(|node| node.pass(SECOND));
+                let when = format!("{format}, rotation {rotation}");
+                resumes_everywhere(&client, &nodes, &when);
+                nodes.iter().for_each(|node| node.pass(2 * MINUTE));
+            }
+            nodes
+                .iter()
+                .for_each(|node| node.pass(HOUR - 6 * MINUTE - 3 * SECOND));
+            let active = nodes
+                .each_ref()
+                .map(|node| node.resumption.stats().steks.active);
+            assert_eq!(active[0], active[1]);
+            assert_eq!(active[0], active[2]);
+            used.push(active[0]);
+            resumes_everywhere(&client, &nodes, "when all have it");
+        }
+        used.dedup();
+        assert_eq!(used.len(), 6, "{format}: each rotation brought another key");
+        for node in &nodes {
+            let stats = node.resumption.stats();
+            assert_eq!(stats.steks.source_failures, 0, "{format}");
+            assert_eq!(stats.tickets.refused.total(), 0, "{format}: {stats}");
+        }
+    }
+}
+
+#[test]
+fn what_was_sealed_opens_for_a_ticket_lifetime_and_not_for_ever() {
+    for format in FORMATS {
+        let host = Host::made(format);
+        let node = Node::new(&host, SystemTime::now() + SECOND);
+        // One client for each hour after the ticket was made.
+        let clients: Vec<_> = (0..9).map(|_| client(VERSIONS[1])).collect();
+        for client in &clients {
+            assert_eq!(kind(client, &node.server), FULL);
+        }
+        let resumed = clients.iter().map(|client| {
+            host.rotate(node.time.wall());
+            node.pass(SECOND);
+            node.pass(HOUR - SECOND);
+            kind(client, &node.server) == RESUMED
+        });
+        let resumed: Vec<bool> = resumed.collect();
+        assert_eq!(resumed[..3], [true; 3], "{format}: within its life");
+        assert!(!resumed[8], "{format}: long after it: {resumed:?}");
+        assert!(host.names().len() <= 7, "{format}");
+    }
+}
+
+#[test]
+fn it_rotates_when_it_is_time_and_not_before() {
+    for format in ["nginx", "haproxy", "traffic-server"] {
+        let host = Host::made(format);
+        let before = host.names();
+        let rotate = || done(&stek(&["rotate"], &host.files, &["--lifetime", "3h"]));
+        assert!(rotate().starts_with("nothing to do: the next rotation is in 5"));
+        assert_eq!(host.names(), before);
+        let date = |age: Duration| {
+            for file in &host.files {
+                let file = File::options().write(true).open(file).unwrap();
+                file.set_modified(SystemTime::now() - age).unwrap();
+            }
+        };
+        // A timer that is early now and then does not lose an hour.
+        date(53 * MINUTE);
+        assert!(rotate().starts_with("nothing to do"));
+        date(55 * MINUTE);
+        assert!(rotate().starts_with("made 1 key"), "{format}");
+        assert_ne!(host.names(), before);
+        date(Duration::ZERO);
+        let future = SystemTime::now() + HOUR;
+        let file = File::options().write(true).open(&host.files[0]).unwrap();
+        file.set_modified(future).unwrap();
+        let said = refused(&stek(&["rotate"], &host.files, &["--lifetime", "3h"]), 1);
+        assert!(
+            said.contains("lies in the future: correct the clock"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn files_are_replaced_whole_with_the_modes_they_had_and_nothing_is_left_over() {
+    for format in FORMATS {
+        let host = Host::made(format);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert!(
+            host.files.iter().all(|file| mode(file) == 0o600),
+            "{format}"
+        );
+        for file in &host.files {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        let inode = fs::metadata(&host.files[0]).unwrap().ino();
+        host.rotate(SystemTime::now());
+        assert!(
+            host.files.iter().all(|file| mode(file) == 0o640),
+            "{format}"
+        );
+        assert_ne!(
+            fs::metadata(&host.files[0]).unwrap().ino(),
+            inode,
+            "{format}: renamed"
+        );
+        let left = fs::read_dir(host.directory.path()).unwrap().count();
+        assert_eq!(left, host.files.len(), "{format}");
+    }
+}
+
+#[test]
+fn it_never_writes_over_what_is_there_nor_what_would_be_refused() {
+    let host = Host::made("haproxy");
+    let before = fs::read(&host.files[0]).unwrap();
+    let said = refused(&stek(&["new"], &host.files, &[]), 1);
+    assert!(
+        said.contains("exists already: it is not overwritten"),
+        "{said}"
+    );
+    let out = host.directory.path().join("out");
+    let convert = ["--to", "nginx", "--out", out.to_str().unwrap()];
+    let said = refused(&stek(&["convert"], &host.files, &convert), 2);
+    assert!(
+        said.contains("2 keys take 2 files in this format, and 1 were named"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&host.files[0]).unwrap(), before);
+    fs::set_permissions(&host.files[0], fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused(&stek(&["rotate", "--now"], &host.files, &[]), 1);
+    assert!(said.contains("mode 644: anyone may read it"), "{said}");
+    assert_eq!(fs::read(&host.files[0]).unwrap(), before);
+    assert_eq!(fs::read_dir(host.directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_schedule_that_would_drop_keys_too_early_is_refused() {
+    let host = Host::new(&["a", "b"]);
+    let said = refused(&stek(&["new"], &host.files, &[]), 2);
+    assert!(
+        said.contains("2 files of one key each are too few"),
+        "{said}"
+    );
+    assert!(said.contains("15 are needed"), "{said}");
+    let host = Host::made("haproxy");
+    let rest = ["--now", "--interval", "1m"];
+    let said = refused(&stek(&["rotate"], &host.files, &rest), 2);
+    assert!(said.contains("servers take 64 at most"), "{said}");
+    let said = refused(&stek(&["rotate"], &host.files, &["--interval", "soon"]), 2);
+    assert!(said.contains("--interval"), "{said}");
+}
+
+#[test]
+fn keys_keep_their_names_in_every_format_they_fit() {
+    let sorted = |host: &Host| {
+        let mut names = host.names();
+        names.sort();
+        names
+    };
+    let made = Host::made("haproxy");
+    for _ in 0..3 {
+        made.rotate(SystemTime::now());
+    }
+    let (names, sealing) = (sorted(&made), made.sealing());
+    assert_eq!(names.len(), 5);
+    let mut from = made;
+    for format in ["h2o", "nginx", "haproxy", "nginx", "h2o", "haproxy"] {
+        let to = Host::new(if format == "nginx" { FILES } else { &["keys"] });
+        let mut rest = vec!["--to", format, "--out"];
+        rest.extend(to.files.iter().map(|file| file.to_str().unwrap()));
+        done(&stek(&["convert"], &from.files, &rest));
+        assert_eq!(to.sealing(), sealing, "{format}: the same one seals");
+        // From nginx there is none published ahead, so HAProxy gets one.
+        match (format, names.len() == to.names().len()) {
+            (_, true) => assert_eq!(sorted(&to), names, "{format}"),
+            (format, false) => assert_eq!((format, to.names().len()), ("haproxy", 6)),
+        }
+        if to.names().len() != names.len() {
+            break;
+        }
+        from = to;
+    }
+}
+
+#[test]
+fn check_says_what_the_server_says_and_show_tells_no_secret() {
+    let host = Host::made("haproxy");
+    host.rotate(SystemTime::now());
+    assert!(done(&stek(&["check"], &host.files, &[])).contains("good: 3 keys"));
+    let shown = done(&stek(&["show"], &host.files, &[]));
+    for name in host.names() {
+        assert!(shown.contains(&name), "{shown}");
+    }
+    assert_eq!(shown.matches("  seals  ").count(), 1, "{shown}");
+    let content = fs::read_to_string(&host.files[0]).unwrap();
+    for line in content.lines() {
+        for part in line.as_bytes().chunks(12) {
+            assert!(!shown.contains(std::str::from_utf8(part).unwrap()));
+        }
+    }
+    let fips = done(&stek(&["show"], &host.files, &["--sealing", "gcm"]));
+    assert!(
+        !fips.contains(&host.names()[0]),
+        "another algorithm has other names"
+    );
+    // The same key twice is good, and said.
+    let twice = [content.as_str(), content.lines().next().unwrap(), "\n"].concat();
+    fs::write(&host.files[0], twice).unwrap();
+    let said = done(&stek(&["check"], &host.files, &[]));
+    assert!(
+        said.contains("warning: ") && said.contains("the same key twice"),
+        "{said}"
+    );
+    fs::write(&host.files[0], content.lines().next().unwrap()).unwrap();
+    let said = refused(&stek(&["check"], &host.files, &[]), 1);
+    assert!(said.contains("base64 of one key"), "{said}");
+    let error = KeyFiles::new(&host.files).unwrap().check().unwrap_err();
+    assert!(said.contains(&error.to_string()), "{said}");
+    let said = refused(&stek(&["check"], &["/none/such".into()], &[]), 1);
+    assert!(said.contains("/none/such: No such file"), "{said}");
+}
+
+#[test]
+fn runs_at_the_same_time_do_not_lose_each_others_keys() {
+    let host = Host::made("haproxy");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stek"));
+    command.arg("rotate").args(&host.files).arg("--now");
+    command.stdout(Stdio::null());
+    let runs: Vec<_> = (0..4).map(|_| command.spawn().unwrap()).collect();
+    for mut run in runs {
+        assert!(run.wait().unwrap().success());
+    }
+    assert_eq!(host.names().len(), 6);
+}
