@@ -29,6 +29,9 @@ pub use value::fuzzed::run as fuzzed_value;
 /// By default a handshake waits for the shared store for at most 50 milliseconds in all.
 pub(crate) const DEFAULT_STORE_DEADLINE: Duration = Duration::from_millis(50);
 
+/// By default a session whose client has not come back stays in the shared store for an hour.
+pub(crate) const DEFAULT_FIRST_TTL: Duration = Duration::from_secs(60 * 60);
+
 /// A store of sessions that the nodes of a fleet share, so that a client can resume on any of them.
 ///
 /// It keeps bytes under keys until they expire, and learns nothing: keys are hashes, and values are

@@ -13,7 +13,9 @@ use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 use crate::rotation::Rotation;
 use crate::source::{RandomSource, StekSource};
 use crate::stats::metrics::Publisher;
-use crate::store::{DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings};
+use crate::store::{
+    DEFAULT_FIRST_TTL, DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings,
+};
 use crate::terms::{DEFAULT_MAX_SESSION_AGE, Terms};
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
@@ -71,6 +73,7 @@ pub struct ResumptionBuilder {
     store_deadline: Duration,
     recheck_interval: Duration,
     unverified_client_certificates: bool,
+    first_ttl: Duration,
     publisher: Publisher,
 }
 
@@ -91,6 +94,10 @@ impl ResumptionBuilder {
     /// milliseconds.
     pub const DEFAULT_STORE_DEADLINE: Duration = DEFAULT_STORE_DEADLINE;
 
+    /// How long a session stays in a shared store whose client has not come back yet, by default: 1
+    /// hour.
+    pub const DEFAULT_FIRST_TTL: Duration = DEFAULT_FIRST_TTL;
+
     pub(crate) fn new() -> Self {
         Self {
             stateful: false,
@@ -104,6 +111,7 @@ impl ResumptionBuilder {
             store_deadline: DEFAULT_STORE_DEADLINE,
             recheck_interval: DEFAULT_INTERVAL,
             unverified_client_certificates: false,
+            first_ttl: DEFAULT_FIRST_TTL,
             publisher: Publisher::default(),
         }
     }
@@ -225,6 +233,18 @@ impl ResumptionBuilder {
         self
     }
 
+    /// How long a session stays in the shared store that a full handshake made. Those of clients
+    /// that come back by then stay for the [`session_ttl`](ResumptionBuilder::session_ttl), of which
+    /// this is at most the whole: so strangers cannot fill the store for long, and a store that
+    /// evicts what expires first, as Redis with `volatile-ttl`, evicts theirs. From 1 millisecond to
+    /// 7 days.
+    ///
+    /// Defaults to [`ResumptionBuilder::DEFAULT_FIRST_TTL`].
+    pub fn first_ttl(mut self, ttl: Duration) -> Self {
+        self.first_ttl = ttl;
+        self
+    }
+
     /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
     /// before it begins on local random STEKs.
     ///
@@ -302,6 +322,7 @@ impl ResumptionBuilder {
         }
         let sharing = SharingSettings {
             ttl: self.cache.ttl,
+            first_ttl: self.first_ttl,
             deadline: self.store_deadline,
         };
         self.terms.client_auth = Arc::new(Rechecks::new(self.recheck_interval));
@@ -333,6 +354,7 @@ impl ResumptionBuilder {
             store_deadline,
             recheck_interval,
             unverified_client_certificates: _,
+            first_ttl,
             publisher: _,
         } = self;
         ring.validate()?;
@@ -343,6 +365,7 @@ impl ResumptionBuilder {
         }
         let ttl_min = Duration::from_millis(1);
         between("session_ttl", cache.ttl, ttl_min)?;
+        between("first_ttl", *first_ttl, ttl_min)?;
         between(
             "max_session_age",
             terms.max_session_age,
@@ -407,6 +430,7 @@ mod tests {
             store_deadline,
             recheck_interval,
             unverified_client_certificates,
+            first_ttl,
             publisher: _,
         } = ResumptionBuilder::new();
         assert!(!unverified_client_certificates);
@@ -415,6 +439,7 @@ mod tests {
             ResumptionBuilder::DEFAULT_RECHECK_INTERVAL
         );
         assert_eq!(recheck_interval, Duration::from_secs(60));
+        assert_eq!(first_ttl, Duration::from_secs(60 * 60));
         assert!(!stateful && !manual && source.is_none() && store.is_none());
         assert_eq!(store_deadline, DEFAULT_STORE_DEADLINE);
         assert_eq!(DEFAULT_STORE_DEADLINE, Duration::from_millis(50));

@@ -68,8 +68,8 @@ use connection::Connection;
 /// Redis 6.2 or later, for `GETDEL`. The page
 /// [`operating`](crate::docs::operating#rights-in-redis) lists the rights it needs. Turn persistence
 /// off (`save ""`, `appendonly no`) unless this Redis holds other data too: sessions are not worth saving, and a
-/// restored dump brings claimed ones back. Set `maxmemory-policy` to `volatile-ttl` or
-/// `noeviction`.
+/// restored dump brings claimed ones back. Set `maxmemory-policy` to `volatile-ttl`, with which
+/// strangers evict neither those who come back nor STEKs.
 #[derive(Clone)]
 pub struct RedisStore(Remote);
 

@@ -27,6 +27,8 @@ pub(crate) struct Sharing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharingSettings {
     pub(crate) ttl: Duration,
+    /// Of sessions whose client has not come back yet.
+    pub(crate) first_ttl: Duration,
     pub(crate) deadline: Duration,
 }
 
@@ -106,8 +108,13 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
+        let SharingSettings { ttl, first_ttl, .. } = self.settings;
+        let ttl = match lineage.is_renewal {
+            true => ttl,
+            false => first_ttl.min(ttl),
+        };
         let expires = now
-            .plus(self.settings.ttl)
+            .plus(ttl)
             .min(lineage.birth.plus(terms.max_session_age))
             .min(key.window.expires);
         let times = Times {

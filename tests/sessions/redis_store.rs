@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::Commands;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig};
+use rustls_resumption::source::RedisSource;
 use rustls_resumption::stats::{StoreHealth, StoreStats};
 use rustls_resumption::store::{RedisClient, RedisStore, SharedStore};
 use rustls_resumption::{Error, Resumption, ResumptionAcceptor};
@@ -557,10 +558,65 @@ async fn values_expire_and_fleets_may_share_a_redis() {
         assert_eq!(keys.len(), count);
         for key in keys {
             let ttl: u64 = connection.pttl(key).unwrap();
-            let day = 24 * 60 * 60 * 1_000;
-            assert!((day - 60_000..=day).contains(&ttl), "{ttl}");
+            assert!((HOUR - 60_000..=HOUR).contains(&ttl), "{ttl}");
         }
     }
+    // Whoever comes back stays.
+    let client = handshake::client(&TLS13);
+    assert_eq!(ours.kind(&client).await, FULL);
+    assert_eq!(ours.kind(&client).await, RESUMED);
+    let keys: Vec<Vec<u8>> = connection.keys("rustls-resumption:session:*").unwrap();
+    let ttls = keys
+        .into_iter()
+        .map(|key| connection.pttl::<_, u64>(key).unwrap());
+    let (first, full): (Vec<u64>, Vec<_>) = ttls.partition(|ttl| *ttl <= HOUR);
+    assert_eq!((first.len(), full.len()), (3, 2));
+    for ttl in full {
+        assert!((24 * HOUR - 60_000..=24 * HOUR).contains(&ttl), "{ttl}");
+    }
+}
+
+/// In milliseconds.
+const HOUR: u64 = 60 * 60 * 1_000;
+
+#[tokio::test]
+async fn strangers_push_out_neither_those_who_come_back_nor_the_steks() {
+    const RETURNING: usize = 50;
+    let redis = RedisServer::with_flags(&["--maxmemory-policy", "volatile-ttl"]);
+    let node = Node::new(&redis.url()).await;
+    let returning: Vec<_> = (0..RETURNING).map(|_| client(&TLS13)).collect();
+    for client in &returning {
+        assert_eq!(node.kind(client).await, FULL);
+        assert_eq!(node.kind(client).await, RESUMED);
+    }
+    let kek: Vec<u8> = (0..32).collect();
+    let tickets = Resumption::builder()
+        .stek_source(RedisSource::new(&redis.url(), &kek).unwrap())
+        .build()
+        .unwrap();
+    let info = redis.ask("INFO memory");
+    let used = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    let room: u64 = used.unwrap().parse().unwrap();
+    configure(&redis, "maxmemory", &(room + 100_000).to_string());
+    for _ in 0..400 {
+        assert_eq!(node.kind(&client(&TLS13)).await, FULL);
+    }
+    let evicted = redis.ask("INFO stats");
+    let evicted = evicted
+        .lines()
+        .find_map(|line| line.strip_prefix("evicted_keys:"));
+    let evicted: u64 = evicted.unwrap().parse().unwrap();
+    assert!(evicted >= 200, "{evicted}");
+    let mut resumed = 0;
+    for client in &returning {
+        resumed += usize::from(node.kind(client).await == RESUMED);
+    }
+    println!("figure: {evicted} evicted; {resumed} of {RETURNING} resume");
+    assert!(resumed >= RETURNING * 9 / 10, "{resumed} of {RETURNING}");
+    tickets.rotate_now().unwrap();
+    assert!(!tickets.stats().steks.fallen_back);
 }
 
 #[tokio::test]

@@ -172,6 +172,9 @@ impl fmt::Debug for RedisSource {
     }
 }
 
+/// By how much the value outlives the last of its keys.
+const OUTLIVES_SESSIONS: Duration = Duration::from_secs(60 * 60);
+
 /// A record in a value of Redis, sealed under a KEK and replaced by compare and set.
 struct RedisValue {
     address: String,
@@ -219,8 +222,11 @@ impl Backend for RedisValue {
         deadline: Instant,
     ) -> Result<bool, SourceError> {
         let sealed = self.keks.seal(&next.record.encode(), &self.key)?;
+        // Longer than any session's, which ends with its STEK: a Redis that evicts what expires first
+        // evicts sessions.
+        let lifetime = next.lifetime.saturating_add(OUTLIVES_SESSIONS);
         self.exchange
-            .swap(&self.key, found.value, sealed, next.lifetime, deadline)
+            .swap(&self.key, found.value, sealed, lifetime, deadline)
             .map_err(|why| self.trouble(&why))
     }
 
@@ -274,7 +280,6 @@ mod tests {
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
-    use std::time::Duration;
 
     use test_support::log::Log;
     use test_support::redis::RedisServer;

@@ -97,6 +97,7 @@ fn node(map: Map, alive: bool) -> Node {
     let map = Arc::new(map);
     let settings = SharingSettings {
         ttl: 24 * HOUR,
+        first_ttl: 24 * HOUR,
         deadline: Duration::from_millis(50),
     };
     let inner = Arc::new(inner);
@@ -274,6 +275,15 @@ fn a_claimed_session_that_is_not_used_is_counted() {
     node.write(&tls13());
     assert!(node.claim().is_ok());
     assert_eq!(node.sharing.stats().unused, 1);
+}
+
+#[test]
+fn a_value_of_a_client_that_has_not_come_back_lives_shortly() {
+    let mut node = node(Map::default(), true);
+    let settings = &mut Arc::get_mut(&mut node.sharing).unwrap().settings;
+    settings.first_ttl = HOUR;
+    assert!(node.write_born(node.parts().1.now()));
+    assert_eq!(node.only().1, HOUR);
 }
 
 #[test]
