@@ -7,9 +7,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::instant_in;
+use crate::errands::guarded;
 
 /// A thread that does a job again and again, until this is dropped.
-pub(crate) struct Housekeeper(Arc<Signal>);
+pub(crate) struct Housekeeper(Alarm);
+
+/// Wakes a housekeeper.
+#[derive(Clone, Default)]
+pub(crate) struct Alarm(Arc<Signal>);
 
 /// Tells when a second has passed since it last did: for what is done less often than a housekeeper
 /// may wake.
@@ -38,6 +43,7 @@ struct Signal {
 
 #[derive(Default)]
 struct State {
+    rung: bool,
     stopped: bool,
     ended: bool,
 }
@@ -50,35 +56,36 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 
 impl Housekeeper {
-    /// Starts the thread. The job returns how long it may sleep, or `None` if there is nothing more
-    /// to do.
+    /// Starts the thread, which this wakes. The job returns how long it may sleep, or `None` if there
+    /// is nothing more to do. One that panics is done again after the longest sleep.
     pub(crate) fn start(
+        alarm: Alarm,
         mut job: impl FnMut() -> Option<Duration> + Send + 'static,
     ) -> io::Result<Self> {
-        let signal = Arc::new(Signal::default());
-        let theirs = Arc::clone(&signal);
+        let theirs = Arc::clone(&alarm.0);
         thread::Builder::new()
             .name("resumption".into())
             .spawn(move || {
                 // What the job owns, keys among it, is dropped before the end is told.
                 let end = EndOnDrop(theirs);
-                while let Some(idle) = job() {
+                while let Some(idle) = guarded(&mut job).unwrap_or(Some(MAX_SLEEP)) {
                     if !end.0.sleep(idle) {
                         break;
                     }
                 }
                 drop(job);
             })?;
-        Ok(Self(signal))
+        Ok(Self(alarm))
     }
 
     /// Stops the thread and waits for its end. False if the deadline passed first.
     pub(crate) fn stop(&self, deadline: Duration) -> bool {
-        self.0.stop();
+        let signal = &*self.0.0;
+        signal.stop();
         let until = instant_in(deadline.min(Duration::from_secs(3600)));
-        let mut state = self.0.state.lock();
+        let mut state = signal.state.lock();
         while !state.ended {
-            if self.0.changed.wait_until(&mut state, until).timed_out() {
+            if signal.changed.wait_until(&mut state, until).timed_out() {
                 return state.ended;
             }
         }
@@ -89,7 +96,7 @@ impl Housekeeper {
 impl Drop for Housekeeper {
     fn drop(&mut self) {
         // Not joined: the last handle may go anywhere, on a thread that must not wait.
-        self.0.stop();
+        self.0.0.stop();
     }
 }
 
@@ -99,16 +106,25 @@ impl fmt::Debug for Housekeeper {
     }
 }
 
+impl Alarm {
+    /// Has the job done now, or once more if it is being done.
+    pub(crate) fn ring(&self) {
+        self.0.state.lock().rung = true;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Signal {
     /// False when the thread must end.
     fn sleep(&self, duration: Duration) -> bool {
         let until = instant_in(duration.clamp(MIN_SLEEP, MAX_SLEEP));
         let mut state = self.state.lock();
-        while !state.stopped {
+        while !(state.stopped || state.rung) {
             if self.changed.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
+        state.rung = false;
         !state.stopped
     }
 
@@ -138,7 +154,7 @@ mod tests {
     #[test]
     fn the_job_is_done_at_once_and_again_when_it_asked_to() {
         let (done, told) = mpsc::channel();
-        let _housekeeper = Housekeeper::start(move || {
+        let _housekeeper = Housekeeper::start(Alarm::default(), move || {
             let _ = done.send(());
             Some(Duration::ZERO)
         })
@@ -152,7 +168,7 @@ mod tests {
     fn stopping_waits_for_the_end_and_drops_what_the_job_owns() {
         let owned = Arc::new(());
         let theirs = Arc::clone(&owned);
-        let housekeeper = Housekeeper::start(move || {
+        let housekeeper = Housekeeper::start(Alarm::default(), move || {
             let _ = &theirs;
             Some(MAX_SLEEP)
         })
@@ -165,7 +181,7 @@ mod tests {
     #[test]
     fn dropping_the_housekeeper_ends_the_thread() {
         let (done, told) = mpsc::channel::<()>();
-        let housekeeper = Housekeeper::start(move || {
+        let housekeeper = Housekeeper::start(Alarm::default(), move || {
             let _ = &done;
             Some(MAX_SLEEP)
         })

@@ -29,6 +29,7 @@ mod client_auth;
 mod clock;
 mod context;
 mod counters;
+mod errands;
 mod error;
 mod fips;
 #[cfg(any(test, rustls_resumption_fuzzing))]
@@ -39,6 +40,7 @@ mod housekeeper;
 mod installation;
 mod kdf;
 mod lineage;
+mod outside;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;

@@ -182,24 +182,33 @@ impl Resumption {
     /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode without a shared
     /// store there is none to rotate, and nothing happens.
     ///
+    /// Waits for the source, up to
+    /// [`source_deadline`](ResumptionBuilder::source_deadline): call it from async code through
+    /// `spawn_blocking`.
+    ///
     /// # Errors
     ///
-    /// [`Error::Source`] if the source failed, or rotates by its schedule only.
+    /// [`Error::Source`] if the source failed, has not answered in time (if it does later, that
+    /// counts), or rotates by its schedule only.
     pub fn rotate_now(&self) -> Result<(), Error> {
         self.inner.rotate_now()
     }
 
     /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. False if
     /// there is no such STEK here.
+    ///
+    /// That is done at once. Then the source is asked for a successor, and given a second and a half
+    /// to answer; if it does not, a local random STEK takes over. From async code call it through
+    /// `spawn_blocking`.
     pub fn revoke(&self, name: &KeyName) -> bool {
         self.inner.revoke(name)
     }
 
     /// Drops and wipes every STEK and every session: nothing that was made before resumes, from the
-    /// next handshake on. The answer to an incident, on this node.
+    /// next handshake on. The answer to an incident, on this node. It waits for the source afterwards,
+    /// as [`revoke`](Resumption::revoke) does.
     pub fn revoke_all(&self) {
-        self.inner.revoke_all_keys();
-        self.inner.clear();
+        self.inner.revoke_all();
     }
 
     /// Drops and wipes the sessions of a scope and refuses its tickets made up to now, from the next
@@ -222,8 +231,8 @@ impl Resumption {
     }
 
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session. From now
-    /// on every handshake is a full one. False if the thread was still busy at the deadline; it
-    /// ends by itself then.
+    /// on every handshake is a full one. False if that thread, the source, the log or the
+    /// metrics recorder were still busy at the deadline; what they do ends by itself then.
     ///
     /// Not needed: dropping the last handle, and the last configuration that it was installed in,
     /// does the same without waiting.

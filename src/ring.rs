@@ -1,95 +1,92 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::Basis;
+use crate::clock::{Basis, Clock, Time, instant_in};
 use crate::context;
 use crate::counters::Counters;
+use crate::errands::guarded;
 use crate::error::Error;
+use crate::outside::Outside;
 use crate::rotation::Rotation;
-use crate::source::bulletin::Bulletin;
-use crate::source::{SourceQuery, StekSource};
-use crate::stats::metrics::Publisher;
+use crate::source::bulletin::{Bulletin, Heard};
+use crate::source::{SourceQuery, StekSource, Withdrawal};
 use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::Terms;
 
+mod events;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
 mod keeper;
 mod settings;
 mod snapshot;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod tickets;
 
-use keeper::Keeper;
+use events::Event;
+use keeper::{Answer, Failure, Keeper};
 pub(crate) use settings::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 use snapshot::Snapshot;
+use supply::{After, Manners, PATIENCE, Supply, Wish};
 pub(crate) use tickets::SharingKey;
 
-/// How long set-up waits before it asks a source again that did not answer.
+/// How long set-up waits before it asks a source again that failed.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step asks the
-/// source and stores the next snapshot. [`StekRing`](crate::StekRing) is the handle on it.
+/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step does what
+/// the time asks for, has the source asked, and stores the next snapshot.
+/// [`StekRing`](crate::StekRing) is the handle on it.
+///
+/// ```text
+///  step ──▶ tend: expire, wipe, activate, fall back ──▶ Snapshot ──▶ handshakes
+///    └────▶ ask ──▶ the source, on a thread of its own ──▶ take its answer ──▶ Snapshot
+/// ```
 pub(crate) struct Ring {
     /// What handshakes read.
     snapshot: ArcSwap<Snapshot>,
     /// What makes the next snapshot, which is stored while this is locked: never by a handshake.
     keeper: Mutex<Keeper>,
-    /// Locked while the source is asked, which may take its time.
-    supply: Mutex<Supply>,
-    source_name: &'static str,
+    supply: Supply,
     settings: RingSettings,
     counters: Counters<TicketStats>,
 }
 
-/// The source, until the ring is closed, and when it was last asked.
-struct Supply {
-    source: Option<Box<dyn StekSource>>,
-    asked: Option<Duration>,
-}
-
-/// Whether a step asks the source.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ask {
-    IfDue,
-    Now,
-    ToRotate,
-}
-
-/// By which clock a ring of this source goes.
-pub(crate) fn basis_of(source: &dyn StekSource) -> Basis {
-    match source.is_shared() {
-        true => Basis::Wall,
-        false => Basis::Steady,
-    }
+/// What a source is asked, to be kept while it is.
+struct Question {
+    now: Time,
+    monotonic: Duration,
+    rotate: bool,
+    revoked: Vec<KeyName>,
 }
 
 impl Ring {
-    /// A ring that has asked its source once. Its settings were validated.
+    /// A ring that has no keys yet. Its settings were validated.
     pub(crate) fn new(
         settings: RingSettings,
-        source: Box<dyn StekSource>,
-        terms: &Terms,
-        publisher: Option<&Publisher>,
-    ) -> Result<Self, Error> {
+        source: Option<Box<dyn StekSource>>,
+        clock: &Clock,
+    ) -> Result<Arc<Self>, Error> {
         context::read();
-        let ring = Self {
+        Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             keeper: Mutex::new(Keeper::default()),
-            source_name: source.name(),
-            supply: Mutex::new(Supply {
-                source: Some(source),
-                asked: None,
-            }),
+            supply: Supply::new(source, clock.runs())?,
             settings,
             counters: Counters::new(),
-        };
-        ring.begin(terms, publisher)?;
-        Ok(ring)
+        }))
+    }
+
+    /// By which clock it goes.
+    pub(crate) fn basis(&self) -> Basis {
+        match self.supply.is_shared {
+            true => Basis::Wall,
+            false => Basis::Steady,
+        }
     }
 
     pub(crate) fn rotation(&self) -> &Rotation {
@@ -112,144 +109,286 @@ impl Ring {
             keeper.close();
             self.snapshot.store(Arc::default());
         }
-        self.drop_source_if_closed();
+        let source = self.supply.close();
+        guarded(|| drop(source));
     }
 
-    /// Does what is due: asks the source, publishes, activates, retires, wipes. Returns how long
-    /// nothing will be due, at most.
-    pub(crate) fn step(&self, terms: &Terms, publisher: Option<&Publisher>) -> Duration {
-        // What went wrong was logged and counted there.
-        let idle = self.advance(terms, publisher, Ask::IfDue);
-        idle.unwrap_or(SourceQuery::DEFAULT_INTERVAL)
+    /// Waits until the source is no longer asked. False if the deadline passed first.
+    pub(crate) fn wait_for_source(&self, deadline: Duration) -> bool {
+        let until = instant_in(deadline);
+        while self.supply.is_busy() {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Does what is due: publishes, activates, retires, wipes, falls back, and has the source asked.
+    /// Returns how long nothing will be due, at most.
+    pub(crate) fn step(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Duration {
+        let (now, monotonic) = (terms.now(), terms.clock.monotonic());
+        let worn = self.snapshot.load().is_worn(now) && self.supply.can_rotate();
+        let (without, is_any_due) = {
+            let mut keeper = self.keeper.lock();
+            (keeper.without_since(now, monotonic), keeper.is_due(now))
+        };
+        let standing = self.supply.look(monotonic, without);
+        if self.supply.is_own {
+            self.keeper.lock().note_answered(monotonic); // it always can
+        }
+        let is_due = match self.supply.is_own {
+            // Whatever it has to do is due when something is due here.
+            true => is_any_due,
+            false => standing.is_due,
+        };
+        if let Some(waited) = standing.just_late {
+            self.keeper.lock().note_failure();
+            let source = self.supply.name;
+            events::tell(vec![Event::SourceLate { source, waited }], &outside.log);
+        }
+        if worn || is_due {
+            let wish = Wish {
+                rotate: worn,
+                waiting: Vec::new(),
+            };
+            self.ask(terms, outside, wish);
+        }
+        let standing = self.supply.look(monotonic, without);
+        // What goes wrong is that no random key can be made, and then none seals: that is told.
+        let _ = self.tend(terms, outside, standing.is_awaited);
+        let idle = self.keeper.lock().idle(&self.settings, now);
+        idle.min(standing.next)
     }
 
     /// Asks the source for the first time. One that does not answer by the deadline is not the end:
     /// the ring begins on local random STEKs, and says so.
-    fn begin(&self, terms: &Terms, publisher: Option<&Publisher>) -> Result<(), Error> {
-        let clock = &terms.clock;
-        let start = clock.monotonic();
+    pub(crate) fn begin(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
+        let deadline = self.settings.source_deadline;
+        let until = instant_in(deadline);
         loop {
-            let Err(error) = self.advance(terms, publisher, Ask::Now) else {
+            let left = until.saturating_duration_since(Instant::now());
+            let Err(error) = self.ask_and_wait(terms, outside, false, left) else {
                 return Ok(());
             };
             if terms.basis == Basis::Steady {
                 return Err(error); // the random source: there is nothing to wait for
             }
-            let waited = clock.monotonic().saturating_sub(start);
-            if !clock.runs() || waited >= self.settings.source_deadline {
-                return Ok(());
+            let left = until.saturating_duration_since(Instant::now());
+            if !terms.clock.runs() || left.is_zero() {
+                break;
             }
-            std::thread::sleep(BETWEEN_TRIES);
+            thread::sleep(BETWEEN_TRIES.min(left));
         }
-    }
-
-    fn advance(
-        &self,
-        terms: &Terms,
-        publisher: Option<&Publisher>,
-        ask: Ask,
-    ) -> Result<Duration, Error> {
-        let outcome = self.ask(terms, publisher, ask);
-        self.drop_source_if_closed();
-        outcome
-    }
-
-    /// Called by whoever closed the ring, and by whoever has just unlocked the source: so one of
-    /// them drops it, and with it the keys that it holds.
-    fn drop_source_if_closed(&self) {
-        if !self.keeper.lock().is_closed() {
-            return;
-        }
-        if let Some(mut supply) = self.supply.try_lock() {
-            supply.source = None;
-        }
-    }
-
-    fn ask(
-        &self,
-        terms: &Terms,
-        publisher: Option<&Publisher>,
-        ask: Ask,
-    ) -> Result<Duration, Error> {
-        let supply = &mut *self.supply.lock();
-        let Some(source) = &mut supply.source else {
-            return Ok(SourceQuery::DEFAULT_INTERVAL);
-        };
-        let now = terms.now();
-        let monotonic = terms.clock.monotonic();
-        let poll = source.poll_interval();
-        let worn = self.snapshot.load().is_worn(now) && source.can_rotate();
-        let rotate = ask == Ask::ToRotate || worn;
-        let (without, revoked) = {
-            let keeper = self.keeper.lock();
-            (keeper.is_without(now), keeper.revoked())
-        };
-        let is_due = |asked| monotonic.saturating_sub(asked) >= poll;
-        let mut outcome = Ok(());
-        if rotate || without || ask == Ask::Now || supply.asked.is_none_or(is_due) {
-            let bulletin = Bulletin::default();
-            let query = SourceQuery {
-                now,
-                monotonic,
-                rotation: &self.settings.rotation,
-                sealing: self.settings.sealing,
-                rotate,
-                revoked: &revoked,
-                bulletin: Some(&bulletin),
-            };
-            let began = Instant::now();
-            // One that panics must not end the housekeeping thread: who would wipe the keys that expire?
-            let answer = catch_unwind(AssertUnwindSafe(|| source.load(&query)))
-                .unwrap_or_else(|_| Err("it panicked".into()));
-            if let Some(publisher) = publisher.filter(|_| source.is_shared()) {
-                publisher.source_answered(self.source_name, began.elapsed());
-            }
-            supply.asked = Some(monotonic);
-            let mut keeper = self.keeper.lock();
-            keeper.hear(&bulletin.heard());
-            outcome = keeper.take_answer(&self.settings, &**source, answer, monotonic);
-        }
-        let mut keeper = self.keeper.lock();
-        let snapshot = keeper.advance(&self.settings, now, monotonic, rotate)?;
-        self.snapshot.store(Arc::new(snapshot));
-        let idle = keeper.idle(&self.settings, now);
-        outcome.map(|()| if poll.is_zero() { idle } else { idle.min(poll) })
+        self.tend(terms, outside, false)
     }
 
     /// Makes another STEK seal from now on.
-    pub(crate) fn rotate(&self, terms: &Terms, publisher: Option<&Publisher>) -> Result<(), Error> {
-        let can_rotate = {
-            let supply = self.supply.lock();
-            let source = supply.source.as_ref();
-            source.is_none_or(|source| source.can_rotate())
-        };
-        self.drop_source_if_closed();
-        if !can_rotate {
+    pub(crate) fn rotate(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
+        if !self.supply.can_rotate() {
             let why = "rotates by its schedule only; to put a key out of use, revoke it";
-            return Err(Error::source(self.source_name, why));
+            return Err(Error::source(self.supply.name, why));
         }
-        self.advance(terms, publisher, Ask::ToRotate).map(drop)
+        if let Some(waited) = self.supply.late_for(terms.clock.monotonic()) {
+            let why = format!("it has not answered for {waited:?}");
+            return Err(Error::source(self.supply.name, why));
+        }
+        self.ask_and_wait(terms, outside, true, self.settings.source_deadline)
     }
 
-    /// Drops and wipes one STEK or all. Returns how many.
-    pub(crate) fn revoke(
-        &self,
-        terms: &Terms,
-        publisher: Option<&Publisher>,
-        name: Option<&KeyName>,
-    ) -> usize {
+    /// Drops and wipes one STEK or all, here and now. Returns how many.
+    pub(crate) fn revoke(&self, terms: &Terms, outside: &Outside, name: Option<&KeyName>) -> usize {
+        let mut events = Vec::new();
         let revoked = {
-            // First refuse; the source, asked for a successor, may take its time.
             let mut keeper = self.keeper.lock();
-            let revoked = keeper.revoke(name);
+            let revoked = keeper.revoke(name, &mut events);
             self.snapshot.store(Arc::new(keeper.snapshot(terms.now())));
             revoked
         };
-        if revoked > 0 {
-            // What goes wrong was logged and counted, and local random keys seal.
-            let _ = self.advance(terms, publisher, Ask::Now);
-        }
+        events::tell(events, &outside.log);
         revoked
+    }
+
+    /// Has another STEK seal where the one that did was revoked: of the source if it answers in
+    /// time, else a local one.
+    pub(crate) fn succeed(self: &Arc<Self>, terms: &Terms, outside: &Outside) {
+        // What goes wrong was told and counted, and local random keys seal.
+        if self.supply.late_for(terms.clock.monotonic()).is_none() {
+            let _ = self.ask_and_wait(terms, outside, false, PATIENCE);
+        }
+        let _ = self.tend(terms, outside, false);
+    }
+
+    /// Has the source asked, and waits until its answer was taken.
+    fn ask_and_wait(
+        self: &Arc<Self>,
+        terms: &Terms,
+        outside: &Outside,
+        rotate: bool,
+        deadline: Duration,
+    ) -> Result<(), Error> {
+        let (sender, answer) = sync_channel(1);
+        let wish = Wish {
+            rotate,
+            waiting: vec![sender],
+        };
+        self.ask(terms, outside, wish);
+        let failed = |why: String| Error::source(self.supply.name, why);
+        match answer.recv_timeout(deadline) {
+            Ok(answered) => answered.map_err(failed),
+            Err(RecvTimeoutError::Timeout) => Err(failed(format!("no answer within {deadline:?}"))),
+            Err(RecvTimeoutError::Disconnected) => Ok(()), // the ring was closed
+        }
+    }
+
+    /// Has the source asked: on a thread of its own if it may take its time.
+    fn ask(self: &Arc<Self>, terms: &Terms, outside: &Outside, wish: Wish) {
+        let Some((source, wish)) = self.supply.begin(wish, terms.clock.monotonic()) else {
+            return;
+        };
+        if !self.supply.on_thread {
+            self.put_to(source, wish, terms, outside);
+            return;
+        }
+        // The thread may hang, and so must not keep the ring and its keys.
+        let weak = Arc::downgrade(self);
+        let settings = self.settings.clone();
+        let (their_terms, their_outside) = (terms.clone(), outside.clone());
+        let given = Arc::new(Mutex::new(Some((source, wish))));
+        let taken = Arc::clone(&given);
+        let work = move || {
+            let mut next = taken.lock().take();
+            while let Some((mut source, wish)) = next {
+                let question = weak
+                    .upgrade()
+                    .map(|ring| ring.question(&their_terms, &wish));
+                let answer = question
+                    .as_ref()
+                    .map(|question| load(&mut source, &settings, question));
+                next = match (weak.upgrade(), question, answer) {
+                    (Some(ring), Some(question), Some(answer)) => {
+                        ring.take_answer(source, &question, answer, &their_terms, &their_outside)
+                    }
+                    _ => {
+                        drop_guarded(source);
+                        None
+                    }
+                };
+            }
+        };
+        let started = thread::Builder::new()
+            .name("resumption-source".into())
+            .spawn(work);
+        let Err(error) = started else { return };
+        if let Some((source, wish)) = given.lock().take() {
+            let manners = Manners::of(&*source);
+            let answer = Answer {
+                manners,
+                fleet_agrees: None,
+                keys: Err(format!("its thread cannot be started: {error}").into()),
+                took: Duration::ZERO,
+                heard: Heard::default(),
+            };
+            let question = self.question(terms, &wish);
+            self.take_answer(source, &question, answer, terms, outside);
+        }
+    }
+
+    /// Asks the source on this thread, until nobody wants to know more.
+    fn put_to(&self, source: Box<dyn StekSource>, wish: Wish, terms: &Terms, outside: &Outside) {
+        let mut next = Some((source, wish));
+        while let Some((mut source, wish)) = next {
+            let question = self.question(terms, &wish);
+            let answer = load(&mut source, &self.settings, &question);
+            next = self.take_answer(source, &question, answer, terms, outside);
+        }
+    }
+
+    fn question(&self, terms: &Terms, wish: &Wish) -> Question {
+        Question {
+            now: terms.now(),
+            monotonic: terms.clock.monotonic(),
+            rotate: wish.rotate,
+            revoked: self.keeper.lock().revoked(),
+        }
+    }
+
+    /// Takes what the source said, however late: what does not fit any more is left out. Returns
+    /// the source if it is to be asked again.
+    fn take_answer(
+        &self,
+        source: Box<dyn StekSource>,
+        question: &Question,
+        answer: Answer,
+        terms: &Terms,
+        outside: &Outside,
+    ) -> Option<(Box<dyn StekSource>, Wish)> {
+        let manners = answer.manners;
+        if let Some(publisher) = outside.publisher.as_ref().filter(|_| self.supply.is_shared) {
+            let (publisher, name) = (publisher.clone(), self.supply.name);
+            outside
+                .metrics
+                .run(move || publisher.source_answered(name, answer.took));
+        }
+        let mut events = Vec::new();
+        let (now, monotonic) = (terms.now(), terms.clock.monotonic());
+        let (outcome, is_due_sooner) = {
+            let mut keeper = self.keeper.lock();
+            let name = self.supply.name;
+            let taken = keeper.take_answer(&self.settings, name, answer, monotonic, &mut events);
+            let (snapshot, made) = keeper.advance(
+                &self.settings,
+                now,
+                monotonic,
+                question.rotate,
+                false,
+                &mut events,
+            );
+            if let Some(snapshot) = snapshot {
+                self.snapshot.store(Arc::new(snapshot));
+            }
+            let outcome = taken.and_then(|()| made.map_err(|error| error.to_string()));
+            (outcome, keeper.is_due_sooner())
+        };
+        let (waiting, after) = self.supply.end(source, manners, outcome.is_ok(), monotonic);
+        events::tell(events, &outside.log);
+        for waiting in waiting {
+            let _ = waiting.try_send(outcome.clone());
+        }
+        if is_due_sooner {
+            outside.alarm.ring();
+        }
+        match after {
+            After::AskAgain(source, wish) => return Some((source, wish)),
+            After::Drop(source) => drop_guarded(source),
+            After::Nothing => {}
+        }
+        None
+    }
+
+    /// Does what the time asks for: wipes what has expired, says who seals, and has local keys stand
+    /// in where none of the source's may, unless those are still awaited.
+    fn tend(&self, terms: &Terms, outside: &Outside, is_awaited: bool) -> Result<(), Error> {
+        let mut events = Vec::new();
+        let (now, monotonic) = (terms.now(), terms.clock.monotonic());
+        let made = {
+            let mut keeper = self.keeper.lock();
+            let (snapshot, made) = keeper.advance(
+                &self.settings,
+                now,
+                monotonic,
+                false,
+                is_awaited,
+                &mut events,
+            );
+            if let Some(snapshot) = snapshot {
+                self.snapshot.store(Arc::new(snapshot));
+            }
+            made
+        };
+        events::tell(events, &outside.log);
+        made
     }
 
     pub(crate) fn ticket_stats(&self) -> TicketStats {
@@ -261,7 +400,7 @@ impl Ring {
     }
 
     pub(crate) fn stek_stats(&self, terms: &Terms) -> StekStats {
-        let now = terms.now();
+        let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let snapshot = self.snapshot.load();
         let active_age = snapshot.active_since(now).map(|since| now.since(since));
         StekStats {
@@ -270,8 +409,51 @@ impl Ring {
             over_age: active_age.is_some_and(|age| self.settings.rotation.is_over_age(age)),
             interval: Some(self.settings.rotation.sealing_time()),
             keys: snapshot.len() as u64,
-            source: self.source_name,
-            ..self.keeper.lock().stats(terms.clock.monotonic())
+            source: self.supply.name,
+            poll_interval: Some(self.supply.poll_interval()),
+            source_late: self.supply.late_for(monotonic).is_some(),
+            ..self.keeper.lock().stats(monotonic)
         }
     }
+}
+
+/// Asks a source. One that panics has failed, and no more: who would wipe the keys that expire?
+fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
+    let bulletin = Bulletin::default();
+    let query = SourceQuery {
+        now: question.now,
+        monotonic: question.monotonic,
+        rotation: &settings.rotation,
+        sealing: settings.sealing,
+        rotate: question.rotate,
+        revoked: &question.revoked,
+        bulletin: Some(&bulletin),
+    };
+    let began = Instant::now();
+    let keys = guarded(|| {
+        let answer = source.load(&query);
+        answer.map_err(|cause| {
+            let (left, cause) = match cause.downcast::<Withdrawal>() {
+                Ok(withdrawal) => (Some(withdrawal.keys), withdrawal.cause),
+                Err(cause) => (None, cause),
+            };
+            // How it is told, and dropped, is the source's own code too.
+            let trouble = guarded(|| cause.to_string()).unwrap_or_else(|| PANICKED.into());
+            guarded(|| drop(cause));
+            Failure { trouble, left }
+        })
+    });
+    Answer {
+        keys: keys.unwrap_or_else(|| Err(Failure::from(PANICKED.to_owned()))),
+        took: began.elapsed(),
+        heard: bulletin.heard(),
+        fleet_agrees: guarded(|| source.fleet_agrees()).flatten(),
+        manners: Manners::of(&**source),
+    }
+}
+
+const PANICKED: &str = "it panicked";
+
+fn drop_guarded(source: Box<dyn StekSource>) {
+    guarded(|| drop(source));
 }

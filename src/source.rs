@@ -42,10 +42,14 @@ pub(crate) use withdrawal::Withdrawal;
 
 /// A source of STEKs. It answers one question: which STEKs exist now, and when may each be used?
 ///
-/// It is loaded on a thread of the ring's own (or by whoever steps the ring), so it may do I/O, but
-/// it must return by itself within about a second. Each answer replaces the one before. While it
-/// fails, the ring keeps its current keys until they expire, then seals with local random ones
-/// until the source answers again.
+/// It is loaded on a thread of its own (on a [`FakeClock`](crate::FakeClock), by whoever steps), so
+/// it may do I/O. Each answer replaces the one before. One that has not answered within a second and
+/// a half counts as failed: [`StekStats::source_late`](crate::stats::StekStats::source_late) says so,
+/// and its answer is taken when it comes, less what was revoked or has expired since. A source that
+/// hangs for good costs one thread. While it fails, the ring keeps its current keys until they
+/// expire, then seals with local random ones until the source answers again.
+///
+/// A panic in any of these methods counts as a failure and ends nothing.
 ///
 /// For key management that this crate does not know, [`source_fn`] turns a closure into a source.
 pub trait StekSource: Send {

@@ -3,7 +3,7 @@
 // Each value is declared once; `stats/declare.rs` says what comes of it.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::counters::Counted;
 use crate::stek::KeyName;
@@ -39,6 +39,8 @@ pub struct Stats {
     pub client_auth: ClientAuthStats,
     /// The handshakes that acceptors saw.
     pub acceptor: AcceptorStats,
+    /// The housekeeping that keeps all of this going.
+    pub housekeeper: HousekeeperStats,
 }
 
 declare! {
@@ -261,11 +263,24 @@ declare! {
                     "Always 1; the label names the source that STEKs come from.",
                     Value::Gauge(1.0), label "source" = source;
             }
+            /// How often the source is asked, unless it fails; `None` without a ring.
+            poll_interval: Option<Duration> {
+                "resumption_stek_source_poll_seconds",
+                    "How often the source is asked, unless it fails.",
+                    Value::seconds(poll_interval, f64::NAN);
+            }
             /// How long ago the source last answered; `None` if it never did.
             source_answered: Option<Duration> {
                 "resumption_stek_source_answer_age_seconds",
                     "How long ago the source last answered; +Inf if it never did.",
                     Value::seconds(source_answered, f64::INFINITY);
+            }
+            /// Whether the source has been asked and has not answered in time. A late answer is
+            /// taken when it comes.
+            source_late: bool {
+                "resumption_stek_source_late",
+                    "1 if the source was asked and has not answered in time.",
+                    Value::flag(source_late);
             }
             /// Whether local random STEKs seal because the source has no active one.
             fallen_back: bool {
@@ -481,6 +496,30 @@ declare! {
     }
 }
 
+declare! {
+    /// The state of housekeeping: what expires keys and sessions in time.
+    pub struct HousekeeperStats, shown as "housekeeper" {
+        states {
+            /// How long ago it was last done: about a second at most while all is well. `None` for a
+            /// cache or ring used alone.
+            age: Option<Duration> {}
+            /// When that was.
+            last_run: Option<SystemTime> {
+                // A time, not an age: a value that is no longer published must not look fresh.
+                "resumption_housekeeper_last_run_timestamp_seconds",
+                    "When housekeeping was last done, in seconds since 1970.",
+                    Value::timestamp(last_run);
+            }
+        }
+        counters {
+            /// Log events and publications that were lost.
+            /// The subscriber or recorder panicked, or too many waited for one that hangs.
+            untold: "resumption_housekeeper_untold_total";
+        }
+        reasons {}
+    }
+}
+
 impl Stats {
     /// Every metric with its value. What is not set up has none, so that nobody is alarmed that no
     /// STEK seals in stateful mode.
@@ -497,7 +536,13 @@ impl Stats {
             self.store.health.samples(&mut samples);
         }
         self.client_auth.samples(&mut samples);
-        self.acceptor.samples(&mut samples);
+        // Where nobody sees handshakes there are no numbers, not none.
+        if self.acceptor != AcceptorStats::default() {
+            self.acceptor.samples(&mut samples);
+        }
+        if self.housekeeper.last_run.is_some() {
+            self.housekeeper.samples(&mut samples);
+        }
         samples
     }
 
@@ -519,9 +564,15 @@ impl Stats {
         if self.acceptor != AcceptorStats::default() {
             rows.extend(self.acceptor.rows());
         }
+        if self.housekeeper.untold > 0 {
+            rows.extend(self.housekeeper.rows());
+        }
         rows
     }
 }
+
+/// Housekeeping that was last done so long ago is late.
+const HOUSEKEEPING_IS_LATE: Duration = Duration::from_secs(5);
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -550,13 +601,22 @@ impl fmt::Display for Stats {
         if let Some(ago) = steks.source_answered {
             write!(f, ", answered {:.1} s ago", ago.as_secs_f64())?;
         }
+        if steks.source_late {
+            f.write_str(", LATE")?;
+        }
         if steks.fallen_back {
             f.write_str(", FALLEN BACK to local random keys")?;
         }
         match steks.fleet_agrees {
-            Some(true) => f.write_str(", the fleet agrees"),
-            Some(false) => f.write_str(", the fleet DISAGREES on the schedule"),
-            None => Ok(()),
+            Some(true) => f.write_str(", the fleet agrees")?,
+            Some(false) => f.write_str(", the fleet DISAGREES on the schedule")?,
+            None => {}
+        }
+        match self.housekeeper.age {
+            Some(age) if age > HOUSEKEEPING_IS_LATE => {
+                write!(f, ", LAST HOUSEKEEPING {:.1} s ago", age.as_secs_f64())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -8,10 +8,11 @@ use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_TTL};
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::Clock;
+use crate::errands::guarded;
 use crate::error::Error;
 use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 use crate::rotation::Rotation;
-use crate::source::{RandomSource, StekSource};
+use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
 use crate::store::{
     DEFAULT_FIRST_TTL, DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings,
@@ -311,11 +312,8 @@ impl ResumptionBuilder {
         });
         self.validate()?;
         let has_housekeeper = self.terms.clock.runs() && !self.manual;
-        let source = self
-            .source
-            .take()
-            .unwrap_or_else(|| Box::<RandomSource>::default());
-        if self.store.is_some() && !source.is_shared() {
+        let is_shared = |source: &dyn StekSource| guarded(|| source.is_shared()) == Some(true);
+        if self.store.is_some() && !self.source.as_deref().is_some_and(is_shared) {
             let why = "sealed under random keys, which no other node could open: \
                        set a `stek_source` that the nodes share";
             return Err(Error::config("shared_store", why));
@@ -326,18 +324,18 @@ impl ResumptionBuilder {
             deadline: self.store_deadline,
         };
         self.terms.client_auth = Arc::new(Rechecks::new(self.recheck_interval));
-        let mut inner = Inner::new(self.terms, self.cache);
+        let mut inner = Inner::new(self.terms, self.cache, Some(self.publisher));
         inner.unverified_client_certificates = self.unverified_client_certificates;
-        inner.publisher = Some(self.publisher);
         inner.makes_tickets = !self.stateful;
         inner.sharing = self.store.map(|store| Sharing::new(store, sharing));
         if inner.makes_tickets || inner.sharing.is_some() {
-            inner.add_ring(self.ring, source)?;
+            inner.add_ring(self.ring, self.source)?;
         }
         let inner = Arc::new(inner);
         if has_housekeeper {
             inner.start_housekeeper()?;
         }
+        inner.let_tell();
         Ok(Resumption { inner })
     }
 
@@ -501,7 +499,7 @@ mod tests {
         let shared = new().stateful().shared_store(NoStore).stek_source(source);
         let shared = shared.build().unwrap();
         let lifetime = |resumption: &Resumption| {
-            let ring = resumption.inner.ring.as_ref();
+            let ring = resumption.inner.ring.as_deref();
             ring.map(Ring::ticket_lifetime)
         };
         assert_eq!(lifetime(&shared), Some(SessionCache::DEFAULT_TTL));

@@ -1,15 +1,19 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, CacheSettings};
+use crate::clock::instant_in;
 use crate::counters::Counters;
+use crate::errands::guarded;
 use crate::error::Error;
 use crate::housekeeper::{EverySecond, Housekeeper};
-use crate::ring::{Ring, RingSettings, basis_of};
+use crate::outside::Outside;
+use crate::ring::{Ring, RingSettings};
 use crate::scope::{Scope, Scopes};
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
-use crate::stats::{AcceptorStats, Stats, StekStats, TicketStats};
+use crate::stats::{AcceptorStats, HousekeeperStats, Stats, StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::store::Sharing;
 use crate::terms::Terms;
@@ -23,7 +27,7 @@ pub(crate) struct Inner {
     pub(crate) scopes: Scopes,
     pub(crate) cache: Cache,
     /// `None` in stateful mode without a shared store.
-    pub(crate) ring: Option<Ring>,
+    pub(crate) ring: Option<Arc<Ring>>,
     /// Whether the ring seals tickets, not only what goes into a shared store.
     pub(super) makes_tickets: bool,
     /// Whether sessions with client certificates resume where no verifier was given.
@@ -32,8 +36,9 @@ pub(crate) struct Inner {
     pub(super) sharing: Option<Sharing>,
     /// Counters of the handshakes that were followed.
     pub(crate) handshakes: Arc<Counters<AcceptorStats>>,
-    /// `None` for a cache or a ring used alone.
-    pub(super) publisher: Option<Publisher>,
+    pub(super) outside: Outside,
+    /// Whether the recorder has got to what it was last to publish.
+    is_published: Arc<AtomicBool>,
     /// Told to end when this is dropped.
     housekeeper: OnceLock<Housekeeper>,
 }
@@ -41,10 +46,14 @@ pub(crate) struct Inner {
 /// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
 const MAX_STEP: Duration = Duration::from_secs(1);
 
+/// How long a call waits, at most, for the log to be written.
+const TELLING: Duration = Duration::from_millis(250);
+
 impl Inner {
     /// With a cache and nothing else.
-    pub(crate) fn new(terms: Terms, cache: CacheSettings) -> Self {
+    pub(crate) fn new(terms: Terms, cache: CacheSettings, publisher: Option<Publisher>) -> Self {
         Self {
+            outside: Outside::new(publisher, terms.clock.runs()),
             terms,
             scopes: Scopes::default(),
             cache: Cache::new(cache),
@@ -53,20 +62,22 @@ impl Inner {
             unverified_client_certificates: false,
             sharing: None,
             handshakes: Arc::new(Counters::new()),
-            publisher: None,
+            is_published: Arc::new(AtomicBool::new(true)),
             housekeeper: OnceLock::new(),
         }
     }
 
-    /// Adds a ring, by whose source's clock all go from now on, and asks the source once.
+    /// Adds a ring, by whose source's clock all go from now on, and asks the source once. `None`
+    /// stands for the random source.
     pub(crate) fn add_ring(
         &mut self,
         settings: RingSettings,
-        source: Box<dyn StekSource>,
+        source: Option<Box<dyn StekSource>>,
     ) -> Result<(), Error> {
-        self.terms.basis = basis_of(&*source);
         self.terms.max_skew = self.terms.max_skew.max(settings.rotation.ahead());
-        let ring = Ring::new(settings, source, &self.terms, self.publisher.as_ref())?;
+        let ring = Ring::new(settings, source, &self.terms.clock)?;
+        self.terms.basis = ring.basis();
+        ring.begin(&self.terms, &self.outside)?;
         self.ring = Some(ring);
         Ok(())
     }
@@ -78,60 +89,103 @@ impl Inner {
         let job = move || {
             let inner = Weak::upgrade(&weak)?;
             let is_due = every_second.is_due(inner.terms.clock.monotonic());
+            // Keys first: what the rest does takes time.
+            let idle = inner.step_ring();
+            inner.outside.pulse.beat(&inner.terms.clock);
             if is_due {
                 inner.cache.sweep(&inner.terms);
-            }
-            let idle = inner.step_ring();
-            if is_due {
-                inner.publish();
+                inner.have_published();
             }
             Some(idle)
         };
-        let housekeeper = Housekeeper::start(job).map_err(Error::Thread)?;
+        let alarm = self.outside.alarm.clone();
+        let housekeeper = Housekeeper::start(alarm, job).map_err(Error::Thread)?;
         let _ = self.housekeeper.set(housekeeper); // it is started once
         Ok(())
     }
 
     /// Does what the housekeeper does.
-    pub(crate) fn step(&self) -> Duration {
-        self.cache.sweep(&self.terms);
+    pub(crate) fn step(self: &Arc<Self>) -> Duration {
         let idle = self.step_ring();
-        self.publish();
+        self.outside.pulse.beat(&self.terms.clock);
+        self.cache.sweep(&self.terms);
+        self.have_published();
         idle.min(MAX_STEP)
     }
 
     pub(crate) fn step_ring(&self) -> Duration {
-        let step = |ring: &Ring| ring.step(&self.terms, self.publisher.as_ref());
+        let step = |ring: &Arc<Ring>| ring.step(&self.terms, &self.outside);
         self.ring.as_ref().map_or(Duration::MAX, step)
     }
 
+    /// Publishes on this thread.
     pub(crate) fn publish(&self) {
-        if let Some(publisher) = &self.publisher {
-            publisher.publish(|| self.stats());
+        if let Some(publisher) = &self.outside.publisher {
+            guarded(|| publisher.publish(|| self.stats()));
         }
+    }
+
+    /// Has the metrics published, as they are when the recorder gets to it.
+    fn have_published(self: &Arc<Self>) {
+        // A recorder that hangs is not to be waited for by more than one.
+        if self.outside.publisher.is_none() || !self.is_published.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let (weak, is_published) = (Arc::downgrade(self), Arc::clone(&self.is_published));
+        self.outside.metrics.run(move || {
+            is_published.store(true, Ordering::Release);
+            if let Some(inner) = Weak::upgrade(&weak) {
+                inner.publish();
+            }
+        });
     }
 
     /// The shared store, and the ring whose store keys seal what is in it.
     pub(crate) fn sharing(&self) -> Option<(&Sharing, &Ring)> {
-        self.sharing.as_ref().zip(self.ring.as_ref())
+        self.sharing.as_ref().zip(self.ring.as_deref())
     }
 
     pub(crate) fn rotate_now(&self) -> Result<(), Error> {
-        let rotate = |ring: &Ring| ring.rotate(&self.terms, self.publisher.as_ref());
-        self.ring.as_ref().map_or(Ok(()), rotate)
+        let rotate = |ring: &Arc<Ring>| ring.rotate(&self.terms, &self.outside);
+        let rotated = self.ring.as_ref().map_or(Ok(()), rotate);
+        self.let_tell();
+        rotated
     }
 
     pub(crate) fn revoke(&self, name: &KeyName) -> bool {
-        self.revoke_keys(Some(name)) > 0
+        let revoked = self.revoke_keys(Some(name));
+        self.succeed(revoked);
+        revoked > 0
     }
 
     pub(crate) fn revoke_all_keys(&self) {
-        self.revoke_keys(None);
+        let revoked = self.revoke_keys(None);
+        self.succeed(revoked);
+    }
+
+    /// Every key and every session.
+    pub(crate) fn revoke_all(&self) {
+        let revoked = self.revoke_keys(None);
+        self.clear();
+        self.succeed(revoked);
     }
 
     fn revoke_keys(&self, name: Option<&KeyName>) -> usize {
-        let revoke = |ring: &Ring| ring.revoke(&self.terms, self.publisher.as_ref(), name);
+        let revoke = |ring: &Arc<Ring>| ring.revoke(&self.terms, &self.outside, name);
         self.ring.as_ref().map_or(0, revoke)
+    }
+
+    /// What comes after keys were revoked here: asking for others, which may take its time.
+    fn succeed(&self, revoked: usize) {
+        if let Some(ring) = self.ring.as_ref().filter(|_| revoked > 0) {
+            ring.succeed(&self.terms, &self.outside);
+        }
+        self.let_tell();
+    }
+
+    /// Gives the log time to be written before a call returns, as is usual, but not for ever.
+    pub(crate) fn let_tell(&self) {
+        self.outside.log.settle(TELLING);
     }
 
     /// Puts what the scope stored and sealed up to now out of reach, and wipes what is here.
@@ -148,21 +202,28 @@ impl Inner {
     }
 
     pub(crate) fn ready(&self) -> bool {
-        let is_ready = |ring: &Ring| ring.is_ready(&self.terms);
+        let is_ready = |ring: &Arc<Ring>| ring.is_ready(&self.terms);
         self.ring.as_ref().is_none_or(is_ready)
     }
 
-    /// Ends everything for good. False if the housekeeper was still busy at the deadline.
-    pub(crate) fn shut_down(&self, deadline: Duration) -> bool {
-        let housekeeper = self.housekeeper.get();
-        let ended = housekeeper.is_none_or(|housekeeper| housekeeper.stop(deadline));
+    /// Ends everything for good. False if anything was still busy at the deadline.
+    pub(crate) fn shut_down(self: &Arc<Self>, deadline: Duration) -> bool {
+        let until = instant_in(deadline);
+        let left = || until.saturating_duration_since(Instant::now());
         if let Some(ring) = &self.ring {
             ring.close();
         }
         self.cache.close();
         self.scopes.forget_all(self.terms.now());
-        self.publish();
-        ended
+        let housekeeper = self.housekeeper.get();
+        let ended = housekeeper.is_none_or(|housekeeper| housekeeper.stop(left()));
+        let answered = self
+            .ring
+            .as_ref()
+            .is_none_or(|ring| ring.wait_for_source(left()));
+        self.have_published();
+        let told = self.outside.log.settle(left()) && self.outside.metrics.settle(left());
+        ended && answered && told
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -177,18 +238,34 @@ impl Inner {
                 .unwrap_or_default(),
             client_auth: self.terms.client_auth.counts.read(),
             acceptor: self.handshakes.read(),
+            housekeeper: self.housekeeper_stats(),
+        }
+    }
+
+    fn housekeeper_stats(&self) -> HousekeeperStats {
+        let Outside {
+            log,
+            metrics,
+            pulse,
+            ..
+        } = &self.outside;
+        let last = pulse.last(&self.terms.clock);
+        HousekeeperStats {
+            age: last.map(|(age, _)| age),
+            last_run: last.map(|(_, time)| time),
+            untold: log.failed().saturating_add(metrics.failed()),
         }
     }
 
     pub(crate) fn ticket_stats(&self) -> TicketStats {
         self.ring
             .as_ref()
-            .map(Ring::ticket_stats)
+            .map(|ring| ring.ticket_stats())
             .unwrap_or_default()
     }
 
     pub(crate) fn stek_stats(&self) -> StekStats {
-        let stats = |ring: &Ring| ring.stek_stats(&self.terms);
+        let stats = |ring: &Arc<Ring>| ring.stek_stats(&self.terms);
         self.ring.as_ref().map(stats).unwrap_or_default()
     }
 }

@@ -54,7 +54,7 @@ impl SessionCache {
     }
 
     pub(crate) fn with(settings: CacheSettings, terms: Terms) -> Self {
-        Self::on(Arc::new(Inner::new(terms, settings)))
+        Self::on(Arc::new(Inner::new(terms, settings, None)))
     }
 
     /// A handle on the cache of this, in the default scope.

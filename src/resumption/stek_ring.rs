@@ -6,10 +6,10 @@ use super::inner::Inner;
 use crate::cache::CacheSettings;
 use crate::error::Error;
 use crate::installation::Installation;
-use crate::ring::{Ring, RingSettings};
+use crate::ring::RingSettings;
 use crate::rotation::Rotation;
 use crate::scope::Scope;
-use crate::source::{RandomSource, StekSource};
+use crate::source::StekSource;
 use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::terms::Terms;
@@ -66,19 +66,18 @@ impl StekRing {
             ..RingSettings::default()
         };
         settings.validate()?;
-        let source = Box::<RandomSource>::default();
-        let ring = Self::with(settings, source, Terms::default())?;
+        let ring = Self::with(settings, None, Terms::default())?;
         ring.inner.start_housekeeper()?;
         Ok(ring)
     }
 
-    /// A ring that nobody steps yet. It has asked its source once.
+    /// A ring that nobody steps yet. It has asked its source once: the random one if `None`.
     pub(crate) fn with(
         settings: RingSettings,
-        source: Box<dyn StekSource>,
+        source: Option<Box<dyn StekSource>>,
         terms: Terms,
     ) -> Result<Self, Error> {
-        let mut inner = Inner::new(terms, CacheSettings::of(0));
+        let mut inner = Inner::new(terms, CacheSettings::of(0), None);
         inner.add_ring(settings, source)?;
         Ok(Self::on(Arc::new(inner)))
     }
@@ -155,7 +154,7 @@ impl StekRing {
         self.inner
             .ring
             .as_ref()
-            .map_or(Duration::ZERO, Ring::ticket_lifetime)
+            .map_or(Duration::ZERO, |ring| ring.ticket_lifetime())
     }
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {

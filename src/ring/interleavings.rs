@@ -27,7 +27,7 @@ fn ring(source: impl StekSource + 'static) -> (FakeClock, StekRing) {
         clock: time.clock(),
         ..Terms::default()
     };
-    let ring = StekRing::with(RingSettings::default(), Box::new(source), terms);
+    let ring = StekRing::with(RingSettings::default(), Some(Box::new(source)), terms);
     (time, ring.unwrap())
 }
 

@@ -1,16 +1,16 @@
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
-
+use super::events::Event;
 use super::settings::RingSettings;
 use super::snapshot::Snapshot;
+use super::supply::Manners;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
 use crate::source::bulletin::Heard;
-use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource, Withdrawal};
+use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stats::StekStats;
 use crate::stek::KeyName;
 
@@ -26,6 +26,7 @@ pub(crate) struct Keeper {
     fallback: RandomSource,
     local: Vec<SourceKey>,
     fallen_back: bool,
+    without_since: Option<Duration>,
     revoked: Vec<KeyName>,
     /// Names of the last few that other processes revoked.
     revoked_elsewhere: VecDeque<KeyName>,
@@ -41,19 +42,64 @@ pub(crate) struct Keeper {
     fleet_agrees: Option<bool>,
     /// What the source last complained of, so that the same trouble is logged once.
     trouble: Option<String>,
+    /// The time of the last snapshot, and when the next is due unless anything changes.
+    looked: Time,
+    due: Time,
+    is_changed: bool,
+    /// Until when whoever steps the ring may sleep, as it was told.
+    awake_at: Time,
     closed: bool,
 }
 
-/// How many earlier local STEKs are kept for opening. Each time the source fails makes one, and a
-/// source that comes and goes would make them without end.
+/// What a source said.
+pub(crate) struct Answer {
+    pub(crate) keys: Result<Vec<SourceKey>, Failure>,
+    pub(crate) fleet_agrees: Option<bool>,
+    pub(crate) manners: Manners,
+    pub(crate) took: Duration,
+    pub(crate) heard: Heard,
+}
+
+/// What a source said that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) trouble: String,
+    /// The keys that go on, if it said so: others must not.
+    pub(crate) left: Option<Vec<SourceKey>>,
+}
+
+impl From<String> for Failure {
+    fn from(trouble: String) -> Self {
+        Self {
+            trouble,
+            left: None,
+        }
+    }
+}
+
+/// How many local STEKs of earlier times without the source may open at once: each time makes one,
+/// and a source that comes and goes would make them without end.
 const EARLIER_LOCAL: usize = 256;
 
 /// How many names of STEKs are remembered that expired, or that other processes revoked.
 const EXPIRED_NAMES: usize = 64;
 
 impl Keeper {
-    /// Whether the source has no active STEK, so that it should be asked early.
-    pub(crate) fn is_without(&self, now: Time) -> bool {
+    /// Since when, by monotonic time, no STEK of the source may seal: it should be asked then, once,
+    /// even if it is not time yet.
+    pub(crate) fn without_since(&mut self, now: Time, monotonic: Duration) -> Option<Duration> {
+        if self.is_due(now) {
+            self.note_without(now, monotonic);
+        }
+        self.without_since
+    }
+
+    fn note_without(&mut self, now: Time, monotonic: Duration) {
+        let since = self.without_since.unwrap_or(monotonic);
+        self.without_since = self.is_without(now).then_some(since);
+    }
+
+    fn is_without(&self, now: Time) -> bool {
         !self.sourced.iter().any(|key| key.window.seals(now))
     }
 
@@ -62,15 +108,16 @@ impl Keeper {
     }
 
     /// Takes what the source heard of other processes.
-    pub(crate) fn hear(&mut self, heard: &Heard) {
+    fn hear(&mut self, heard: &Heard, events: &mut Vec<Event>) {
         self.overflows = self.overflows.max(heard.overflows);
         for name in &heard.revoked {
             if self.revoked.contains(name) {
                 continue;
             }
-            warn!(key = %name, "STEK revoked by another process, and wiped");
+            events.push(Event::RevokedElsewhere(*name));
             self.sourced.retain(|key| key.stek.name() != name);
             self.revoked_elsewhere.push_front(*name);
+            self.is_changed = true;
         }
         self.revoked_elsewhere.truncate(EXPIRED_NAMES);
     }
@@ -79,80 +126,94 @@ impl Keeper {
     pub(crate) fn take_answer(
         &mut self,
         settings: &RingSettings,
-        source: &dyn StekSource,
-        answer: Result<Vec<SourceKey>, SourceError>,
+        source: &'static str,
+        answer: Answer,
         monotonic: Duration,
-    ) -> Result<(), Error> {
+        events: &mut Vec<Event>,
+    ) -> Result<(), String> {
         if self.closed {
-            return Ok(());
+            return Err("resumption was shut down".into());
         }
-        self.fleet_agrees = source.fleet_agrees();
-        match answer.and_then(|keys| self.check(settings, keys)) {
+        self.hear(&answer.heard, events);
+        self.fleet_agrees = answer.fleet_agrees;
+        let checked = answer.keys.and_then(|keys| Ok(self.check(settings, keys)?));
+        match checked {
             Ok(keys) => {
                 if self.trouble.take().is_some() {
-                    info!(source = source.name(), "STEK source answers again");
+                    events.push(Event::SourceAnswers { source });
                 }
-                self.replace(keys);
-                self.answered = Some(monotonic);
+                self.replace(keys, events);
+                self.note_answered(monotonic);
+                self.is_changed = true;
                 Ok(())
             }
-            Err(cause) => {
-                self.failures = self.failures.saturating_add(1);
-                let cause = self.withdraw(cause);
-                let trouble = cause.to_string();
-                if self.trouble.as_ref() != Some(&trouble) {
-                    warn!(
-                        source = source.name(),
-                        %trouble,
-                        "STEK source failed; keeping current keys until they expire"
-                    );
-                    self.trouble = Some(trouble);
+            Err(Failure { trouble, left }) => {
+                self.note_failure();
+                if let Some(mut left) = left {
+                    left.retain(|key| !self.revoked.contains(key.stek.name()));
+                    self.replace(left, events);
+                    self.is_changed = true;
                 }
-                Err(Error::source(source.name(), cause))
+                if self.trouble.as_ref() != Some(&trouble) {
+                    self.trouble = Some(trouble.clone());
+                    let trouble = trouble.clone();
+                    events.push(Event::SourceFailed { source, trouble });
+                }
+                Err(trouble)
             }
         }
     }
 
-    fn replace(&mut self, mut keys: Vec<SourceKey>) {
+    fn replace(&mut self, mut keys: Vec<SourceKey>, events: &mut Vec<Event>) {
         self.keep_known(&mut keys);
         let before = std::mem::replace(&mut self.sourced, keys);
         let listed: HashSet<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
         let names = before.iter().map(|key| *key.stek.name());
         let unlisted = names.filter(|name| !listed.contains(name)).collect();
-        self.note_expired(unlisted);
+        self.note_expired(unlisted, events);
     }
 
-    /// Drops what a source that failed says must not go on. Returns why it failed.
-    fn withdraw(&mut self, cause: SourceError) -> SourceError {
-        let Withdrawal { mut keys, cause } = match cause.downcast() {
-            Ok(withdrawal) => *withdrawal,
-            Err(cause) => return cause,
-        };
-        keys.retain(|key| !self.revoked.contains(key.stek.name()));
-        self.replace(keys);
-        cause
+    /// Remembers that the source is well.
+    pub(crate) fn note_answered(&mut self, monotonic: Duration) {
+        self.answered = Some(monotonic);
     }
 
-    /// Wipes what has expired and falls back to local keys if need be. Returns the new snapshot.
+    /// Counts that the source has not answered, or badly.
+    pub(crate) fn note_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot if
+    /// anything changed. Local keys do not stand in while those of the source are awaited.
     pub(crate) fn advance(
         &mut self,
         settings: &RingSettings,
         now: Time,
         monotonic: Duration,
         rotate: bool,
-    ) -> Result<Snapshot, Error> {
-        if self.closed {
-            return Ok(Snapshot::default());
+        is_awaited: bool,
+        events: &mut Vec<Event>,
+    ) -> (Option<Snapshot>, Result<(), Error>) {
+        if self.closed || !(rotate || self.is_due(now)) {
+            return (None, Ok(()));
         }
-        self.drop_expired(now);
-        self.stand_in(settings, now, monotonic, rotate)?;
+        self.drop_expired(now, events);
+        self.note_without(now, monotonic);
+        let stands_in = self.stand_in(settings, now, monotonic, rotate, is_awaited, events);
+        // Local keys may have to stand in as soon as nothing is awaited any more.
+        let still_waits = is_awaited && !self.fallen_back && self.without_since.is_some();
+        self.is_changed = still_waits || stands_in.is_err();
+        (self.looked, self.due) = (now, self.next_due(settings, now));
         let snapshot = self.snapshot(now);
-        self.note_active(snapshot.sealing(now).map(|stek| *stek.name()));
-        self.note_age(
-            &settings.rotation,
-            snapshot.active_since(now).map(|since| now.since(since)),
-        );
-        Ok(snapshot)
+        self.note_active(snapshot.sealing(now).map(|stek| *stek.name()), events);
+        let age = snapshot.active_since(now).map(|since| now.since(since));
+        self.note_age(&settings.rotation, age, events);
+        (Some(snapshot), stands_in)
+    }
+
+    /// Whether anything changes at this time that has not been seen to.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        self.is_changed || now >= self.due || now < self.looked
     }
 
     /// Refuses a key that is listed twice, and keys of another algorithm.
@@ -160,7 +221,7 @@ impl Keeper {
         &self,
         settings: &RingSettings,
         mut keys: Vec<SourceKey>,
-    ) -> Result<Vec<SourceKey>, SourceError> {
+    ) -> Result<Vec<SourceKey>, String> {
         keys.retain(|key| !self.revoked.contains(key.stek.name()));
         let mut listed = HashSet::new();
         for key in &keys {
@@ -170,11 +231,10 @@ impl Keeper {
                 return Err(format!(
                     "key {name} seals with {sealing:?}, the ring with {wanted:?}: \
                      make it with `SourceQuery::stek`"
-                )
-                .into());
+                ));
             }
             if !listed.insert(name) {
-                return Err(format!("key {name} is listed twice: list each secret once").into());
+                return Err(format!("key {name} is listed twice: list each secret once"));
             }
         }
         Ok(keys)
@@ -183,10 +243,11 @@ impl Keeper {
     /// A source may build its STEKs anew for each answer. Keeps the ones already held: they count
     /// their seals, and a fresh count would never reach AES-256-GCM's limit.
     fn keep_known(&self, keys: &mut [SourceKey]) {
+        let known = |key: &SourceKey| (*key.stek.name(), Arc::clone(&key.stek));
+        let known: HashMap<_, _> = self.sourced.iter().map(known).collect();
         for key in keys {
-            let mut known = self.sourced.iter();
-            if let Some(known) = known.find(|known| known.stek.name() == key.stek.name()) {
-                key.stek = Arc::clone(&known.stek);
+            if let Some(known) = known.get(key.stek.name()) {
+                key.stek = Arc::clone(known);
             }
         }
     }
@@ -199,14 +260,19 @@ impl Keeper {
         now: Time,
         monotonic: Duration,
         rotate: bool,
+        is_awaited: bool,
+        events: &mut Vec<Event>,
     ) -> Result<(), Error> {
         let none_seals = self.is_without(now);
+        if none_seals && is_awaited && !self.fallen_back {
+            return Ok(());
+        }
         if none_seals != self.fallen_back {
             self.fallen_back = none_seals;
-            match none_seals {
-                true => warn!("STEK source has no active key; sealing with local random keys"),
-                false => info!("STEK source has an active key again"),
-            }
+            events.push(match none_seals {
+                true => Event::FellBack,
+                false => Event::Recovered,
+            });
         }
         if none_seals {
             let query = SourceQuery {
@@ -242,7 +308,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn drop_expired(&mut self, now: Time) {
+    fn drop_expired(&mut self, now: Time, events: &mut Vec<Event>) {
         let gone = |keys: &mut Vec<SourceKey>| {
             let (kept, gone) = std::mem::take(keys)
                 .into_iter()
@@ -254,33 +320,33 @@ impl Keeper {
                 .collect::<Vec<_>>()
         };
         let names = [gone(&mut self.sourced), gone(&mut self.local)].concat();
-        self.note_expired(names);
+        self.note_expired(names, events);
     }
 
-    fn note_expired(&mut self, names: Vec<KeyName>) {
+    fn note_expired(&mut self, names: Vec<KeyName>, events: &mut Vec<Event>) {
         for name in names {
-            info!(key = %name, "STEK expired and wiped");
+            events.push(Event::Expired(name));
             self.expired.push_front(name);
         }
         self.expired.truncate(EXPIRED_NAMES);
     }
 
-    fn note_active(&mut self, active: Option<KeyName>) {
+    fn note_active(&mut self, active: Option<KeyName>, events: &mut Vec<Event>) {
         if active == self.active {
             return;
         }
         match active {
             Some(name) => {
-                info!(key = %name, "STEK is now active");
+                events.push(Event::Active(name));
                 let replaces = self.active.is_some(); // the first one does not
                 self.rotations = self.rotations.saturating_add(replaces.into());
             }
-            None => warn!("no active STEK; no tickets are issued"),
+            None => events.push(Event::NoneActive),
         }
         self.active = active;
     }
 
-    fn note_age(&mut self, rotation: &Rotation, age: Option<Duration>) {
+    fn note_age(&mut self, rotation: &Rotation, age: Option<Duration>, events: &mut Vec<Event>) {
         let over_age = age.filter(|age| rotation.is_over_age(*age));
         let Some(age) = over_age else {
             self.over_age = None;
@@ -288,33 +354,31 @@ impl Keeper {
         };
         if let Some(name) = self.active.filter(|_| self.over_age != self.active) {
             let interval = rotation.sealing_time();
-            warn!(
-                key = %name,
-                ?age,
-                ?interval,
-                "STEK has been active for longer than the interval; replace it at its source"
-            );
+            events.push(Event::OverAge {
+                name,
+                age,
+                interval,
+            });
         }
         self.over_age = self.active;
     }
 
     /// Drops one STEK or all, for good. Returns how many.
-    pub(crate) fn revoke(&mut self, name: Option<&KeyName>) -> usize {
+    pub(crate) fn revoke(&mut self, name: Option<&KeyName>, events: &mut Vec<Event>) -> usize {
         let is_meant = |key: &SourceKey| name.is_none_or(|name| key.stek.name() == name);
         let keys = self.sourced.iter().chain(&self.local);
         let names: Vec<_> = keys
             .filter(|key| is_meant(key))
             .map(|key| *key.stek.name())
             .collect();
-        for name in &names {
-            warn!(key = %name, "STEK revoked and wiped");
-        }
+        events.extend(names.iter().copied().map(Event::Revoked));
         self.sourced.retain(|key| !is_meant(key));
         self.local.retain(|key| !is_meant(key));
         if name.is_none() {
             self.fallback = RandomSource::default();
         }
         self.revoked.extend(&names);
+        self.is_changed |= !names.is_empty();
         names.len()
     }
 
@@ -327,12 +391,29 @@ impl Keeper {
     }
 
     /// How long nothing is due but asking the source.
-    pub(crate) fn idle(&self, settings: &RingSettings, now: Time) -> Duration {
+    pub(crate) fn idle(&mut self, settings: &RingSettings, now: Time) -> Duration {
+        self.awake_at = match self.is_due(now) {
+            true => self.next_due(settings, now),
+            false => self.due,
+        };
+        match self.awake_at {
+            Time(u64::MAX) => Duration::MAX,
+            due => due.since(now),
+        }
+    }
+
+    /// Whether something will be due before the end of the time that [`idle`](Self::idle) told.
+    pub(crate) fn is_due_sooner(&self) -> bool {
+        self.due < self.awake_at
+    }
+
+    /// When something changes next, or a key should be published.
+    fn next_due(&self, settings: &RingSettings, now: Time) -> Time {
         let keys = || self.sourced.iter().chain(&self.local);
         let changes = keys().filter_map(|key| key.window.next_change(now));
         let publish = keys().map(|key| key.window.retires.minus(settings.rotation.ahead()));
         let next = changes.chain(publish.filter(|time| *time > now)).min();
-        next.map_or(Duration::MAX, |time| time.since(now))
+        next.unwrap_or(Time(u64::MAX))
     }
 
     pub(crate) fn has_answered(&self) -> bool {
@@ -352,10 +433,6 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// Drops every key for good.
     pub(crate) fn close(&mut self) {
         self.sourced.clear();
@@ -372,6 +449,30 @@ mod tests {
     use crate::aead::Sealing;
     use crate::source::source_fn;
     use crate::stek::Stek;
+
+    /// Has the keeper take this answer.
+    fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
+        let answer = Answer {
+            keys: Ok(keys),
+            fleet_agrees: None,
+            manners: Manners {
+                poll: Duration::ZERO,
+                can_rotate: true,
+            },
+            took: Duration::ZERO,
+            heard: Heard::default(),
+        };
+        let taken = keeper.take_answer(settings, "test", answer, Duration::ZERO, &mut Vec::new());
+        taken.unwrap();
+    }
+
+    fn advance(keeper: &mut Keeper, settings: &RingSettings, now: Time) -> Snapshot {
+        keeper.is_changed = true;
+        let events = &mut Vec::new();
+        let advanced = keeper.advance(settings, now, Duration::ZERO, false, false, events);
+        advanced.1.unwrap();
+        advanced.0.unwrap()
+    }
 
     #[test]
     fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
@@ -395,12 +496,9 @@ mod tests {
                 revoked: &[],
                 bulletin: None,
             };
-            let answer = source.load(&query);
-            let taken = keeper.take_answer(&settings, &source, answer, Duration::ZERO);
-            taken.unwrap();
-            let snapshot = keeper
-                .advance(&settings, now, Duration::ZERO, false)
-                .unwrap();
+            let answer = source.load(&query).unwrap();
+            take(&mut keeper, &settings, answer);
+            let snapshot = advance(&mut keeper, &settings, now);
             if wear {
                 let stek = snapshot.sealing(now).unwrap();
                 stek.ticket_key().wear(Sealing::GCM_LIMIT / 2);
@@ -418,15 +516,10 @@ mod tests {
         let mut now = Time(1_800_000_000_000);
         let mut step = |seals: bool| {
             now = now.plus(Duration::from_secs(1));
-            let source = source_fn("flapping", |_| Ok(vec![]));
             let secret = b"0123456789abcdef0123456789abcdef";
             let key = || SourceKey::sealing(Stek::from_bytes(secret).unwrap());
-            let answer = Ok(Vec::from_iter(seals.then(key)));
-            let taken = keeper.take_answer(&settings, &source, answer, Duration::ZERO);
-            taken.unwrap();
-            let snapshot = keeper
-                .advance(&settings, now, Duration::ZERO, false)
-                .unwrap();
+            take(&mut keeper, &settings, Vec::from_iter(seals.then(key)));
+            let snapshot = advance(&mut keeper, &settings, now);
             let name = *snapshot.sealing(now).unwrap().name();
             (name, snapshot, now, keeper.local.len())
         };
@@ -452,17 +545,13 @@ mod tests {
         let mut keeper = Keeper::default();
         // A source that never answered: local keys seal.
         let now = Time(1_800_000_000_000);
-        let snapshot = keeper
-            .advance(&settings, now, Duration::ZERO, false)
-            .unwrap();
+        let snapshot = advance(&mut keeper, &settings, now);
         let name = *snapshot.sealing(now).unwrap().name();
         assert_eq!(keeper.local.len(), 1);
-        assert_eq!(keeper.revoke(Some(&name)), 1);
+        assert_eq!(keeper.revoke(Some(&name), &mut Vec::new()), 1);
         assert!(keeper.local.is_empty());
-        keeper
-            .advance(&settings, now, Duration::ZERO, false)
-            .unwrap();
-        assert_ne!(keeper.revoke(None), 0);
+        advance(&mut keeper, &settings, now);
+        assert_ne!(keeper.revoke(None, &mut Vec::new()), 0);
         assert!(keeper.local.is_empty());
     }
 }

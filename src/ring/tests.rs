@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::FakeClock;
 use crate::resumption::StekRing;
 use crate::session::Version;
-use crate::source::{RandomSource, SourceError, SourceKey, source_fn};
+use crate::source::{SourceError, SourceKey, source_fn};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
@@ -16,15 +16,19 @@ const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
 
 /// A ring on this clock, of random STEKs.
 fn ring(time: &FakeClock) -> StekRing {
-    with_source(time, RandomSource::default())
+    with(time, None)
 }
 
 fn with_source(time: &FakeClock, source: impl StekSource + 'static) -> StekRing {
+    with(time, Some(Box::new(source)))
+}
+
+fn with(time: &FakeClock, source: Option<Box<dyn StekSource>>) -> StekRing {
     let terms = Terms {
         clock: time.clock(),
         ..Terms::default()
     };
-    StekRing::with(RingSettings::default(), Box::new(source), terms).unwrap()
+    StekRing::with(RingSettings::default(), source, terms).unwrap()
 }
 
 /// A source of one key that never rotates, and how often it was asked.
@@ -95,7 +99,38 @@ fn a_source_is_asked_when_it_is_due_and_when_there_is_need() {
     assert!(ring.revoke(&active));
     assert_eq!(asked(), 1, "for a successor");
     ring.step();
-    assert_eq!(asked(), 1, "it has none that seals");
+    assert_eq!(asked(), 0, "not more often because it has none that seals");
+    time.advance(SourceQuery::DEFAULT_INTERVAL);
+    ring.step();
+    assert_eq!(asked(), 1);
+}
+
+#[test]
+fn a_source_that_fails_is_asked_less_often_until_it_answers() {
+    let time = FakeClock::new();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let source = source_fn("flapping", move |query| {
+        match counter.fetch_add(1, Ordering::Relaxed) {
+            5.. => Ok(vec![SourceKey::sealing(query.stek(SECRET)?)]),
+            _ => Err("not now".into()),
+        }
+    });
+    let ring = with_source(&time, source);
+    let mut pauses = Vec::new();
+    let mut pause = 0;
+    while pauses.len() < 8 {
+        time.advance(Duration::from_secs(1));
+        pause += 1;
+        let before = asked.load(Ordering::Relaxed);
+        ring.step();
+        if asked.load(Ordering::Relaxed) > before {
+            pauses.push(pause);
+            pause = 0;
+        }
+    }
+    assert_eq!(pauses, [2, 4, 8, 8, 8, 2, 2, 2]);
+    assert_eq!(ring.stek_stats().source_failures, 5);
 }
 
 #[test]
@@ -108,14 +143,19 @@ fn set_up_waits_for_a_source_that_is_late() {
             _ => Ok(vec![SourceKey::sealing(query.stek(SECRET)?)]),
         }
     });
-    let ring = StekRing::with(RingSettings::default(), Box::new(late), Terms::default()).unwrap();
+    let ring = StekRing::with(
+        RingSettings::default(),
+        Some(Box::new(late)),
+        Terms::default(),
+    )
+    .unwrap();
     assert!(ring.ready());
     let settings = RingSettings {
         source_deadline: Duration::ZERO,
         ..RingSettings::default()
     };
     let dead = source_fn("dead", |_| Err("no route to host".into()));
-    let ring = StekRing::with(settings, Box::new(dead), Terms::default()).unwrap();
+    let ring = StekRing::with(settings, Some(Box::new(dead)), Terms::default()).unwrap();
     assert!(!ring.ready());
 }
 

@@ -22,8 +22,7 @@ mod facade {
 
     /// How long a source took to answer: the one thing measured where it happens.
     pub(super) const SOURCE_SECONDS: &str = "resumption_stek_source_seconds";
-    pub(super) const SOURCE_SECONDS_HELP: &str =
-        "How long a shared STEK source took to answer, on the housekeeping thread.";
+    pub(super) const SOURCE_SECONDS_HELP: &str = "How long a shared STEK source took to answer.";
 
     /// Publishes the stats of one [`Resumption`](crate::Resumption).
     #[derive(Clone, Debug, Default)]
@@ -96,7 +95,7 @@ mod nothing {
 #[cfg(all(test, feature = "metrics"))]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::facade::{SOURCE_SECONDS, SOURCE_SECONDS_HELP};
     use crate::stats::Stats;
@@ -110,6 +109,8 @@ mod tests {
         let mut stats = Stats::default();
         stats.steks.source = "random";
         stats.store.store = "redis";
+        stats.acceptor.resumed = 1;
+        stats.housekeeper.last_run = Some(SystemTime::UNIX_EPOCH);
         stats.samples()
     }
 
@@ -224,5 +225,20 @@ mod tests {
         let is_about_steks = |sample: &&Sample| sample.name.starts_with("resumption_stek");
         assert_eq!(samples.iter().filter(is_about_steks).count(), 0);
         assert!(!samples.is_empty());
+    }
+
+    #[test]
+    fn without_an_acceptor_there_is_nothing_to_say_of_handshakes() {
+        let mut stats = Resumption::stateful(10).unwrap().stats();
+        let is_about_handshakes = |stats: &Stats| {
+            let samples = stats.samples();
+            let names = samples.iter().map(|sample| sample.name);
+            names
+                .filter(|name| name.starts_with("resumption_handshakes"))
+                .count()
+        };
+        assert_eq!(is_about_handshakes(&stats), 0);
+        stats.acceptor.full.not_offered = 1;
+        assert!(is_about_handshakes(&stats) > 5);
     }
 }

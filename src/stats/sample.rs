@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::stek::KeyName;
 
@@ -48,6 +48,11 @@ impl Value {
 
     pub(crate) fn seconds(duration: Option<Duration>, otherwise: f64) -> Self {
         Self::Gauge(duration.map_or(otherwise, |duration| duration.as_secs_f64()))
+    }
+
+    pub(crate) fn timestamp(time: Option<SystemTime>) -> Self {
+        let since_1970 = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self::seconds(since_1970, f64::NAN)
     }
 
     /// The first 48 bits of a name: as many whole bytes as every `f64` can hold exactly.

@@ -57,7 +57,8 @@ impl Node {
 
     /// Lets so much time pass that Redis is asked again.
     fn look(&self) {
-        self.time.advance(SourceQuery::DEFAULT_INTERVAL);
+        // A source that fails is left alone for four times its interval at most.
+        self.time.advance(4 * SourceQuery::DEFAULT_INTERVAL);
         self.resumption.step();
     }
 

@@ -269,7 +269,7 @@ fn a_source_that_panics_is_one_that_failed() {
     assert_eq!(error, "STEK source `bug`: it panicked");
 }
 
-/// A source whose owner shuts down while it is asked whether it can rotate.
+/// A source whose owner shuts down while it is asked to rotate.
 struct Asked {
     entered: Sender<()>,
     go_on: Receiver<()>,
@@ -278,14 +278,12 @@ struct Asked {
 
 impl StekSource for Asked {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        if query.rotate() {
+            self.entered.send(()).unwrap();
+            self.go_on.recv().unwrap();
+        }
         let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
         Ok(vec![SourceKey::sealing(stek)])
-    }
-
-    fn can_rotate(&self) -> bool {
-        self.entered.send(()).unwrap();
-        self.go_on.recv().unwrap();
-        false
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is measured of a whole process, which each of these tests has to itself.
 
 mod erasure;
+mod foreign;
 mod half_open;
 mod long_run;
 mod metrics;

@@ -92,8 +92,8 @@ fn node(map: Map, alive: bool) -> Node {
         clock: time.clock(),
         ..Terms::default()
     };
-    let mut inner = Inner::new(terms, CacheSettings::default());
-    inner.add_ring(settings, Box::new(source)).unwrap();
+    let mut inner = Inner::new(terms, CacheSettings::default(), None);
+    inner.add_ring(settings, Some(Box::new(source))).unwrap();
     let map = Arc::new(map);
     let settings = SharingSettings {
         ttl: 24 * HOUR,

@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use tracing::dispatcher;
+use tracing::{info, warn};
+
+use crate::errands::Errands;
+use crate::stek::KeyName;
+
+/// What is worth a line in the log. Collected under locks, told after: whoever reads the log is
+/// foreign code and may take its time.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    Active(KeyName),
+    Expired(KeyName),
+    FellBack,
+    NoneActive,
+    OverAge {
+        name: KeyName,
+        age: Duration,
+        interval: Duration,
+    },
+    Recovered,
+    Revoked(KeyName),
+    RevokedElsewhere(KeyName),
+    SourceAnswers {
+        source: &'static str,
+    },
+    SourceFailed {
+        source: &'static str,
+        trouble: String,
+    },
+    SourceLate {
+        source: &'static str,
+        waited: Duration,
+    },
+}
+
+/// Tells them in order.
+pub(crate) fn tell(events: Vec<Event>, errands: &Errands) {
+    if events.is_empty() {
+        return;
+    }
+    // A subscriber may be set for this thread alone.
+    let subscriber = dispatcher::get_default(Clone::clone);
+    errands.run(move || {
+        dispatcher::with_default(&subscriber, || events.into_iter().for_each(Event::tell));
+    });
+}
+
+impl Event {
+    fn tell(self) {
+        match self {
+            Self::Active(key) => info!(%key, "STEK is now active"),
+            Self::Expired(key) => info!(%key, "STEK expired and wiped"),
+            Self::FellBack => {
+                warn!("STEK source has no active key; sealing with local random keys");
+            }
+            Self::NoneActive => warn!("no active STEK; no tickets are issued"),
+            Self::OverAge {
+                name,
+                age,
+                interval,
+            } => warn!(
+                key = %name,
+                ?age,
+                ?interval,
+                "STEK has been active for longer than the interval; replace it at its source"
+            ),
+            Self::Recovered => info!("STEK source has an active key again"),
+            Self::Revoked(key) => warn!(%key, "STEK revoked and wiped"),
+            Self::RevokedElsewhere(key) => {
+                warn!(%key, "STEK revoked by another process, and wiped");
+            }
+            Self::SourceAnswers { source } => info!(source, "STEK source answers again"),
+            Self::SourceFailed { source, trouble } => warn!(
+                source,
+                %trouble,
+                "STEK source failed; keeping current keys until they expire"
+            ),
+            Self::SourceLate { source, waited } => warn!(
+                source,
+                ?waited,
+                "STEK source has not answered in time; keeping current keys until they expire"
+            ),
+        }
+    }
+}

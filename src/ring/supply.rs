@@ -1,0 +1,260 @@
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use crate::errands::guarded;
+use crate::error::Error;
+use crate::source::{RandomSource, SourceQuery, StekSource};
+use crate::sync::Mutex;
+
+/// How long a source may take to answer. One that takes longer counts as failed, and local STEKs
+/// stand in as soon as none of its own seals; what it says later is taken all the same.
+pub(super) const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// The source, and who asks it. It is asked by one thread at a time, on one of its own unless it is
+/// known to answer at once. This is locked for moments only, never while the source is asked.
+pub(super) struct Supply {
+    pub(super) name: &'static str,
+    pub(super) is_shared: bool,
+    /// Whether it is this crate's random source, which answers at once.
+    pub(super) is_own: bool,
+    /// Whether it is asked on a thread of its own.
+    pub(super) on_thread: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Here unless it is being asked, or was dropped.
+    source: Option<Box<dyn StekSource>>,
+    manners: Manners,
+    /// How often in a row it has failed.
+    failed: u32,
+    /// By monotonic time.
+    asked: Option<Duration>,
+    under_way: Option<UnderWay>,
+    /// What is to be asked when it has answered.
+    next: Option<Wish>,
+    is_closed: bool,
+}
+
+/// What a source said of itself when it was last asked.
+#[derive(Clone, Copy)]
+pub(super) struct Manners {
+    pub(super) poll: Duration,
+    pub(super) can_rotate: bool,
+}
+
+struct UnderWay {
+    since: Duration,
+    is_late: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// What is asked for besides the keys there are.
+#[derive(Default)]
+pub(super) struct Wish {
+    pub(super) rotate: bool,
+    /// Who is told when the answer was taken.
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// Tells what went wrong, if anything did.
+pub(super) type Waiting = SyncSender<Result<(), String>>;
+
+/// What is to be done with a source that has answered.
+pub(super) enum After {
+    AskAgain(Box<dyn StekSource>, Wish),
+    Drop(Box<dyn StekSource>),
+    Nothing,
+}
+
+/// How asking stands at some time.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    /// Whether it should be asked.
+    pub(super) is_due: bool,
+    /// Whether an answer may still come in time.
+    pub(super) is_awaited: bool,
+    /// For how long it has been asked, if it has just become late.
+    pub(super) just_late: Option<Duration>,
+    /// When to look again.
+    pub(super) next: Duration,
+}
+
+impl Manners {
+    /// Of a source that has not been asked yet.
+    const UNKNOWN: Self = Self {
+        poll: SourceQuery::DEFAULT_INTERVAL,
+        can_rotate: true,
+    };
+
+    pub(super) fn of(source: &dyn StekSource) -> Self {
+        let told = || Self {
+            poll: source.poll_interval(),
+            can_rotate: source.can_rotate(),
+        };
+        guarded(told).unwrap_or(Self::UNKNOWN)
+    }
+}
+
+impl Supply {
+    /// `None` stands for the random source, which is this crate's own. Where time does not pass by
+    /// itself there are no threads.
+    pub(super) fn new(
+        source: Option<Box<dyn StekSource>>,
+        time_passes: bool,
+    ) -> Result<Self, Error> {
+        let is_own = source.is_none();
+        let source = source.unwrap_or_else(|| Box::<RandomSource>::default());
+        let (name, is_shared) = guarded(|| (source.name(), source.is_shared()))
+            .ok_or_else(|| Error::source("custom", "it panicked when asked for its name"))?;
+        Ok(Self {
+            name,
+            is_shared,
+            is_own,
+            on_thread: time_passes && !is_own,
+            state: Mutex::new(State {
+                manners: Manners::UNKNOWN,
+                source: Some(source),
+                failed: 0,
+                asked: None,
+                under_way: None,
+                next: None,
+                is_closed: false,
+            }),
+        })
+    }
+
+    pub(super) fn can_rotate(&self) -> bool {
+        self.state.lock().manners.can_rotate
+    }
+
+    pub(super) fn poll_interval(&self) -> Duration {
+        self.state.lock().manners.poll
+    }
+
+    /// How asking stands at this monotonic time, if none of its STEKs seals since `without`.
+    pub(super) fn look(&self, now: Duration, without: Option<Duration>) -> Standing {
+        let state = &mut *self.state.lock();
+        let poll = match without {
+            Some(_) => state.pause(),
+            None => state.manners.poll,
+        };
+        let Some(under_way) = &mut state.under_way else {
+            let since = state.asked.map(|asked| now.saturating_sub(asked));
+            let left = since.map_or(Duration::ZERO, |since| poll.saturating_sub(since));
+            return Standing {
+                is_due: left.is_zero() || without > state.asked,
+                is_awaited: false,
+                just_late: None,
+                // One that costs nothing to ask is asked when anything else is due.
+                next: if poll.is_zero() { Duration::MAX } else { left },
+            };
+        };
+        let waited = now.saturating_sub(under_way.since);
+        let is_late = waited >= PATIENCE;
+        let was_late = std::mem::replace(&mut under_way.is_late, is_late);
+        Standing {
+            is_due: false,
+            is_awaited: !is_late,
+            just_late: (is_late && !was_late).then_some(waited),
+            next: match is_late {
+                true => Duration::MAX,
+                false => PATIENCE.saturating_sub(waited),
+            },
+        }
+    }
+
+    /// For how long it has not answered, if that is too long.
+    pub(super) fn late_for(&self, now: Duration) -> Option<Duration> {
+        let state = self.state.lock();
+        let waited = now.saturating_sub(state.under_way.as_ref()?.since);
+        (waited >= PATIENCE).then_some(waited)
+    }
+
+    /// Takes the source, to ask it. `None` if that is under way: then it is asked again after it.
+    pub(super) fn begin(&self, wish: Wish, now: Duration) -> Option<(Box<dyn StekSource>, Wish)> {
+        let state = &mut *self.state.lock();
+        if state.is_closed {
+            return None;
+        }
+        if state.under_way.is_some() {
+            let next = state.next.get_or_insert_default();
+            next.rotate |= wish.rotate;
+            next.waiting.extend(wish.waiting);
+            return None;
+        }
+        let source = state.source.take()?;
+        Some(state.begin(source, wish, now))
+    }
+
+    /// Gives it back, and says who waits for the answer.
+    pub(super) fn end(
+        &self,
+        source: Box<dyn StekSource>,
+        manners: Manners,
+        is_good: bool,
+        now: Duration,
+    ) -> (Vec<Waiting>, After) {
+        let state = &mut *self.state.lock();
+        state.manners = manners;
+        state.failed = match is_good {
+            true => 0,
+            false => state.failed.saturating_add(1),
+        };
+        let under_way = state.under_way.take();
+        let waiting = under_way.map(|it| it.waiting).unwrap_or_default();
+        if state.is_closed {
+            return (waiting, After::Drop(source));
+        }
+        if let Some(wish) = state.next.take() {
+            let (source, wish) = state.begin(source, wish, now);
+            return (waiting, After::AskAgain(source, wish));
+        }
+        state.source = Some(source);
+        (waiting, After::Nothing)
+    }
+
+    /// Has it asked no more. Returns the source, unless it is just being asked.
+    pub(super) fn close(&self) -> Option<Box<dyn StekSource>> {
+        let state = &mut *self.state.lock();
+        state.is_closed = true;
+        state.next = None;
+        state.source.take()
+    }
+
+    /// Whether it is being asked.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.lock().under_way.is_some()
+    }
+}
+
+impl State {
+    /// How long to leave it alone while local keys stand in: longer each time that it fails, up to
+    /// four times its interval.
+    fn pause(&self) -> Duration {
+        let doublings = self.failed.saturating_sub(1).min(2);
+        self.manners.poll.saturating_mul(1 << doublings)
+    }
+
+    fn begin(
+        &mut self,
+        source: Box<dyn StekSource>,
+        mut wish: Wish,
+        now: Duration,
+    ) -> (Box<dyn StekSource>, Wish) {
+        self.asked = Some(now);
+        self.under_way = Some(UnderWay {
+            since: now,
+            is_late: false,
+            waiting: std::mem::take(&mut wish.waiting),
+        });
+        (source, wish)
+    }
+}
+
+impl Drop for Supply {
+    fn drop(&mut self) {
+        let source = self.close();
+        guarded(|| drop(source));
+    }
+}
