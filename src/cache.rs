@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -9,7 +10,7 @@ use crate::context::{self, Given, ResumedBy};
 use crate::counters::{Counted, Counters};
 use crate::installation::Installation;
 use crate::lineage::Lineage;
-use crate::scope::ScopeState;
+use crate::scope::{HoldsScopes, ScopeState};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
 use crate::sync::Mutex;
@@ -30,8 +31,8 @@ mod spare;
 mod tests;
 mod value;
 
-use key::KeyHasher;
-pub(crate) use settings::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
+use key::{Key, KeyHasher};
+pub(crate) use settings::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL, MAX_ENTRIES};
 use shard::Shard;
 use slab::Entry;
 use spare::Spare;
@@ -55,6 +56,10 @@ pub(crate) struct Cache {
 /// Why rustls is given nothing, in the context of its handshake.
 pub(crate) const NOT_FOUND: &str = "not_found";
 
+/// How many buckets all shards may have together: with more entries than half of that, chains grow
+/// longer instead. (512 MiB of address space; memory is used as it is touched.)
+const MOST_BUCKETS: usize = 1 << 27;
+
 /// Into how many parts the cache is divided for sweeping.
 const SWEEP_PARTS: u32 = 60;
 
@@ -64,6 +69,29 @@ const SWEEP_STEP: u32 = 256;
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
 
+/// Whether the scope still has the number that a key was made with: what is found under another may
+/// be another scope's.
+fn is_current(scope: &ScopeState, key: Key<'_>) -> bool {
+    scope.number() == key.scope
+}
+
+impl HoldsScopes for Cache {
+    fn scopes(&self) -> HashSet<u32> {
+        let mut scopes = HashSet::new();
+        for shard in &self.shards {
+            let mut from = 0;
+            while shard.lock().add_scopes(from, SWEEP_STEP, &mut scopes) {
+                from = from.saturating_add(SWEEP_STEP);
+            }
+        }
+        scopes
+    }
+
+    fn drop_all(&self) {
+        Self::drop_all(self, None);
+    }
+}
+
 impl Cache {
     #[expect(
         clippy::arithmetic_side_effects,
@@ -71,8 +99,7 @@ impl Cache {
     )]
     pub(crate) fn new(settings: CacheSettings) -> Self {
         let count = settings.shard_count();
-        // Slots are numbered by `u32`.
-        let entries = settings.entries.min((u32::MAX / 2) as usize);
+        let entries = settings.entries;
         let (own, spare) = match count {
             1 => (entries, Spare::new(0, None)),
             _ => {
@@ -83,7 +110,13 @@ impl Cache {
         let byte_limit = settings.bytes.map_or(usize::MAX, |bytes| bytes / count);
         let hasher = KeyHasher::random();
         let shard = |_| {
-            let shard = Shard::new(hasher, entries / count, own, byte_limit);
+            let shard = Shard::new(
+                hasher,
+                entries / count,
+                own,
+                byte_limit,
+                MOST_BUCKETS / count,
+            );
             CachePadded::new(Mutex::new(shard))
         };
         Self {
@@ -179,6 +212,10 @@ impl Cache {
             if scope.number() != key.scope {
                 continue;
             }
+            if key.scope == 0 {
+                return false; // numbers are just being given out anew
+            }
+            scope.note_stored();
             self.spare.make_room(&mut shard);
             let stored = shard.put(key, entry, now, &mut removed);
             drop(shard);
@@ -210,6 +247,7 @@ impl Cache {
         let mut removed = Removed::default();
         let lineage = {
             let mut shard = self.shard(key.hash).lock();
+            is_current(&at.scope, key).then_some(())?;
             shard.get(key, now.steady, &mut value, &mut removed)
         }?;
         self.give(terms, at, value, lineage, now)
@@ -230,6 +268,7 @@ impl Cache {
         let mut removed = Removed::default();
         let value = {
             let mut shard = self.shard(key.hash).lock();
+            is_current(&at.scope, key).then_some(())?;
             let value = shard.take(key, now.steady, &mut removed);
             self.spare.take_back_room(&mut shard);
             value
@@ -250,11 +289,12 @@ impl Cache {
             // Those that are free count too: what is left may stand behind them.
             let slots = (shard.lock().slots() / SWEEP_PARTS).saturating_add(SWEEP_STEP);
             for _ in 0..slots.div_ceil(SWEEP_STEP) {
-                let mut removed = Removed::default();
+                let mut removed = Removed::with_room(SWEEP_STEP);
                 let mut shard = shard.lock();
                 let more = shard.sweep(now, SWEEP_STEP, &mut removed);
                 self.spare.take_back_room(&mut shard);
                 drop(shard);
+                drop(removed); // wiped outside the lock
                 if !more {
                     break;
                 }
@@ -267,7 +307,13 @@ impl Cache {
     pub(crate) fn drop_all(&self, scope: Option<u32>) {
         for shard in &self.shards {
             let mut from = 0;
-            while shard.lock().forget(scope, from, SWEEP_STEP) {
+            loop {
+                let mut removed = Removed::with_room(SWEEP_STEP);
+                let more = shard.lock().forget(scope, from, SWEEP_STEP, &mut removed);
+                drop(removed); // wiped outside the lock
+                if !more {
+                    break;
+                }
                 from = from.saturating_add(SWEEP_STEP);
             }
         }

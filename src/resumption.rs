@@ -132,7 +132,7 @@ impl Resumption {
                  use stateful resumption, or set it to 0"
             );
         }
-        let scope = self.inner.scopes.state(scope);
+        let scope = self.inner.scope(scope);
         let at = Installation { scope, client_auth };
         config.session_storage = self.storage_at(at.clone());
         config.ticketer = self.ticketer_at(at);
@@ -145,12 +145,12 @@ impl Resumption {
     /// What it stores resumes through handles like this one and in configurations that ask for no
     /// certificates; sessions with client certificates are neither stored nor found.
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
-        self.storage_at(Installation::unseen(self.inner.scopes.state(scope.into())))
+        self.storage_at(Installation::unseen(self.inner.scope(scope.into())))
     }
 
     /// The `ticketer` beside it, on the same terms. In stateful mode it makes no tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
-        self.ticketer_at(Installation::unseen(self.inner.scopes.state(scope.into())))
+        self.ticketer_at(Installation::unseen(self.inner.scope(scope.into())))
     }
 
     fn storage_at(&self, at: Installation) -> Arc<dyn StoresServerSessions> {

@@ -21,6 +21,7 @@ mod events;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
 mod keeper;
+mod revoked;
 mod settings;
 mod snapshot;
 mod supply;
@@ -61,7 +62,7 @@ struct Question {
     now: Time,
     monotonic: Duration,
     rotate: bool,
-    revoked: Vec<KeyName>,
+    revoked: Arc<Vec<KeyName>>,
 }
 
 impl Ring {
@@ -202,8 +203,9 @@ impl Ring {
         let mut events = Vec::new();
         let revoked = {
             let mut keeper = self.keeper.lock();
-            let revoked = keeper.revoke(name, &mut events);
-            self.snapshot.store(Arc::new(keeper.snapshot(terms.now())));
+            let now = terms.now();
+            let revoked = keeper.revoke(name, now, terms.clock.monotonic(), &mut events);
+            self.snapshot.store(Arc::new(keeper.snapshot(now)));
             revoked
         };
         events::tell(events, &outside.log);
@@ -310,7 +312,7 @@ impl Ring {
             now: terms.now(),
             monotonic: terms.clock.monotonic(),
             rotate: wish.rotate,
-            revoked: self.keeper.lock().revoked(),
+            revoked: self.keeper.lock().revoked(self.supply.is_own),
         }
     }
 

@@ -51,6 +51,10 @@ impl Rotation {
     /// How far ahead of its activation the next STEK is published, by default: 5 minutes.
     pub const DEFAULT_PUBLISH_AHEAD: Duration = Duration::from_secs(5 * 60);
 
+    /// How many keys may open at once: 50,000. More cannot be held, derived and looked through in
+    /// time.
+    pub(crate) const MAX_KEYS: u128 = 50_000;
+
     /// The longest that TLS 1.3 lets a ticket live
     /// ([RFC 8446 §4.6.1](https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1)): 7 days.
     pub const MAX_TICKET_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -64,7 +68,8 @@ impl Rotation {
         }
     }
 
-    /// How long each STEK seals. From 1 millisecond to 100 years.
+    /// How long each STEK seals. From 1 millisecond to 100 years; and not so short that more than
+    /// 50,000 STEKs would open at once, over the ticket lifetime.
     ///
     /// Defaults to [`Rotation::DEFAULT_INTERVAL`].
     #[must_use]
@@ -125,7 +130,32 @@ impl Rotation {
                 format!("longer than the interval of {interval:?}: at most one key is published");
             return refuse("publish_ahead", ahead, &why);
         }
+        if self.most_keys() > Self::MAX_KEYS {
+            let why = format!(
+                "too short for a ticket lifetime of {ticket_lifetime:?}: {} keys would open at once, \
+                 at most {} may",
+                self.most_keys(),
+                Self::MAX_KEYS
+            );
+            return refuse("interval", interval, &why);
+        }
         Ok(())
+    }
+
+    /// How many keys open at once, at most: published, active and retired ones.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "an interval is 1 ms at least"
+    )]
+    fn most_keys(&self) -> u128 {
+        let life = self.ahead() + self.interval + self.ticket_lifetime;
+        life.as_nanos().div_ceil(self.interval.as_nanos())
+    }
+
+    /// The same for sessions that resume for so long at most.
+    pub(crate) fn at_most(mut self, age: Duration) -> Self {
+        self.ticket_lifetime = self.ticket_lifetime.min(age);
+        self
     }
 
     /// The interval: how long each STEK seals.
@@ -255,9 +285,10 @@ mod tests {
     fn the_limits_themselves_will_do_and_nothing_beyond_them() {
         let (rotation, step) = (Rotation::new(), Duration::from_nanos(1));
         let shortest = Duration::from_millis(1);
+        let brief = rotation.ticket_lifetime(Duration::from_secs(1));
         let longest = 100 * 366 * 24 * HOUR;
-        rotation.interval(shortest).validate().unwrap();
-        rotation.interval(shortest - step).validate().unwrap_err();
+        brief.interval(shortest).validate().unwrap();
+        brief.interval(shortest - step).validate().unwrap_err();
         rotation.interval(longest).validate().unwrap();
         rotation.interval(longest + step).validate().unwrap_err();
         let (second, week) = (Duration::from_secs(1), 7 * 24 * HOUR);
@@ -282,13 +313,32 @@ mod tests {
 
     #[test]
     fn a_short_interval_publishes_the_next_key_half_way() {
-        let rotation = Rotation::new().interval(Duration::from_millis(10));
+        let rotation = Rotation::new()
+            .interval(Duration::from_millis(10))
+            .ticket_lifetime(Duration::from_secs(1));
         rotation.validate().unwrap();
         assert_eq!(rotation.ahead(), Duration::from_millis(5));
         rotation
             .publish_ahead(Duration::from_millis(10))
             .validate()
             .unwrap();
+    }
+
+    #[test]
+    fn no_more_keys_may_open_at_once_than_can_be_held() {
+        let second = Duration::from_secs(1);
+        let rotation = Rotation::new().interval(second);
+        rotation.validate().unwrap();
+        assert_eq!(rotation.most_keys(), 43_202);
+        let keys = |keys: u32| {
+            // Half an interval ahead, one to seal.
+            let lifetime = (keys - 2) * second / 10;
+            rotation.interval(second / 10).ticket_lifetime(lifetime)
+        };
+        assert_eq!(keys(50_000).most_keys(), Rotation::MAX_KEYS);
+        keys(50_000).validate().unwrap();
+        let error = keys(50_001).validate().unwrap_err().to_string();
+        assert!(error.contains("50001 keys would open at once"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,14 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use crate::clock::Time;
+use crate::rotation::Rotation;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Names who the server is to its clients.
 ///
@@ -139,10 +141,12 @@ fn fixed(digest: &[u8]) -> [u8; 32] {
 pub(crate) struct ScopeState {
     pub(crate) scope: Scope,
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
-    /// everything stored before is out of reach at once.
+    /// everything stored before is out of reach at once. 0 while numbers are given out anew.
     number: AtomicU32,
     /// Tickets issued up to this time (in milliseconds) are refused.
     forgotten: AtomicU64,
+    /// Whether anything was stored under any of its numbers.
+    has_stored: AtomicBool,
 }
 
 impl ScopeState {
@@ -152,6 +156,13 @@ impl ScopeState {
 
     pub(crate) fn forgotten(&self) -> Time {
         Time(self.forgotten.load(Ordering::Acquire))
+    }
+
+    /// Has the state kept for as long as the cache has a session of it.
+    pub(crate) fn note_stored(&self) {
+        if !self.has_stored.load(Ordering::Relaxed) {
+            self.has_stored.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Always moves forward, even if the clock stood still, because tickets are issued after the
@@ -164,46 +175,143 @@ impl ScopeState {
     }
 }
 
-/// The scopes known to a cache, to a ring, or to a pair of them.
+/// The scopes known to a cache, to a ring, or to a pair of them: those that have a handle, sessions
+/// in the cache, or something forgotten that could still be offered. All others are dropped as new
+/// ones come.
 #[derive(Debug, Default)]
 pub(crate) struct Scopes {
-    states: Mutex<HashMap<Scope, Arc<ScopeState>>>,
-    last_number: AtomicU32,
+    known: Mutex<Known>,
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    states: HashMap<Scope, Arc<ScopeState>>,
+    last_number: u32,
+    /// What was last forgotten of all scopes, those among them that are not known.
+    forgotten: Time,
+    /// How many there may be before those that are no longer needed are looked for.
+    limit: usize,
+}
+
+/// So many are kept whether they are needed or not.
+const FEW: usize = 1_024;
+
+/// The longest that anything may be offered again after it was issued: what was forgotten before
+/// need not be remembered.
+const MEMORY: Duration = Rotation::MAX_TICKET_LIFETIME;
+
 impl Scopes {
-    pub(crate) fn state(&self, scope: Scope) -> Arc<ScopeState> {
-        let mut states = self.states.lock();
-        let state = states.entry(scope).or_insert_with_key(|scope| {
-            Arc::new(ScopeState {
-                scope: scope.clone(),
-                number: AtomicU32::new(self.fresh_number()),
-                forgotten: AtomicU64::new(0),
-            })
-        });
-        Arc::clone(state)
+    /// The state of a scope. `sessions` tells of the numbers that the cache has sessions of.
+    pub(crate) fn state(
+        &self,
+        scope: Scope,
+        now: Time,
+        cache: &impl HoldsScopes,
+    ) -> Arc<ScopeState> {
+        let mut dropped = Vec::new(); // after unlocking
+        let known = &mut *self.known.lock();
+        if let Some(state) = known.states.get(&scope) {
+            return Arc::clone(state);
+        }
+        if known.states.len() >= known.limit.max(FEW) {
+            known.drop_unneeded(now, cache, &mut dropped);
+        }
+        known.add(scope, cache)
     }
 
     /// Puts everything the scope made up to `now` out of reach. Returns its previous number.
-    pub(crate) fn forget(&self, scope: &Scope, now: Time) -> Option<u32> {
-        let states = self.states.lock();
-        let state = states.get(scope)?;
+    pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> u32 {
+        let state = self.state(scope.clone(), now, cache);
+        let number = self.known.lock().fresh_number(cache);
         state.forget(now);
-        Some(state.number.swap(self.fresh_number(), Ordering::AcqRel))
+        state.number.swap(number, Ordering::AcqRel)
     }
 
-    /// The same for every known scope.
-    pub(crate) fn forget_all(&self, now: Time) {
-        for state in self.states.lock().values() {
-            state.forget(now);
-            state.number.store(self.fresh_number(), Ordering::Release);
+    /// The same for every scope.
+    pub(crate) fn forget_all(&self, now: Time, cache: &impl HoldsScopes) {
+        let known = &mut *self.known.lock();
+        known.forgotten = Time(now.0.max(known.forgotten.0.saturating_add(1)));
+        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
+        for state in states {
+            state.forget(known.forgotten);
+            let number = known.fresh_number(cache);
+            state.number.store(number, Ordering::Release);
+            // What was stored is dropped by whoever has all forgotten.
+            known.forgotten = known.forgotten.max(state.forgotten());
         }
     }
 
-    fn fresh_number(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.known.lock().states.len()
+    }
+}
+
+/// A cache whose keys have the numbers of scopes in them.
+pub(crate) trait HoldsScopes {
+    /// The numbers under which it has sessions.
+    fn scopes(&self) -> HashSet<u32>;
+
+    /// Drops every session.
+    fn drop_all(&self);
+}
+
+impl Known {
+    fn add(&mut self, scope: Scope, cache: &impl HoldsScopes) -> Arc<ScopeState> {
+        let state = Arc::new(ScopeState {
+            scope: scope.clone(),
+            number: AtomicU32::new(self.fresh_number(cache)),
+            forgotten: AtomicU64::new(self.forgotten.0),
+            has_stored: AtomicBool::new(false),
+        });
+        self.states.insert(scope, Arc::clone(&state));
+        state
+    }
+
+    /// Costs a look at each, and now and then at the whole cache; but it is done only after as many
+    /// were added as it leaves.
+    fn drop_unneeded(
+        &mut self,
+        now: Time,
+        cache: &impl HoldsScopes,
+        dropped: &mut Vec<Arc<ScopeState>>,
+    ) {
+        let forgotten = self.forgotten;
+        // Whoever gets a handle does so under the lock that is held here, or from another handle.
+        let is_idle = |state: &Arc<ScopeState>| {
+            Arc::strong_count(state) == 1
+                && (state.forgotten() <= forgotten || state.forgotten().plus(MEMORY) < now)
+        };
+        let is_unused = |state: &Arc<ScopeState>| !state.has_stored.load(Ordering::Relaxed);
+        let unneeded = self
+            .states
+            .extract_if(|_, state| is_idle(state) && is_unused(state));
+        dropped.extend(unneeded.map(|(_, state)| state));
+        if self.states.len() > self.limit.max(FEW) / 2 {
+            let used = cache.scopes();
+            let unneeded = self
+                .states
+                .extract_if(|_, state| is_idle(state) && !used.contains(&state.number()));
+            dropped.extend(unneeded.map(|(_, state)| state));
+        }
+        self.limit = self.states.len().saturating_mul(2);
+    }
+
+    /// One that is not in use. When they are used up the cache is emptied, and all begin again.
+    fn fresh_number(&mut self, cache: &impl HoldsScopes) -> u32 {
+        if self.last_number == u32::MAX {
+            for state in self.states.values() {
+                state.number.store(0, Ordering::Release); // nothing is stored or found under it
+            }
+            cache.drop_all();
+            self.last_number = 0;
+            for state in self.states.values() {
+                self.last_number = self.last_number.saturating_add(1);
+                state.number.store(self.last_number, Ordering::Release);
+            }
+        }
+        self.last_number = self.last_number.saturating_add(1);
         self.last_number
-            .fetch_add(1, Ordering::AcqRel)
-            .wrapping_add(1)
     }
 }
 
@@ -238,30 +346,96 @@ mod tests {
         );
     }
 
+    /// A cache with sessions under these numbers.
+    #[derive(Default)]
+    struct Holds(std::cell::RefCell<HashSet<u32>>);
+
+    impl HoldsScopes for Holds {
+        fn scopes(&self) -> HashSet<u32> {
+            self.0.borrow().clone()
+        }
+
+        fn drop_all(&self) {
+            self.0.borrow_mut().clear();
+        }
+    }
+
+    const NOW: Time = Time(1_800_000_000_000);
+
     #[test]
     fn forgetting_changes_the_number_of_that_scope_alone() {
-        let scopes = Scopes::default();
-        let (a, b) = (scopes.state("a".into()), scopes.state("b".into()));
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let (a, b) = (state("a"), state("b"));
         let before = (a.number(), b.number());
         assert_ne!(before.0, before.1);
-        assert_eq!(scopes.forget(&"a".into(), Time(7)), Some(before.0));
+        assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), before.0);
         assert_ne!(a.number(), before.0);
         assert_eq!(b.number(), before.1);
         assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
-        assert_eq!(scopes.forget(&"unheard of".into(), Time(7)), None);
+        scopes.forget(&"unheard of".into(), Time(7), &cache);
+        assert_eq!(state("unheard of").forgotten(), Time(7));
     }
 
     #[test]
     fn forgetting_all_changes_the_number_of_each() {
-        let scopes = Scopes::default();
-        let states = [scopes.state("a".into()), scopes.state("b".into())];
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let states = [state("a"), state("b")];
         let before = [states[0].number(), states[1].number()];
-        scopes.forget_all(Time(7));
+        scopes.forget_all(Time(7), &cache);
         for state in &states {
             assert!(!before.contains(&state.number()));
             assert_eq!(state.forgotten(), Time(7));
         }
         assert_ne!(states[0].number(), states[1].number());
+        assert_eq!(state("met later").forgotten(), Time(7));
+    }
+
+    #[test]
+    fn of_a_million_scopes_those_that_nobody_needs_are_dropped() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let held = state("held");
+        let stored = state("stored");
+        stored.note_stored();
+        let number = stored.number();
+        cache.0.borrow_mut().insert(number);
+        drop(stored);
+        scopes.forget(&"forgotten".into(), NOW, &cache);
+        let mut most = 0;
+        for met in 0..1_000_000 {
+            let state = state(&met.to_string());
+            if met % 3 == 0 {
+                state.note_stored(); // and taken since
+            }
+            most = most.max(scopes.len());
+        }
+        assert!(most <= FEW, "{most} at once");
+        assert_eq!(state("held").number(), held.number());
+        assert_eq!(state("stored").number(), number);
+        assert_eq!(state("forgotten").forgotten(), NOW);
+        // What was issued before is too old by then.
+        let later = NOW.plus(MEMORY + Duration::from_millis(1));
+        for met in 0..2 * FEW {
+            scopes.state(met.to_string().into(), later, &cache);
+        }
+        assert_eq!(state("forgotten").forgotten(), Time(0));
+    }
+
+    #[test]
+    fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let first = state("first");
+        cache.0.borrow_mut().insert(first.number());
+        scopes.known.lock().last_number = u32::MAX - 1;
+        assert_eq!(state("last").number(), u32::MAX);
+        assert!(!cache.0.borrow().is_empty());
+        let next = state("next");
+        assert!(cache.0.borrow().is_empty());
+        let numbers = HashSet::from([&*first, &*next, &*state("last")].map(ScopeState::number));
+        assert_eq!(numbers, HashSet::from([1, 2, 3]));
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub fn through_redis(program: &str, effort: Effort) -> io::Result<[Vec<Duration>
         Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
     });
     let shared = Resumption::builder()
-        .stateful()
+        .stateful(20_000)
         .stek_source(source)
         .shared_store(store)
         .build()

@@ -167,7 +167,7 @@ impl Stage {
         let time = FakeClock::new();
         let mut builder = Resumption::builder().clock(time.clock());
         if mode == Mode::Stateful {
-            builder = builder.stateful();
+            builder = builder.stateful(20_000);
         }
         let resumption = builder.build().map_err(|error| error.to_string())?;
         let authority = LocalAuthority::new([])?;

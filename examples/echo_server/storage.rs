@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, Stats};
+use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, SessionCache, Stats};
 
 use crate::flags::{Flags, Mode, StoreUrl};
 use crate::witness;
@@ -109,14 +109,16 @@ fn resumption(flags: &Flags) -> Result<Resumption, String> {
         .interval(flags.rotate_every)
         .ticket_lifetime(flags.ticket_lifetime);
     let mut builder = Resumption::builder()
-        .rotation(rotation)
         .session_ttl(flags.session_ttl)
         .max_session_age(flags.max_session_age);
-    if flags.resumption == Mode::Stateful {
-        builder = builder.stateful();
-    }
-    if let Some(entries) = flags.cache_entries {
-        builder = builder.cache_entries(entries);
+    let entries = flags.cache_entries.unwrap_or(SessionCache::DEFAULT_ENTRIES);
+    let is_stateful = flags.resumption == Mode::Stateful;
+    builder = match is_stateful {
+        true => builder.stateful(entries),
+        false => builder.cache_entries(entries),
+    };
+    if !is_stateful || flags.store.is_some() {
+        builder = builder.rotation(rotation); // else there are no STEKs
     }
     if let Some(bytes) = flags.cache_bytes {
         builder = builder.cache_bytes(bytes);

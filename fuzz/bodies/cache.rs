@@ -137,8 +137,7 @@ impl Model {
 pub fn check(ops: Vec<Op>, entries: usize, bytes: usize) {
     let time = FakeClock::new();
     let resumption = Resumption::builder()
-        .stateful()
-        .cache_entries(entries)
+        .stateful(entries)
         .cache_bytes(bytes)
         .session_ttl(TTL)
         .clock(time.clock())

@@ -15,12 +15,10 @@ pub(crate) struct Index {
     buckets: Box<[u32]>,
 }
 
-/// More buckets than this are not made, whatever the budget; chains grow longer instead.
-const MAX_BUCKETS: usize = 1 << 24;
-
 impl Index {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let buckets = capacity.saturating_mul(2).clamp(8, MAX_BUCKETS);
+    /// With no more than `most` buckets, or 8 if that is more.
+    pub(crate) fn new(capacity: usize, most: usize) -> Self {
+        let buckets = capacity.saturating_mul(2).min(most).max(8);
         let buckets = buckets.next_power_of_two();
         Self {
             buckets: vec![NONE; buckets].into_boxed_slice(),

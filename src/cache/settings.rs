@@ -8,6 +8,9 @@ pub(crate) const DEFAULT_ENTRIES: usize = 20_000;
 /// How long a session is kept, by default.
 pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Slots are numbered by `u32`.
+pub(crate) const MAX_ENTRIES: usize = (u32::MAX / 2) as usize;
+
 const MIN_SHARD_ENTRIES: usize = 64;
 const MIN_SHARD_BYTES: usize = 64 * 1024;
 const MAX_SHARDS: usize = 1 << 12;
@@ -36,7 +39,7 @@ impl CacheSettings {
     /// Of so many sessions, all else at its default.
     pub(crate) fn of(entries: usize) -> Self {
         Self {
-            entries,
+            entries: entries.min(MAX_ENTRIES),
             ..Self::default()
         }
     }

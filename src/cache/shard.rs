@@ -3,6 +3,8 @@
     reason = "64-bit counters, and sums over what is held: nothing is subtracted that was not added"
 )]
 
+use std::collections::HashSet;
+
 use super::index::Index;
 use super::key::{Key, KeyHasher};
 use super::lru::Lru;
@@ -42,10 +44,16 @@ const PUTS_PER_SWEEP: u32 = 64;
 
 impl Shard {
     /// `share` is its even share of the cache's entries; `limit` is what it may hold now.
-    pub(crate) fn new(hasher: KeyHasher, share: usize, limit: usize, byte_limit: usize) -> Self {
+    pub(crate) fn new(
+        hasher: KeyHasher,
+        share: usize,
+        limit: usize,
+        byte_limit: usize,
+        most_buckets: usize,
+    ) -> Self {
         Self {
             slab: Slab::default(),
-            index: Index::new(share),
+            index: Index::new(share, most_buckets),
             lru: Lru::default(),
             hasher,
             share,
@@ -177,7 +185,13 @@ impl Shard {
 
     /// Drops what is of this scope among the slots `from..from + slots`. Returns whether there are
     /// more.
-    pub(crate) fn forget(&mut self, scope: Option<u32>, from: u32, slots: u32) -> bool {
+    pub(crate) fn forget(
+        &mut self,
+        scope: Option<u32>,
+        from: u32,
+        slots: u32,
+        removed: &mut Removed,
+    ) -> bool {
         for index in from..from.saturating_add(slots) {
             if index >= self.slab.end() {
                 return false;
@@ -185,7 +199,21 @@ impl Shard {
             let slot = self.slab.slot(index);
             if slot.is_used() && scope.is_none_or(|scope| slot.scope == scope) {
                 self.stats.evictions.forgotten += 1;
-                drop(self.remove(index));
+                removed.push(self.remove(index));
+            }
+        }
+        true
+    }
+
+    /// Adds the scopes of what is in the slots `from..from + slots`. Returns whether there are more.
+    pub(crate) fn add_scopes(&self, from: u32, slots: u32, scopes: &mut HashSet<u32>) -> bool {
+        for index in from..from.saturating_add(slots) {
+            if index >= self.slab.end() {
+                return false;
+            }
+            let slot = self.slab.slot(index);
+            if slot.is_used() {
+                scopes.insert(slot.scope);
             }
         }
         true
@@ -259,7 +287,7 @@ mod tests {
 
     /// Of one shard, with room for so many.
     fn shard(limit: usize) -> Shard {
-        Shard::new(KeyHasher::random(), limit, limit, usize::MAX)
+        Shard::new(KeyHasher::random(), limit, limit, usize::MAX, usize::MAX)
     }
 
     fn put(shard: &mut Shard, number: u8, expires: Time, now: Time) {

@@ -43,19 +43,31 @@ impl Value {
     }
 }
 
-/// Values that were removed from a shard, to be wiped outside its lock. Few are removed at once;
-/// what does not fit is wiped on the spot.
+/// Values that were removed from a shard, to be wiped outside its lock. Few are removed at once; who
+/// may remove more makes room for them before.
 #[derive(Default)]
 pub(crate) struct Removed {
     values: [Value; 4],
     count: usize,
+    more: Vec<Value>,
 }
 
 impl Removed {
+    /// With room for so many.
+    pub(crate) fn with_room(count: u32) -> Self {
+        Self {
+            more: Vec::with_capacity(count as usize),
+            ..Self::default()
+        }
+    }
+
+    /// What does not fit is wiped on the spot.
     pub(crate) fn push(&mut self, value: Value) {
         if let Some(place) = self.values.get_mut(self.count) {
             *place = value;
             self.count += 1;
+        } else if self.more.len() < self.more.capacity() {
+            self.more.push(value);
         }
     }
 }
@@ -92,5 +104,11 @@ mod tests {
         }
         let kept = removed.values.iter().map(|value| value.0[0]);
         assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(removed.more.len(), 0);
+        let mut removed = Removed::with_room(256);
+        for _ in 0..260 {
+            removed.push(Value::new(vec![1; 4], lineage()));
+        }
+        assert_eq!(removed.more.len(), 256, "a whole step of sweeping");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Resumption;
 use super::inner::Inner;
 use crate::aead::Sealing;
-use crate::cache::{CacheSettings, DEFAULT_TTL};
+use crate::cache::{CacheSettings, DEFAULT_TTL, MAX_ENTRIES};
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::Clock;
 use crate::errands::guarded;
@@ -40,7 +40,7 @@ impl Resumption {
     ///
     /// [`Error::Thread`] if the system gives no thread.
     pub fn stateful(entries: usize) -> Result<Self, Error> {
-        Self::builder().stateful().cache_entries(entries).build()
+        Self::builder().stateful(entries).build()
     }
 
     /// For everything else.
@@ -69,6 +69,7 @@ pub struct ResumptionBuilder {
     cache: CacheSettings,
     ring: RingSettings,
     rotation: Option<Rotation>,
+    sealing: Option<Sealing>,
     source: Option<Box<dyn StekSource>>,
     store: Option<Box<dyn SharedStore>>,
     store_deadline: Duration,
@@ -107,6 +108,7 @@ impl ResumptionBuilder {
             cache: CacheSettings::default(),
             ring: RingSettings::default(),
             rotation: None,
+            sealing: None,
             source: None,
             store: None,
             store_deadline: DEFAULT_STORE_DEADLINE,
@@ -117,17 +119,20 @@ impl ResumptionBuilder {
         }
     }
 
-    /// Sessions live in the cache alone; no tickets are made. Defaults to tickets.
-    pub fn stateful(mut self) -> Self {
+    /// Sessions live in a cache of so many entries alone; no tickets are made. TLS 1.3 stores two per
+    /// handshake, so provide for twice the clients.
+    ///
+    /// Defaults to tickets.
+    pub fn stateful(mut self, entries: usize) -> Self {
         self.stateful = true;
-        self
+        self.cache_entries(entries)
     }
 
-    /// How many sessions the cache holds; 0 turns it off.
+    /// How many sessions the cache holds; 0 turns it off. More than 2,147,483,647 count as that.
     ///
     /// Defaults to [`SessionCache::DEFAULT_ENTRIES`](crate::SessionCache::DEFAULT_ENTRIES).
     pub fn cache_entries(mut self, entries: usize) -> Self {
-        self.cache.entries = entries;
+        self.cache.entries = entries.min(MAX_ENTRIES);
         self
     }
 
@@ -259,7 +264,7 @@ impl ResumptionBuilder {
     ///
     /// Defaults to [`Sealing::default`].
     pub fn sealing(mut self, sealing: Sealing) -> Self {
-        self.ring.sealing = sealing;
+        self.sealing = Some(sealing);
         self
     }
 
@@ -306,17 +311,26 @@ impl ResumptionBuilder {
     /// [`Error::Config`] or [`Error::Duration`] naming the setting that cannot work,
     /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
     pub fn build(mut self) -> Result<Resumption, Error> {
+        self.ring.sealing = self.sealing.unwrap_or_default();
         self.ring.rotation = self.rotation.unwrap_or_else(|| match self.stateful {
             true => Rotation::new().ticket_lifetime(DEFAULT_TTL),
             false => Rotation::new(),
         });
         self.validate()?;
+        // A key that opens nothing any more need not be kept, nor a ticket by the client.
+        self.ring.rotation = self.ring.rotation.at_most(self.terms.max_session_age);
         let has_housekeeper = self.terms.clock.runs() && !self.manual;
         let is_shared = |source: &dyn StekSource| guarded(|| source.is_shared()) == Some(true);
-        if self.store.is_some() && !self.source.as_deref().is_some_and(is_shared) {
+        let is_shared = self.source.as_deref().is_some_and(is_shared);
+        if self.store.is_some() && !is_shared {
             let why = "sealed under random keys, which no other node could open: \
                        set a `stek_source` that the nodes share";
             return Err(Error::config("shared_store", why));
+        }
+        if is_shared && self.ring.rotation.ahead().is_zero() {
+            let why = "other nodes could not open what this one seals: at least the difference of \
+                       their clocks, plus what a key takes to reach them";
+            return Err(Error::duration("publish_ahead", Duration::ZERO, why));
         }
         let sharing = SharingSettings {
             ttl: self.cache.ttl,
@@ -341,14 +355,15 @@ impl ResumptionBuilder {
 
     fn validate(&self) -> Result<(), Error> {
         let Self {
-            stateful: _,
+            stateful,
             manual: _,
             terms,
             cache,
             ring,
-            rotation: _,
-            source: _,
-            store: _,
+            rotation,
+            sealing,
+            source,
+            store,
             store_deadline,
             recheck_interval,
             unverified_client_certificates: _,
@@ -356,6 +371,18 @@ impl ResumptionBuilder {
             publisher: _,
         } = self;
         ring.validate()?;
+        if *stateful && store.is_none() {
+            for (field, is_set) in [
+                ("stek_source", source.is_some()),
+                ("rotation", rotation.is_some()),
+                ("sealing", sealing.is_some()),
+            ] {
+                if is_set {
+                    let why = "stateful resumption has no STEKs unless it has a `shared_store`";
+                    return Err(Error::config(field, why));
+                }
+            }
+        }
         let longest = Duration::from_secs(24 * 60 * 60);
         if *recheck_interval > longest {
             let why = "at most a day: so long a withdrawn certificate goes on resuming";
@@ -408,7 +435,7 @@ impl fmt::Debug for ResumptionBuilder {
 mod tests {
     use super::*;
     use crate::ring::Ring;
-    use crate::source::{SourceKey, source_fn};
+    use crate::source::{SourceKey, SourceQuery, source_fn};
     use crate::store::{StoreKey, StoreLookup};
     use crate::{FakeClock, SessionCache};
 
@@ -423,6 +450,7 @@ mod tests {
             cache,
             ring,
             rotation,
+            sealing,
             source,
             store,
             store_deadline,
@@ -456,12 +484,13 @@ mod tests {
         assert_eq!((cache.bytes, cache.shards), (None, None));
         assert_eq!(ring.sealing, Sealing::default());
         assert_eq!((rotation, ring.rotation), (None, Rotation::new()));
+        assert_eq!(sealing, None);
     }
 
     #[test]
     fn a_shared_store_beside_the_random_source_is_refused() {
         let error = Resumption::builder()
-            .stateful()
+            .stateful(20_000)
             .shared_store(NoStore)
             .build()
             .unwrap_err();
@@ -496,7 +525,10 @@ mod tests {
         });
         let clock = FakeClock::new().clock();
         let new = || Resumption::builder().clock(clock.clone());
-        let shared = new().stateful().shared_store(NoStore).stek_source(source);
+        let shared = new()
+            .stateful(20_000)
+            .shared_store(NoStore)
+            .stek_source(source);
         let shared = shared.build().unwrap();
         let lifetime = |resumption: &Resumption| {
             let ring = resumption.inner.ring.as_deref();
@@ -504,8 +536,64 @@ mod tests {
         };
         assert_eq!(lifetime(&shared), Some(SessionCache::DEFAULT_TTL));
         assert_eq!(lifetime(&new().build().unwrap()), Some(DAY / 2));
-        assert_eq!(lifetime(&new().stateful().build().unwrap()), None);
+        assert_eq!(lifetime(&new().stateful(20_000).build().unwrap()), None);
         assert!(!shared.ticketer("a").enabled(), "nor does it make tickets");
+    }
+
+    #[test]
+    fn what_would_be_of_no_effect_is_refused() {
+        let new = || Resumption::builder().stateful(10);
+        let key = |query: &SourceQuery<'_>| {
+            let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+            Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
+        };
+        for (builder, field) in [
+            (new().stek_source(source_fn("test", key)), "stek_source"),
+            (new().rotation(Rotation::new()), "rotation"),
+            (new().sealing(Sealing::default()), "sealing"),
+        ] {
+            let error = builder.build().unwrap_err().to_string();
+            let why = ": stateful resumption has no STEKs unless it has a `shared_store`";
+            assert_eq!(error, format!("{field}{why}"));
+        }
+        let unannounced = Rotation::new().publish_ahead(Duration::ZERO);
+        let alone = Resumption::builder().rotation(unannounced);
+        let shared = Resumption::builder().rotation(unannounced);
+        alone.build().unwrap();
+        let error = shared.stek_source(source_fn("test", key)).build();
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("publish_ahead = 0ns: "), "{error}");
+    }
+
+    #[test]
+    fn no_key_and_no_ticket_outlives_the_sessions() {
+        let time = FakeClock::new();
+        let minute = Duration::from_secs(60);
+        let builder = Resumption::builder().clock(time.clock());
+        let resumption = builder.max_session_age(minute).build().unwrap();
+        assert_eq!(resumption.ticketer("a").lifetime(), 60);
+        for _ in 0..26 {
+            time.advance(DAY / 48);
+            resumption.step();
+            assert!(resumption.stats().steks.keys <= 2);
+        }
+    }
+
+    #[test]
+    fn the_largest_cache_is_what_it_says() {
+        for builder in [
+            Resumption::builder().cache_entries(usize::MAX),
+            Resumption::builder().stateful(usize::MAX),
+        ] {
+            let resumption = builder.build().unwrap();
+            assert_eq!(resumption.stats().cache.max_entries, (1 << 31) - 1);
+            let storage = resumption.session_storage("a");
+            assert!(storage.put(vec![7; 32], vec![0; 100]));
+        }
+        assert_eq!(
+            SessionCache::new(usize::MAX).stats().max_entries,
+            (1 << 31) - 1
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::housekeeper::{EverySecond, Housekeeper};
 use crate::outside::Outside;
 use crate::ring::{Ring, RingSettings};
-use crate::scope::{Scope, Scopes};
+use crate::scope::{Scope, ScopeState, Scopes};
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, HousekeeperStats, Stats, StekStats, TicketStats};
@@ -188,16 +188,20 @@ impl Inner {
         self.outside.log.settle(TELLING);
     }
 
+    /// The state of a scope.
+    pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
+        self.scopes.state(scope, self.terms.now(), &self.cache)
+    }
+
     /// Puts what the scope stored and sealed up to now out of reach, and wipes what is here.
     pub(crate) fn forget(&self, scope: &Scope) {
-        if let Some(number) = self.scopes.forget(scope, self.terms.now()) {
-            self.cache.drop_all(Some(number));
-        }
+        let number = self.scopes.forget(scope, self.terms.now(), &self.cache);
+        self.cache.drop_all(Some(number));
     }
 
     /// The same for every scope.
     pub(crate) fn clear(&self) {
-        self.scopes.forget_all(self.terms.now());
+        self.scopes.forget_all(self.terms.now(), &self.cache);
         self.cache.drop_all(None);
     }
 
@@ -214,7 +218,7 @@ impl Inner {
             ring.close();
         }
         self.cache.close();
-        self.scopes.forget_all(self.terms.now());
+        self.scopes.forget_all(self.terms.now(), &self.cache);
         let housekeeper = self.housekeeper.get();
         let ended = housekeeper.is_none_or(|housekeeper| housekeeper.stop(left()));
         let answered = self

@@ -60,7 +60,7 @@ impl SessionCache {
     /// A handle on the cache of this, in the default scope.
     pub(crate) fn on(inner: Arc<Inner>) -> Self {
         Self {
-            at: Installation::unseen(inner.scopes.state(Scope::default())),
+            at: Installation::unseen(inner.scope(Scope::default())),
             inner,
         }
     }
@@ -70,7 +70,7 @@ impl SessionCache {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
-            at: Installation::unseen(self.inner.scopes.state(scope.into())),
+            at: Installation::unseen(self.inner.scope(scope.into())),
         }
     }
 

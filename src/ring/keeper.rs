@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Event;
+use super::revoked::{Revoked, WEEK};
 use super::settings::RingSettings;
 use super::snapshot::Snapshot;
 use super::supply::Manners;
@@ -27,7 +28,7 @@ pub(crate) struct Keeper {
     local: Vec<SourceKey>,
     fallen_back: bool,
     without_since: Option<Duration>,
-    revoked: Vec<KeyName>,
+    revoked: Revoked,
     /// Names of the last few that other processes revoked.
     revoked_elsewhere: VecDeque<KeyName>,
     /// Names of the last few that expired, to tell an expired ticket from an unknown one.
@@ -103,8 +104,12 @@ impl Keeper {
         !self.sourced.iter().any(|key| key.window.seals(now))
     }
 
-    pub(crate) fn revoked(&self) -> Vec<KeyName> {
-        self.revoked.clone()
+    /// The names that a source is told: its own source only those that it has not heard.
+    pub(crate) fn revoked(&mut self, is_own: bool) -> Arc<Vec<KeyName>> {
+        match is_own {
+            true => self.revoked.news(),
+            false => self.revoked.list(),
+        }
     }
 
     /// Takes what the source heard of other processes.
@@ -136,7 +141,9 @@ impl Keeper {
         }
         self.hear(&answer.heard, events);
         self.fleet_agrees = answer.fleet_agrees;
-        let checked = answer.keys.and_then(|keys| Ok(self.check(settings, keys)?));
+        let checked = answer
+            .keys
+            .and_then(|keys| Ok(self.check(settings, keys, monotonic)?));
         match checked {
             Ok(keys) => {
                 if self.trouble.take().is_some() {
@@ -198,6 +205,7 @@ impl Keeper {
             return (None, Ok(()));
         }
         self.drop_expired(now, events);
+        self.revoked.forget_ended(monotonic);
         self.note_without(now, monotonic);
         let stands_in = self.stand_in(settings, now, monotonic, rotate, is_awaited, events);
         // Local keys may have to stand in as soon as nothing is awaited any more.
@@ -218,11 +226,19 @@ impl Keeper {
 
     /// Refuses a key that is listed twice, and keys of another algorithm.
     fn check(
-        &self,
+        &mut self,
         settings: &RingSettings,
         mut keys: Vec<SourceKey>,
+        monotonic: Duration,
     ) -> Result<Vec<SourceKey>, String> {
-        keys.retain(|key| !self.revoked.contains(key.stek.name()));
+        let most = Rotation::MAX_KEYS;
+        if keys.len() as u128 > most {
+            return Err(format!(
+                "{} keys are listed: at most {most} may",
+                keys.len()
+            ));
+        }
+        keys.retain(|key| !self.revoked.is_listed_again(key.stek.name(), monotonic));
         let mut listed = HashSet::new();
         for key in &keys {
             let (name, sealing) = (key.stek.name(), key.stek.sealing());
@@ -281,7 +297,7 @@ impl Keeper {
                 rotation: &settings.rotation,
                 sealing: settings.sealing,
                 rotate,
-                revoked: &self.revoked,
+                revoked: &[], // it was told at once
                 bulletin: None,
             };
             let local = self.fallback.load(&query);
@@ -364,20 +380,30 @@ impl Keeper {
     }
 
     /// Drops one STEK or all, for good. Returns how many.
-    pub(crate) fn revoke(&mut self, name: Option<&KeyName>, events: &mut Vec<Event>) -> usize {
+    pub(crate) fn revoke(
+        &mut self,
+        name: Option<&KeyName>,
+        now: Time,
+        monotonic: Duration,
+        events: &mut Vec<Event>,
+    ) -> usize {
         let is_meant = |key: &SourceKey| name.is_none_or(|name| key.stek.name() == name);
         let keys = self.sourced.iter().chain(&self.local);
-        let names: Vec<_> = keys
-            .filter(|key| is_meant(key))
-            .map(|key| *key.stek.name())
-            .collect();
-        events.extend(names.iter().copied().map(Event::Revoked));
+        let named = |key: &SourceKey| {
+            let left = key.window.expires.since(now).min(WEEK);
+            (*key.stek.name(), monotonic.saturating_add(left))
+        };
+        let names: Vec<_> = keys.filter(|key| is_meant(key)).map(named).collect();
+        events.extend(names.iter().map(|(name, _)| Event::Revoked(*name)));
         self.sourced.retain(|key| !is_meant(key));
         self.local.retain(|key| !is_meant(key));
-        if name.is_none() {
-            self.fallback = RandomSource::default();
+        match name {
+            Some(name) => self.fallback.revoke(name),
+            None => self.fallback = RandomSource::default(),
         }
-        self.revoked.extend(&names);
+        for (name, until) in &names {
+            self.revoked.add(*name, *until);
+        }
         self.is_changed |= !names.is_empty();
         names.len()
     }
@@ -386,7 +412,8 @@ impl Keeper {
         let keys = self.sourced.iter().chain(&self.local).cloned().collect();
         let expired = self.expired.iter().copied();
         let local = self.local.iter().map(|key| *key.stek.name()).collect();
-        let revoked = self.revoked.iter().chain(&self.revoked_elsewhere).copied();
+        let elsewhere = self.revoked_elsewhere.iter().copied();
+        let revoked = self.revoked.last().chain(elsewhere);
         Snapshot::new(keys, expired, revoked, now).with_local(local)
     }
 
@@ -423,7 +450,7 @@ impl Keeper {
     pub(crate) fn stats(&self, monotonic: Duration) -> StekStats {
         StekStats {
             rotations: self.rotations,
-            revocations: self.revoked.len() as u64,
+            revocations: self.revoked.count(),
             source_answered: self.answered.map(|at| monotonic.saturating_sub(at)),
             source_failures: self.failures,
             overflows: self.overflows,
@@ -548,10 +575,13 @@ mod tests {
         let snapshot = advance(&mut keeper, &settings, now);
         let name = *snapshot.sealing(now).unwrap().name();
         assert_eq!(keeper.local.len(), 1);
-        assert_eq!(keeper.revoke(Some(&name), &mut Vec::new()), 1);
+        assert_eq!(
+            keeper.revoke(Some(&name), now, Duration::ZERO, &mut Vec::new()),
+            1
+        );
         assert!(keeper.local.is_empty());
         advance(&mut keeper, &settings, now);
-        assert_ne!(keeper.revoke(None, &mut Vec::new()), 0);
+        assert_ne!(keeper.revoke(None, now, Duration::ZERO, &mut Vec::new()), 0);
         assert!(keeper.local.is_empty());
     }
 }

@@ -4,12 +4,23 @@ use std::time::Duration;
 use super::plan::{Planned, Planner};
 use super::{SourceError, SourceKey, SourceQuery, StekSource};
 use crate::clock::Time;
-use crate::stek::Stek;
+use crate::rotation::Rotation;
+use crate::stek::{KeyName, Stek};
 
 /// STEKs of one process, drawn from the random generator on schedule. The default.
 #[derive(Debug, Default)]
 pub(crate) struct RandomSource {
     keys: Vec<Planned<Arc<Stek>>>,
+}
+
+/// How many keys it has at most, the one that seals and its successor aside.
+const MOST: usize = Rotation::MAX_KEYS as usize - 2;
+
+impl RandomSource {
+    /// Drops a key.
+    pub(crate) fn revoke(&mut self, name: &KeyName) {
+        self.keys.retain(|key| key.key.name() != name);
+    }
 }
 
 impl StekSource for RandomSource {
@@ -24,6 +35,9 @@ impl StekSource for RandomSource {
             not_before: Time(0),
             rotate: query.rotate,
         };
+        // Whoever rotates by hand, again and again, gets no more than there may be.
+        let too_many = self.keys.len().saturating_sub(MOST);
+        self.keys.drain(..too_many);
         planner.update(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;
         let key = |key: &Planned<_>| SourceKey::with_window(Arc::clone(&key.key), key.window);
         Ok(self.keys.iter().map(key).collect())
@@ -46,8 +60,6 @@ impl StekSource for RandomSource {
 mod tests {
     use super::*;
     use crate::aead::Sealing;
-    use crate::rotation::Rotation;
-    use crate::stek::KeyName;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
     const START: Time = Time(1_000_000_000);

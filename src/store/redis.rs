@@ -25,7 +25,7 @@ use connection::Connection;
 ///
 /// let url = "rediss://user:password@redis.internal";
 /// let resumption = Resumption::builder()
-///     .stateful()
+///     .stateful(100_000)
 ///     .stek_source(RedisSource::new(url, &kek)?)
 ///     .shared_store(RedisStore::new(url)?)
 ///     .build()?;

@@ -81,7 +81,7 @@ pub const SECRET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 /// A stateful node of a fleet that shares a store.
 pub fn sharing(store: &Arc<impl SharedStore + 'static>) -> ResumptionBuilder {
     Resumption::builder()
-        .stateful()
+        .stateful(20_000)
         .stek_source(shared_source())
         .shared_store(Arc::clone(store))
 }
@@ -131,7 +131,7 @@ pub fn ways() -> [(FakeClock, Resumption); 3] {
     let store = Arc::new(MemoryStore::default());
     let builders = [
         Resumption::builder(),
-        Resumption::builder().stateful(),
+        Resumption::builder().stateful(20_000),
         sharing(&store),
     ];
     builders.map(|builder| {

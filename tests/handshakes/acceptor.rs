@@ -556,8 +556,7 @@ fn tls13_server(provider: Arc<CryptoProvider>) -> ServerConfig {
 async fn returning_clients_survive_a_flood_of_new_ones() {
     let time = FakeClock::new();
     let resumption = Resumption::builder()
-        .stateful()
-        .cache_entries(64)
+        .stateful(64)
         .clock(time.clock())
         .build()
         .unwrap();

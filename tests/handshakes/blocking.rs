@@ -76,7 +76,7 @@ fn both_versions_resume_every_way_and_are_counted() {
     let store = Arc::new(MemoryStore::default());
     let ways = [
         Resumption::builder(),
-        Resumption::builder().stateful(),
+        Resumption::builder().stateful(20_000),
         sharing(&store),
     ];
     for builder in ways {
@@ -99,7 +99,7 @@ fn both_versions_resume_every_way_and_are_counted() {
 fn a_second_hello_and_the_age_are_seen_to() {
     let hour = Duration::from_secs(60 * 60);
     let time = FakeClock::new();
-    let builder = Resumption::builder().stateful().clock(time.clock());
+    let builder = Resumption::builder().stateful(20_000).clock(time.clock());
     let resumption = builder.build().unwrap();
     let acceptor = acceptor(&resumption, retrying_server());
     let client = never_learning(client_config(&TLS13));

@@ -227,7 +227,7 @@ impl Server {
         let clock = FakeClock::new();
         let builder = Resumption::builder().clock(clock.clock()).manual_stepping();
         let builder = match stateful {
-            true => builder.stateful(),
+            true => builder.stateful(20_000),
             false => builder,
         };
         Self {

@@ -36,7 +36,11 @@ fn counted(resumption: &Resumption) -> AcceptorStats {
 }
 
 fn ways() -> [(FakeClock, Resumption); 2] {
-    [Resumption::builder(), Resumption::builder().stateful()].map(|builder| {
+    [
+        Resumption::builder(),
+        Resumption::builder().stateful(20_000),
+    ]
+    .map(|builder| {
         let time = FakeClock::new();
         let resumption = builder.clock(time.clock()).build().unwrap();
         (time, resumption)

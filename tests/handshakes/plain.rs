@@ -29,7 +29,7 @@ fn fake(builder: ResumptionBuilder) -> (FakeClock, Resumption) {
 fn modes() -> [(FakeClock, Resumption); 2] {
     [
         fake(Resumption::builder()),
-        fake(Resumption::builder().stateful()),
+        fake(Resumption::builder().stateful(20_000)),
     ]
 }
 
@@ -189,7 +189,7 @@ fn rotating_now_keeps_sessions_and_revoking_ends_them() {
 
 #[test]
 fn revoking_all_ends_stateful_sessions_too() {
-    let (_, resumption) = fake(Resumption::builder().stateful());
+    let (_, resumption) = fake(Resumption::builder().stateful(20_000));
     let server = installed(&resumption, "a");
     for version in VERSIONS {
         let client = client(version);
@@ -203,7 +203,7 @@ fn revoking_all_ends_stateful_sessions_too() {
 
 #[test]
 fn stateful_sessions_end_with_their_ttl() {
-    let (time, resumption) = fake(Resumption::builder().stateful().session_ttl(HOUR));
+    let (time, resumption) = fake(Resumption::builder().stateful(20_000).session_ttl(HOUR));
     let server = installed(&resumption, "a");
     for version in VERSIONS {
         let client = client(version);
@@ -217,7 +217,7 @@ fn stateful_sessions_end_with_their_ttl() {
 
 #[test]
 fn stateful_tls13_puts_and_takes_but_never_gets() {
-    let (_, resumption) = fake(Resumption::builder().stateful());
+    let (_, resumption) = fake(Resumption::builder().stateful(20_000));
     let server = installed(&resumption, "a");
     let client = client(&TLS13);
     handshake(&client, &server);
@@ -233,7 +233,7 @@ fn stateful_tls13_puts_and_takes_but_never_gets() {
 
 #[test]
 fn early_data_is_accepted_once_and_its_replay_refused() {
-    let (_, resumption) = fake(Resumption::builder().stateful());
+    let (_, resumption) = fake(Resumption::builder().stateful(20_000));
     let mut config = server_config();
     config.max_early_data_size = 1_000;
     resumption.install(&mut config, "a");
@@ -260,7 +260,7 @@ fn a_tls12_session_does_not_outlive_its_full_handshake_by_ticket() {
 #[test]
 fn a_tls12_session_does_not_outlive_its_full_handshake_by_session_id() {
     let ttl = Duration::from_secs(7 * 24 * 60 * 60);
-    let stateful = Resumption::builder().stateful().session_ttl(ttl);
+    let stateful = Resumption::builder().stateful(20_000).session_ttl(ttl);
     age_by(client(&TLS12), &fake(stateful), HOUR);
     age_by(client_without_tickets(), &fake(Resumption::builder()), HOUR);
 }
@@ -310,7 +310,7 @@ fn tls13_without_an_acceptor_has_no_known_age_and_that_is_counted() {
     let server = installed(&resumption, "a");
     handshake(&client(&TLS13), &server);
     assert_eq!(resumption.stats().tickets.age_unknown, 2);
-    let (_, resumption) = fake(Resumption::builder().stateful());
+    let (_, resumption) = fake(Resumption::builder().stateful(20_000));
     let server = installed(&resumption, "a");
     handshake(&client(&TLS13), &server);
     assert_eq!(resumption.stats().cache.age_unknown, 2);
@@ -358,13 +358,13 @@ fn after_shutdown_every_handshake_is_full_and_none_fails() {
 
 #[test]
 fn a_cache_of_nothing_and_a_cache_of_one_work() {
-    let (_, none) = fake(Resumption::builder().stateful().cache_entries(0));
+    let (_, none) = fake(Resumption::builder().stateful(0));
     let server = installed(&none, "a");
     assert!(!server.session_storage.can_cache());
     let nobody = client(&TLS12);
     assert_eq!(kind(&nobody, &server), FULL);
     assert_eq!(kind(&nobody, &server), FULL);
-    let (_, one) = fake(Resumption::builder().stateful().cache_entries(1));
+    let (_, one) = fake(Resumption::builder().stateful(1));
     let server = installed(&one, "a");
     let (first, second) = (client(&TLS12), client(&TLS12));
     handshake(&first, &server);

@@ -64,7 +64,10 @@ fn client() -> Endpoint {
 
 #[tokio::test]
 async fn no_session_over_quic_outlives_its_full_handshake() {
-    let builders = [Resumption::builder(), Resumption::builder().stateful()];
+    let builders = [
+        Resumption::builder(),
+        Resumption::builder().stateful(20_000),
+    ];
     for builder in builders {
         let time = FakeClock::new();
         let resumption = builder.clock(time.clock()).build().unwrap();

@@ -165,12 +165,8 @@ fn a_ticket_replayed_in_a_fleet_opens_in_its_scope_and_mode_and_where_its_key_is
         ("restarted", node(secret, Resumption::builder()), true),
         ("another node", node(secret, Resumption::builder()), true),
         ("of other keys", node(other, Resumption::builder()), false),
-        // As when the mode was changed: it has no ring, or one for a shared store alone.
-        (
-            "stateful",
-            node(secret, Resumption::builder().stateful()),
-            false,
-        ),
+        // As when the mode was changed.
+        ("stateful", Resumption::stateful(20_000).unwrap(), false),
     ];
     for (place, node, opens) in &nodes {
         for scope in ["a", "b", ""] {

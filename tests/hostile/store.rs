@@ -57,7 +57,7 @@ impl Node {
             asked: Mutex::default(),
         });
         let resumption = Resumption::builder()
-            .stateful()
+            .stateful(20_000)
             .stek_source(shared_source())
             .shared_store(Arc::clone(&store))
             .store_deadline(Duration::from_secs(5)) // it is not about that

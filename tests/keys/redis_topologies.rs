@@ -37,7 +37,8 @@ impl Node {
 
     /// Asks its source, and says whether that answered.
     fn look(&self) -> bool {
-        self.time.advance(SourceQuery::DEFAULT_INTERVAL);
+        // A source that fails is left alone for four times its interval at most.
+        self.time.advance(4 * SourceQuery::DEFAULT_INTERVAL);
         self.resumption.step();
         let stats = self.resumption.stats().steks;
         !stats.fallen_back && stats.source_answered == Some(Duration::ZERO)

@@ -206,7 +206,7 @@ fn sessions_are_wiped_however_they_leave() {
     ];
     for (number, (how, leave)) in leave.into_iter().enumerate() {
         let time = FakeClock::new();
-        let builder = Resumption::builder().stateful().cache_entries(50);
+        let builder = Resumption::builder().stateful(50);
         let resumption = builder.clock(time.clock()).build().unwrap();
         let needle = Needle::numbered(how, 10 + number as u8);
         let mut secret = Zeroizing::new(Vec::with_capacity(48));

@@ -18,7 +18,7 @@ fn make_use_and_drop(redis: &RedisServer, number: u64) {
     let source = RedisSource::new(&redis.url(), &kek).unwrap();
     let store = Arc::new(RedisStore::new(&redis.url()).unwrap());
     let resumption = Resumption::builder()
-        .stateful()
+        .stateful(20_000)
         .stek_source(source)
         .shared_store(Arc::clone(&store))
         .build()

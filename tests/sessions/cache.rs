@@ -68,8 +68,7 @@ fn taking_and_putting_for_long_wastes_no_room() {
 fn what_expired_is_wiped_within_a_minute_even_where_few_are_left_among_many() {
     let time = FakeClock::new();
     let resumption = Resumption::builder()
-        .stateful()
-        .cache_entries(50_000)
+        .stateful(50_000)
         .cache_shards(1)
         .session_ttl(TTL)
         .clock(time.clock())
@@ -181,11 +180,7 @@ fn a_flood_of_sessions_that_never_return_leaves_those_that_do() {
 
 #[test]
 fn clients_in_use_survive_a_flood_of_real_handshakes() {
-    let resumption = Resumption::builder()
-        .stateful()
-        .cache_entries(20)
-        .build()
-        .unwrap();
+    let resumption = Resumption::builder().stateful(20).build().unwrap();
     let mut config = server_config();
     resumption.install(&mut config, "a");
     let server = Arc::new(config);
@@ -208,7 +203,7 @@ fn clients_in_use_survive_a_flood_of_real_handshakes() {
 #[test]
 fn the_byte_budget_is_kept_whatever_the_sizes() {
     let resumption = Resumption::builder()
-        .stateful()
+        .stateful(20_000)
         .cache_bytes(1_000_000)
         .build()
         .unwrap();

@@ -42,7 +42,7 @@ impl Node {
 
     fn on(store: RedisStore, config: ServerConfig, deadline: Duration) -> Self {
         let resumption = Resumption::builder()
-            .stateful()
+            .stateful(20_000)
             .stek_source(shared_source())
             .shared_store(store.clone())
             .store_deadline(deadline)

@@ -33,7 +33,7 @@ impl Node {
     fn new(client: impl Into<RedisClient>, deadline: Duration) -> Self {
         let store = RedisStore::with_client(client).unwrap();
         let resumption = Resumption::builder()
-            .stateful()
+            .stateful(20_000)
             .stek_source(shared_source())
             .shared_store(store.clone())
             .store_deadline(deadline)

@@ -75,10 +75,9 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     let rotation = Rotation::new()
         .interval(flags.rotate_every)
         .ticket_lifetime(flags.ticket_lifetime);
-    let builder = Resumption::builder().rotation(rotation);
     let resumption = match flags.resumption {
-        Mode::Tickets => builder.build()?,
-        Mode::Stateful => builder.stateful().cache_entries(100_000).build()?,
+        Mode::Tickets => Resumption::builder().rotation(rotation).build()?,
+        Mode::Stateful => Resumption::stateful(100_000)?,
     };
     let certificate = match flags.cert.zip(flags.key) {
         Some((certificate, key)) => Certificate::Files { certificate, key },

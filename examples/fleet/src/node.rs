@@ -45,7 +45,7 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
         .publish_ahead(AHEAD)
         .ticket_lifetime(LIFETIME);
     let resumption = Resumption::builder()
-        .stateful()
+        .stateful(20_000)
         .rotation(rotation)
         .stek_source(RedisSource::new(redis, kek.as_bytes())?)
         .shared_store(RedisStore::new(redis)?)

@@ -119,7 +119,8 @@ impl KeyInUse {
         Self {
             stek: Arc::new(stek),
             everywhere_from: query.monotonic.saturating_add(wait),
-            seals_since: modified,
+            // Not 0, which stands for a time that is not known: a file of 1970 is over age too.
+            seals_since: modified.max(Time(1)),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::clock::FakeClock;
 use crate::lineage::Lineage;
 use crate::resumption::{Inner, SessionCache, StekRing};
 use crate::ring::RingSettings;
-use crate::scope::{Scope, Scopes};
+use crate::scope::Scope;
 use crate::session::tests::encoded;
 use crate::source::{SourceKey, source_fn};
 use crate::stats::StoreMisses;
@@ -232,7 +232,7 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
     );
     within(&mut context, || {
         assert!(matches!(take(scope, &[1; 32]), Taken::NotFound));
-        let other = Scopes::default().state(Scope::new("other"));
+        let other = node.ring.inner.scope(Scope::new("other"));
         assert!(matches!(take(&other, &ID), Taken::NotFound));
     });
     assert!(

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls_resumption::source::KeyFiles;
 use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, Stek};
@@ -401,6 +401,18 @@ fn an_active_key_older_than_the_interval_is_kept_and_reported_once() {
         (steks().active_age, steks().over_age),
         (Some(Duration::ZERO), false)
     );
+}
+
+#[test]
+fn a_file_that_bears_no_date_is_over_age_like_any_other() {
+    let host = Host::new(NGINX);
+    host.ship(10);
+    let file = File::options().write(true).open(&host.paths()[0]).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap(); // as in a reproducible image
+    let source = KeyFiles::new(host.paths()).unwrap();
+    let node = Node::new(source, Rotation::new(), FakeClock::new());
+    let steks = node.resumption.stats().steks;
+    assert!(steks.over_age && steks.active_age > Some(24 * 365 * HOUR));
 }
 
 #[test]
