@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::hex::Hex;
 use crate::stats::StoreHealth;
 
+pub mod contract;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -43,6 +44,8 @@ pub(crate) const DEFAULT_FIRST_TTL: Duration = Duration::from_secs(60 * 60);
 /// An acceptor asks the store before rustls needs the session; calls from rustls never wait for it.
 /// **Without an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3
 /// handshakes**; [`Misses::not_claimed`](crate::stats::Misses::not_claimed) counts them.
+///
+/// Whoever writes one runs the suite [`contract`] against it.
 ///
 /// A failure costs a full handshake, never a connection: values that do not open are counted and
 /// ignored, and a store that does not answer delays a client by at most the deadline. See the page

@@ -10,7 +10,7 @@ use redis::{ClientTlsConfig, TlsCertificates};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_resumption::stats::{StoreHealth, StoreTrouble};
-use rustls_resumption::store::{RedisClient, RedisStore, SharedStore};
+use rustls_resumption::store::{RedisClient, RedisStore, SharedStore, contract};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use test_support::Certificates;
 use test_support::acceptor::{acceptor, kind};
@@ -410,5 +410,24 @@ async fn any_protocol_and_any_socket_will_do() {
     ] {
         let node = Node::up(RedisClient::open(url).unwrap(), PATIENT).await;
         node.serves().await;
+    }
+}
+
+#[test]
+fn the_store_keeps_the_contract_in_each_topology() {
+    let (alone, replicated, cluster) = (
+        RedisServer::start(),
+        Replicated::start(),
+        RedisCluster::start(),
+    );
+    for client in [
+        RedisClient::open(alone.url()).unwrap(),
+        RedisClient::sentinels(replicated.sentinel_urls(), Replicated::NAME).unwrap(),
+        RedisClient::cluster(cluster.urls()).unwrap(),
+    ] {
+        let shown = client.to_string();
+        let store = RedisStore::with_client(client).unwrap();
+        let kept = contract::check(&store);
+        assert!(kept.is_ok(), "{shown}: {kept:?}");
     }
 }
