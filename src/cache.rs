@@ -169,7 +169,8 @@ impl Cache {
             version,
             expires: now.steady.plus(self.stay(terms, lineage, time)),
             is_renewal: lineage.is_renewal,
-            value: Value::new(std::mem::take(&mut *value), lineage),
+            value: Value::new(std::mem::take(&mut *value)),
+            lineage,
         };
         let stored = self.insert(&at.scope, fixed, entry, now.steady);
         id.zeroize();
@@ -190,7 +191,8 @@ impl Cache {
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
         let entry = Entry {
-            value: Value::new(value, lineage),
+            value: Value::new(value),
+            lineage,
             version: Some(Version::Tls12),
             expires: now.steady.plus(stay),
             is_renewal: true,
@@ -266,15 +268,14 @@ impl Cache {
         let now = terms.clock.now();
         let key = self.hasher.key(at.scope.number(), id);
         let mut removed = Removed::default();
-        let value = {
+        let (value, lineage) = {
             let mut shard = self.shard(key.hash).lock();
             is_current(&at.scope, key).then_some(())?;
-            let value = shard.take(key, now.steady, &mut removed);
+            let taken = shard.take(key, now.steady, &mut removed);
             self.spare.take_back_room(&mut shard);
-            value
+            taken
         }?;
-        let (session, lineage) = value.into_parts()?;
-        self.give(terms, at, Zeroizing::new(session), lineage, now)
+        self.give(terms, at, value.into_session(), lineage, now)
     }
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.

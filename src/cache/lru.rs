@@ -122,10 +122,8 @@ struct List {
 impl List {
     fn push_front(&mut self, index: u32, slab: &mut Slab) {
         let head = self.head;
-        *slab.link_mut(index) = Link {
-            previous: NONE,
-            next: head,
-        };
+        let link = slab.link_mut(index);
+        (link.previous, link.next) = (NONE, head);
         match head {
             NONE => self.tail = index,
             head => slab.link_mut(head).previous = index,
@@ -135,7 +133,7 @@ impl List {
     }
 
     fn unlink(&mut self, index: u32, slab: &mut Slab) {
-        let Link { previous, next } = slab.link(index);
+        let Link { previous, next, .. } = slab.link(index);
         match previous {
             NONE => self.head = next,
             previous => slab.link_mut(previous).next = next,
@@ -163,7 +161,8 @@ mod tests {
         let (mut slab, mut lru) = (Slab::default(), Lru::default());
         let mut insert = |number| {
             let entry = Entry {
-                value: Value::new(vec![number], Lineage::of_full_handshake(Time(0))),
+                value: Value::new(vec![number]),
+                lineage: Lineage::of_full_handshake(Time(0)),
                 version: Some(Version::Tls12),
                 expires: Time(1_000),
                 is_renewal: false,

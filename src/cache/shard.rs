@@ -145,12 +145,11 @@ impl Shard {
         removed: &mut Removed,
     ) -> Option<Lineage> {
         let index = self.find_live(key, Version::Tls12, now, removed)?;
-        let (session, lineage) = self.slab.slot(index).value.parts()?;
-        out.extend_from_slice(session);
+        out.extend_from_slice(self.slab.slot(index).value.session());
         let room = self.room();
         self.lru.touch(index, room, &mut self.slab);
         self.stats.hits += 1;
-        Some(lineage)
+        Some(self.slab.lineage(index))
     }
 
     /// Whether a TLS 1.2 session could be read.
@@ -160,10 +159,16 @@ impl Shard {
     }
 
     /// Removes a session and returns it.
-    pub(crate) fn take(&mut self, key: Key<'_>, now: Time, removed: &mut Removed) -> Option<Value> {
+    pub(crate) fn take(
+        &mut self,
+        key: Key<'_>,
+        now: Time,
+        removed: &mut Removed,
+    ) -> Option<(Value, Lineage)> {
         let index = self.find_live(key, Version::Tls13, now, removed)?;
         self.stats.hits += 1;
-        Some(self.remove_hashed(index, key.hash))
+        let lineage = self.slab.lineage(index);
+        Some((self.remove_hashed(index, key.hash), lineage))
     }
 
     /// Drops the expired among the next `slots` slots. False at the end of the round.
@@ -292,7 +297,8 @@ mod tests {
 
     fn put(shard: &mut Shard, number: u8, expires: Time, now: Time) {
         let entry = Entry {
-            value: Value::new(vec![number; 4], Lineage::of_full_handshake(Time(0))),
+            value: Value::new(vec![number; 4]),
+            lineage: Lineage::of_full_handshake(Time(0)),
             version: None,
             expires,
             is_renewal: false,
@@ -362,7 +368,8 @@ mod tests {
             (4, None),
         ] {
             let entry = Entry {
-                value: Value::new(vec![number; 4], Lineage::of_full_handshake(Time(0))),
+                value: Value::new(vec![number; 4]),
+                lineage: Lineage::of_full_handshake(Time(0)),
                 version,
                 expires: LATER,
                 is_renewal: false,

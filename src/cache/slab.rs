@@ -9,6 +9,7 @@ use zeroize::Zeroize;
 use super::key::Key;
 use super::value::Value;
 use crate::clock::Time;
+use crate::lineage::Lineage;
 use crate::session::Version;
 
 /// What is to be stored.
@@ -17,6 +18,7 @@ pub(crate) struct Entry {
     /// `None` for bytes that are not a session of rustls as we know it.
     pub(crate) version: Option<Version>,
     pub(crate) expires: Time,
+    pub(crate) lineage: Lineage,
     /// Whether its client is known to come back.
     pub(crate) is_renewal: bool,
 }
@@ -58,11 +60,13 @@ pub(crate) struct Slot {
     pub(crate) chain: u32,
 }
 
-/// A slot's neighbours in a list of the eviction policy.
+/// A slot's neighbours in a list of the eviction policy, and what else has no room in it: whoever
+/// reads or takes a session moves it in its list, so has the link at hand.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Link {
     pub(crate) previous: u32,
     pub(crate) next: u32,
+    lineage: [u8; Lineage::LEN],
 }
 
 const EXPIRES: u64 = (1 << 48) - 1;
@@ -97,6 +101,10 @@ impl Slab {
         &mut self.chunks[index / CHUNK].links[index % CHUNK]
     }
 
+    pub(crate) fn lineage(&self, index: u32) -> Lineage {
+        Lineage::from_bytes(self.link(index).lineage)
+    }
+
     pub(crate) fn insert(&mut self, key: Key<'_>, entry: Entry) -> u32 {
         let index = self.allocate();
         let version = match entry.version {
@@ -109,6 +117,7 @@ impl Slab {
         slot.scope = key.scope;
         slot.value = entry.value;
         slot.meta = USED | version | entry.expires.0.min(EXPIRES);
+        self.link_mut(index).lineage = entry.lineage.to_bytes();
         index
     }
 
@@ -196,6 +205,6 @@ mod tests {
 
     #[test]
     fn a_slot_is_as_small_as_it_says() {
-        assert_eq!((size_of::<Slot>(), size_of::<Link>()), (64, 8));
+        assert_eq!((size_of::<Slot>(), size_of::<Link>()), (64, 16));
     }
 }

@@ -5,41 +5,34 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::lineage::Lineage;
-
-/// A session as the cache keeps it, its lineage behind it: exactly as large as it must be, wiped when
-/// dropped.
+/// A session as the cache keeps it: exactly as large as it must be, wiped when dropped.
 #[derive(Default)]
 pub(crate) struct Value(Zeroizing<Box<[u8]>>);
 
 impl Value {
-    /// Wipes the buffer that the session came in, spare capacity included.
-    pub(crate) fn new(mut session: Vec<u8>, lineage: Lineage) -> Self {
-        let mut exact = Vec::with_capacity(session.len() + Lineage::LEN);
-        exact.extend_from_slice(&session);
-        exact.extend_from_slice(&lineage.to_bytes());
+    /// If the buffer that the session came in has spare capacity, it is copied, and the buffer is
+    /// wiped, spare capacity included.
+    pub(crate) fn new(mut session: Vec<u8>) -> Self {
+        if session.len() == session.capacity() {
+            return Self(Zeroizing::new(session.into_boxed_slice()));
+        }
+        let exact: Box<[u8]> = session.as_slice().into();
         session.zeroize();
-        Self(Zeroizing::new(exact.into_boxed_slice()))
+        Self(Zeroizing::new(exact))
     }
 
     /// The length of the session.
     pub(crate) fn len(&self) -> usize {
-        self.0.len().saturating_sub(Lineage::LEN)
+        self.0.len()
     }
 
-    /// The session and its lineage. `None` only for the default.
-    pub(crate) fn parts(&self) -> Option<(&[u8], Lineage)> {
-        let (session, lineage) = self.0.split_last_chunk()?;
-        Some((session, Lineage::from_bytes(*lineage)))
+    pub(crate) fn session(&self) -> &[u8] {
+        &self.0
     }
 
-    /// The same. Copies nothing.
-    pub(crate) fn into_parts(mut self) -> Option<(Vec<u8>, Lineage)> {
-        let (session, lineage) = self.parts()?;
-        let len = session.len();
-        let mut session = std::mem::take(&mut *self.0).into_vec();
-        session.truncate(len);
-        Some((session, lineage))
+    /// Copies nothing.
+    pub(crate) fn into_session(mut self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(std::mem::take(&mut *self.0).into_vec())
     }
 }
 
@@ -75,39 +68,32 @@ impl Removed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Time;
-
-    fn lineage() -> Lineage {
-        Lineage::of_full_handshake(Time(7))
-    }
 
     #[test]
-    fn a_value_is_the_session_and_its_lineage_and_no_larger() {
-        let mut session = Vec::with_capacity(100);
-        session.extend_from_slice(b"session");
-        let value = Value::new(session, lineage());
-        assert_eq!(value.len(), 7);
-        assert_eq!(value.0.len(), 7 + Lineage::LEN);
-        assert_eq!(value.parts(), Some((&b"session"[..], lineage())));
-        assert_eq!(value.into_parts(), Some((b"session".to_vec(), lineage())));
-        assert_eq!(
-            (Value::default().len(), Value::default().parts()),
-            (0, None)
-        );
+    fn a_value_is_the_session_and_no_larger() {
+        for capacity in [7, 100] {
+            let mut session = Vec::with_capacity(capacity);
+            session.extend_from_slice(b"session");
+            let value = Value::new(session);
+            assert_eq!((value.len(), value.session()), (7, &b"session"[..]));
+            let session = value.into_session();
+            assert_eq!((session.capacity(), &**session), (7, &b"session"[..]));
+        }
+        assert_eq!(Value::default().len(), 0);
     }
 
     #[test]
     fn the_first_few_that_leave_are_kept_for_the_caller_to_wipe() {
         let mut removed = Removed::default();
         for number in 0..6 {
-            removed.push(Value::new(vec![number; 4], lineage()));
+            removed.push(Value::new(vec![number; 4]));
         }
         let kept = removed.values.iter().map(|value| value.0[0]);
         assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(removed.more.len(), 0);
         let mut removed = Removed::with_room(256);
         for _ in 0..260 {
-            removed.push(Value::new(vec![1; 4], lineage()));
+            removed.push(Value::new(vec![1; 4]));
         }
         assert_eq!(removed.more.len(), 256, "a whole step of sweeping");
     }
