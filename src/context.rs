@@ -279,10 +279,11 @@ pub(crate) fn read() {
 pub(crate) fn give(session: Option<&Session<'_>>, given: Given) {
     let noted = with(|context| context.give(given, Trace::new(session, given.lineage)));
     if noted.is_none() && IS_READ.load(Ordering::Relaxed) {
-        let trace = Trace::new(session, given.lineage);
-        let is_tls13 = matches!(trace.mark, Some(Mark::Tls13 { .. }));
+        // Nothing is left of a TLS 1.3 session: its renewals are made later, perhaps elsewhere.
+        let is_tls13 = session.is_some_and(|session| session.version == Version::Tls13);
+        let trace = (!is_tls13).then(|| Trace::new(session, given.lineage));
         // While a thread ends the slot may be gone; then nothing follows on it either.
-        let _ = LAST.try_with(|last| last.set((!is_tls13).then_some(trace)));
+        let _ = LAST.try_with(|last| last.set(trace));
     }
 }
 
