@@ -43,10 +43,14 @@ impl FromStr for Steks {
     }
 }
 
-/// The URL of `redis:URL`, or a bare Redis URL.
+/// The URL of `redis:URL`, or a bare URL. One of an unknown scheme too: whoever reads it says what is
+/// wrong without showing it, while a value refused here is shown with its password.
 pub(crate) fn redis_url(text: &str) -> Option<String> {
-    let schemes = ["redis://", "rediss://"];
-    if schemes.iter().any(|scheme| text.starts_with(scheme)) {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| is_scheme(scheme))
+    {
         return Some(text.to_owned());
     }
     let url = text.strip_prefix("redis:").filter(|url| !url.is_empty());

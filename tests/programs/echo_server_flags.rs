@@ -62,6 +62,11 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         (&["--handshake-timeout", "0s"], "longer than nothing"),
         (&["--stats-every", "often"], "a time is a number and a unit"),
         (&["--stek", "vault:x"], "no such source; it is random, "),
+        (&["--stek", "http://u:hunter2@h/"], "add --kek ENVVAR"),
+        (
+            &["--store", "http://u:hunter2@h/", "--resumption", "stateful"],
+            "--",
+        ),
         (&["--stek", "dir:"], "nothing behind the colon"),
         (
             &["--stek", "derived:NO_SUCH_VARIABLE"],
@@ -184,6 +189,7 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{flags:?}: {errors}");
         assert!(errors.contains(says), "{flags:?}: {errors}");
+        assert!(!errors.contains("hunter2"), "{flags:?}: {errors}");
         assert!(output.stdout.is_empty(), "{flags:?}");
     }
 }
