@@ -300,6 +300,58 @@ async fn a_cluster_serves_sessions_and_loses_nothing_but_what_a_dead_master_has(
     node.serves().await;
 }
 
+/// A master hangs for good while another's slots move: the rest of the cluster keeps its pace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_move_while_another_master_hangs_and_the_others_keep_their_pace() {
+    const DEADLINE: Duration = Duration::from_millis(200);
+    let cluster = RedisCluster::start();
+    let client = RedisClient::cluster(cluster.urls()).unwrap();
+    let node = Node::up(client, DEADLINE).await;
+    let clients: Vec<_> = (0..90).map(|_| self::client(&TLS13)).collect();
+    for client in &clients {
+        assert_eq!(node.kind(client).await, FULL);
+    }
+    cluster.masters[0].pause();
+    node.until(|health| health.trouble.is_some()).await;
+    let unknown = node.store.health().unknown;
+    // From the second to the third, key by key and slot by slot.
+    let [_, from, to] = &cluster.masters[..] else {
+        unreachable!("three masters")
+    };
+    let id = |server: &RedisServer| {
+        let id = server.ask("CLUSTER MYID");
+        id.split("\r\n").nth(1).unwrap().to_owned()
+    };
+    let (giver, taker) = (id(from), id(to));
+    let mut took = Vec::new();
+    let mut resumed = 0;
+    let mut slots = (RedisCluster::LAST[0] + 1..).step_by(20);
+    for client in clients.iter().cycle().take(270) {
+        let slot = slots.next().unwrap();
+        to.ask(&format!("CLUSTER SETSLOT {slot} IMPORTING {giver}"));
+        from.ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {taker}"));
+        let start = Instant::now();
+        resumed += u32::from(kind(client, &node.acceptor).await == RESUMED);
+        took.push(start.elapsed());
+        let keys = from.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 100"));
+        for key in keys.split("\r\n").filter(|part| part.starts_with("rustls")) {
+            from.ask(&format!("MIGRATE 127.0.0.1 {} {key} 0 1000", to.port()));
+        }
+        for server in [to, from] {
+            server.ask(&format!("CLUSTER SETSLOT {slot} NODE {taker}"));
+        }
+    }
+    took.sort_unstable();
+    let p99 = took[took.len() * 99 / 100];
+    println!("figure: p99 {p99:?} of a handshake, {resumed} of 270 resumed, a master hanging");
+    assert!(p99 < DEADLINE + Duration::from_millis(100), "{p99:?}");
+    assert!(resumed >= 130, "{resumed}"); // two thirds, but for those that lost theirs
+    node.until(|health| !health.is_down).await;
+    let health = node.store.health();
+    assert_eq!(health.unknown, unknown, "{health:?}");
+    assert_eq!(node.resumption.stats().acceptor.failed, 0);
+}
+
 const PAGE: &str = include_str!("../../src/docs/operating.md");
 
 /// Makes a user who may do what the documentation says, and no more.
