@@ -41,6 +41,10 @@ thread_local! {
     /// The context of the handshake that this thread works on.
     static CURRENT: Cell<Option<Box<Context>>> = const { Cell::new(None) };
 
+    /// A context that is over, for the next handshake that begins on this thread: allocating one
+    /// would be a fifth of what following costs.
+    static SPARE: Cell<Option<Box<Context>>> = const { Cell::new(None) };
+
     /// The last session that rustls was given without a context.
     static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
 
@@ -124,7 +128,7 @@ enum Mark {
 impl Context {
     /// Of a handshake that begins now.
     pub(crate) fn new(began: Time) -> Box<Self> {
-        Box::new(Self {
+        let context = Self {
             began,
             given: None,
             missed: None,
@@ -132,7 +136,20 @@ impl Context {
             claimed: None,
             from_store: false,
             verified: 0,
-        })
+        };
+        match SPARE.try_with(Cell::take) {
+            Ok(Some(mut spare)) => {
+                *spare = context;
+                spare
+            }
+            Ok(None) | Err(_) => Box::new(context),
+        }
+    }
+
+    /// Ends it. What was claimed and not used is wiped.
+    pub(crate) fn retire(mut self: Box<Self>) {
+        self.claimed = None;
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 
     /// Sessions are looked up for this handshake: rustls finds what is claimed, and nothing else.
@@ -239,6 +256,7 @@ pub(crate) fn within<R>(context: &mut Option<Box<Context>>, call: impl FnOnce() 
 struct Swapped<'a>(&'a mut Option<Box<Context>>);
 
 impl<'a> Swapped<'a> {
+    #[inline]
     fn new(slot: &'a mut Option<Box<Context>>) -> Self {
         swap(slot);
         Self(slot)
@@ -246,11 +264,13 @@ impl<'a> Swapped<'a> {
 }
 
 impl Drop for Swapped<'_> {
+    #[inline]
     fn drop(&mut self) {
         swap(self.0);
     }
 }
 
+#[inline]
 fn swap(slot: &mut Option<Box<Context>>) {
     // While a thread ends it may have no slot; then a handshake on it has no context.
     let _ = CURRENT.try_with(|current| *slot = current.replace(slot.take()));

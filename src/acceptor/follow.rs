@@ -5,6 +5,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tracing::level_filters::LevelFilter;
 use tracing::{Span, trace};
 
 use crate::clock::Time;
@@ -251,10 +252,12 @@ impl Following {
             early_data: seen.map(|seen| seen.is_resumed && seen.early_data),
             hello_retry: seen.map(|seen| seen.hello_retry),
         };
-        drop(context);
+        context.into_iter().for_each(Context::retire);
         if let Some(counts) = &self.counts {
             handshake.count(counts);
-            handshake.record(&Span::current());
+            if LevelFilter::current() > LevelFilter::OFF {
+                handshake.record(&Span::current());
+            }
         }
         handshake
     }
@@ -331,5 +334,96 @@ impl Handshake {
             }
             Outcome::Declined | Outcome::NotOffered | Outcome::StoreUnavailable => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use parking_lot::Mutex;
+    use tracing::field::{Empty, Field, Visit};
+    use tracing::{Event, Metadata, Subscriber, info_span, span};
+
+    use super::*;
+
+    /// Keeps the fields that spans are given.
+    #[derive(Clone, Default)]
+    struct Fields(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            self.0.lock().push(format!("{field}={value:?}"));
+        }
+    }
+
+    impl Subscriber for Fields {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, values: &span::Record<'_>) {
+            values.record(&mut self.clone());
+        }
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn a_span_is_told_what_happened() {
+        let fields = Fields::default();
+        tracing::subscriber::with_default(fields.clone(), || {
+            let span = info_span!(
+                "handshake",
+                resumption.outcome = Empty,
+                resumption.by = Empty,
+                resumption.age = Empty,
+                resumption.key_name = Empty,
+                resumption.why = Empty,
+            );
+            for outcome in [
+                Outcome::NotFound { why: "forged" },
+                Outcome::Resumed {
+                    by: ResumedBy::Ticket,
+                    age: Some(Duration::from_secs(60)),
+                    key_name: Some(KeyName::from_bytes([0xab; 16])),
+                },
+                Outcome::Resumed {
+                    by: ResumedBy::Cache,
+                    age: None,
+                    key_name: None,
+                },
+            ] {
+                let handshake = Handshake {
+                    outcome,
+                    early_data: None,
+                    hello_retry: None,
+                };
+                handshake.record(&span);
+            }
+        });
+        assert_eq!(
+            *fields.0.lock(),
+            [
+                r#"resumption.outcome="not_found""#,
+                r#"resumption.why="forged""#,
+                r#"resumption.outcome="resumed""#,
+                r#"resumption.by="ticket""#,
+                "resumption.age=60",
+                "resumption.key_name=abababababababababababababababab",
+                r#"resumption.outcome="resumed""#,
+                r#"resumption.by="cache""#,
+            ]
+        );
     }
 }
