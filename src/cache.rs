@@ -13,7 +13,7 @@ use crate::lineage::Lineage;
 use crate::scope::{HoldsScopes, ScopeState};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::terms::Terms;
 
 #[cfg(test)]
@@ -68,6 +68,13 @@ const SWEEP_STEP: u32 = 256;
 
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
+
+/// Locks a shard for a handshake. In a process that was just forked a thread that is not there may
+/// hold the lock for ever; in no other does anybody for so long. Then there is no session to be had.
+fn lock(shard: &Mutex<Shard>) -> Option<MutexGuard<'_, Shard>> {
+    const LONG: Duration = Duration::from_millis(100);
+    shard.try_lock().or_else(|| shard.try_lock_for(LONG))
+}
 
 /// Whether the scope still has the number that a key was made with: what is found under another may
 /// be another scope's.
@@ -128,6 +135,26 @@ impl Cache {
         }
     }
 
+    /// An empty one in a process that was forked: a session that is to be used once must not be used
+    /// once in each process. What is here is wiped as far as no other thread had locked it.
+    pub(crate) fn heir(&self) -> Self {
+        for shard in &self.shards {
+            let Some(mut shard) = shard.try_lock() else {
+                continue;
+            };
+            let mut from = 0;
+            while shard.forget(None, from, SWEEP_STEP, &mut Removed::default()) {
+                from = from.saturating_add(SWEEP_STEP);
+            }
+        }
+        Self::new(self.settings.clone())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        Vec::from_iter(self.shards.iter().map(|shard| shard.lock()))
+    }
+
     pub(crate) fn max_entries(&self) -> usize {
         self.settings.entries
     }
@@ -152,7 +179,7 @@ impl Cache {
             self.counters.add(CacheCount::MalformedStore);
             return false;
         };
-        let now = terms.clock.now();
+        let now = terms.read();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
         let lineage = at.mark(context::lineage(session.as_ref(), time));
@@ -187,7 +214,7 @@ impl Cache {
         lineage: Lineage,
         expires: Time,
     ) {
-        let now = terms.clock.now();
+        let now = terms.read();
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
         let entry = Entry {
@@ -208,7 +235,9 @@ impl Cache {
         let mut removed = Removed::default();
         loop {
             let key = self.hasher.key(scope.number(), id);
-            let mut shard = self.shard(key.hash).lock();
+            let Some(mut shard) = lock(self.shard(key.hash)) else {
+                return false;
+            };
             // If the scope was forgotten meanwhile, the shard may have been looked through already:
             // under the old number nobody would find the session, nor wipe it.
             if scope.number() != key.scope {
@@ -229,8 +258,8 @@ impl Cache {
     /// Whether a TLS 1.2 session of this ID is here.
     pub(crate) fn holds(&self, terms: &Terms, scope: &ScopeState, id: &[u8; 32]) -> bool {
         let key = self.hasher.key(scope.number(), id);
-        let now = terms.clock.now().steady;
-        self.shard(key.hash).lock().holds(key, now)
+        let now = terms.read().steady;
+        lock(self.shard(key.hash)).is_some_and(|shard| shard.holds(key, now))
     }
 
     /// Reads a TLS 1.2 session.
@@ -243,12 +272,12 @@ impl Cache {
     fn find(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
         context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
-        let now = terms.clock.now();
+        let now = terms.read();
         let key = self.hasher.key(at.scope.number(), id);
         let mut value = Zeroizing::new(Vec::with_capacity(USUAL_LEN));
         let mut removed = Removed::default();
         let lineage = {
-            let mut shard = self.shard(key.hash).lock();
+            let mut shard = lock(self.shard(key.hash))?;
             is_current(&at.scope, key).then_some(())?;
             shard.get(key, now.steady, &mut value, &mut removed)
         }?;
@@ -265,11 +294,11 @@ impl Cache {
     fn remove(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
         context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
-        let now = terms.clock.now();
+        let now = terms.read();
         let key = self.hasher.key(at.scope.number(), id);
         let mut removed = Removed::default();
         let (value, lineage) = {
-            let mut shard = self.shard(key.hash).lock();
+            let mut shard = lock(self.shard(key.hash))?;
             is_current(&at.scope, key).then_some(())?;
             let taken = shard.take(key, now.steady, &mut removed);
             self.spare.take_back_room(&mut shard);
@@ -285,7 +314,7 @@ impl Cache {
 
     /// Drops and wipes what has expired in the next part of the cache.
     pub(crate) fn sweep(&self, terms: &Terms) {
-        let now = terms.clock.now().steady;
+        let now = terms.read().steady;
         for shard in &self.shards {
             // Those that are free count too: what is left may stand behind them.
             let slots = (shard.lock().slots() / SWEEP_PARTS).saturating_add(SWEEP_STEP);

@@ -130,6 +130,11 @@ pub(crate) struct Rechecks {
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Rechecks {
+    /// Another that remembers nothing.
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(self.interval)
+    }
+
     pub(crate) fn new(interval: Duration) -> Self {
         Self {
             interval,

@@ -95,8 +95,12 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        // Not joined: the last handle may go anywhere, on a thread that must not wait.
-        self.0.0.stop();
+        // Not joined: the last handle may go anywhere, on a thread that must not wait. Nor for ever for
+        // the lock, which in a process that was forked nobody may be there to release.
+        if let Some(mut state) = self.0.0.state.try_lock_for(Duration::from_millis(100)) {
+            state.stopped = true;
+        }
+        self.0.0.changed.notify_all();
     }
 }
 

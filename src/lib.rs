@@ -41,6 +41,7 @@ mod installation;
 mod kdf;
 mod lineage;
 mod outside;
+mod pulse;
 mod reader;
 #[cfg(feature = "redis")]
 mod redis;

@@ -1,8 +1,3 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
-
-use crate::clock::{Clock, Time};
 use crate::errands::Errands;
 use crate::housekeeper::Alarm;
 use crate::stats::metrics::Publisher;
@@ -18,36 +13,6 @@ pub(crate) struct Outside {
     pub(crate) publisher: Option<Publisher>,
     /// Wakes the housekeeper.
     pub(crate) alarm: Alarm,
-    pub(crate) pulse: Arc<Pulse>,
-}
-
-/// When housekeeping was last done.
-#[derive(Default)]
-pub(crate) struct Pulse {
-    /// In milliseconds; 0 if it never was.
-    monotonic: AtomicU64,
-    wall: AtomicU64,
-}
-
-impl Pulse {
-    pub(crate) fn beat(&self, clock: &Clock) {
-        // Times begin with 1 here, as 0 stands for none.
-        let monotonic = millis(clock.monotonic()).saturating_add(1);
-        self.monotonic.store(monotonic, Ordering::Relaxed);
-        self.wall.store(clock.now().wall.0, Ordering::Relaxed);
-    }
-
-    /// How long ago, by monotonic time, and when.
-    pub(crate) fn last(&self, clock: &Clock) -> Option<(Duration, SystemTime)> {
-        let beat = self.monotonic.load(Ordering::Relaxed).checked_sub(1)?;
-        let age = millis(clock.monotonic()).saturating_sub(beat);
-        let wall = Time(self.wall.load(Ordering::Relaxed));
-        Some((Duration::from_millis(age), wall.into()))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Outside {
@@ -58,7 +23,6 @@ impl Outside {
             metrics: Errands::new(time_passes),
             publisher,
             alarm: Alarm::default(),
-            pulse: Arc::default(),
         }
     }
 }

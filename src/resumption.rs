@@ -23,7 +23,9 @@ mod stek_ring;
 mod storage;
 
 pub use builder::ResumptionBuilder;
+#[cfg(test)]
 pub(crate) use inner::Inner;
+pub(crate) use inner::Root;
 pub use session_cache::SessionCache;
 pub use stek_ring::StekRing;
 pub(crate) use storage::Storage;
@@ -52,7 +54,7 @@ pub(crate) use storage::Storage;
 /// ```
 #[derive(Clone)]
 pub struct Resumption {
-    inner: Arc<Inner>,
+    inner: Root,
 }
 
 impl Resumption {
@@ -154,11 +156,11 @@ impl Resumption {
     }
 
     fn storage_at(&self, at: Installation) -> Arc<dyn StoresServerSessions> {
-        Arc::new(Storage::new(Arc::clone(&self.inner), at))
+        Arc::new(Storage::new(self.inner.clone(), at))
     }
 
     fn ticketer_at(&self, at: Installation) -> Arc<dyn ProducesTickets> {
-        let inner = Arc::clone(&self.inner);
+        let inner = self.inner.clone();
         match self.inner.makes_tickets {
             true => Arc::new(StekRing { inner, at }),
             false => Arc::new(NoTickets),
@@ -230,6 +232,22 @@ impl Resumption {
         self.inner.step()
     }
 
+    /// For a process that was forked from the one that set this up, as prefork servers do: call it in
+    /// the child, first of all. It starts the housekeeping thread, which the child has not, and takes
+    /// the place of every lock that another thread may have held at the fork. STEKs go on, each
+    /// process making its own successors where they are random; the child's cache begins empty, so
+    /// that no single-use session is used once in each process.
+    ///
+    /// Without this call a child finds out by itself, in its first handshake 2 seconds or more after
+    /// the fork, or when any other method is called. Until then it keeps the keys that it inherited,
+    /// and a handshake may wait for 100 ms, then do without a session. A STEK source that another
+    /// thread was asking at the fork is lost to the child
+    /// ([`source_late`](crate::stats::StekStats::source_late)), and keys that another thread was just
+    /// using stay in the child's memory: fork while the parent does nothing, if you can.
+    pub fn after_fork(&self) {
+        self.inner.after_fork();
+    }
+
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session. From now
     /// on every handshake is a full one. False if that thread, the source, the log or the
     /// metrics recorder were still busy at the deadline; what they do ends by itself then.
@@ -251,11 +269,11 @@ impl Resumption {
     }
 
     fn cache(&self) -> SessionCache {
-        SessionCache::on(Arc::clone(&self.inner))
+        SessionCache::on(self.inner.clone())
     }
 
     fn ring(&self) -> StekRing {
-        StekRing::on(Arc::clone(&self.inner))
+        StekRing::on(self.inner.clone())
     }
 }
 

@@ -82,6 +82,40 @@ impl Ring {
         }))
     }
 
+    /// A ring that goes on with the keys of this one in a process that was forked from this one's.
+    /// Nothing is waited for: any lock may have been held by a thread that was not forked. What is
+    /// here is dropped, so that it is wiped when it expires there; but a snapshot that another thread
+    /// was just reading stays.
+    pub(crate) fn heir(&self, terms: &Terms, outside: &Outside) -> Arc<Self> {
+        let snapshot = self.snapshot.load_full();
+        let monotonic = terms.clock.monotonic();
+        let inherited = self.keeper.try_lock();
+        let mut keeper = match inherited {
+            Some(mut keeper) => std::mem::take(&mut *keeper),
+            None => Keeper::of(&snapshot, monotonic),
+        };
+        self.snapshot.store(Arc::default());
+        let supply = self.supply.heir(keeper.sourced());
+        if supply.is_lost() {
+            keeper.note_failure();
+            let source = supply.name;
+            events::tell(vec![Event::SourceLost { source }], &outside.log);
+        }
+        Arc::new(Self {
+            snapshot: ArcSwap::new(snapshot),
+            keeper: Mutex::new(keeper),
+            supply,
+            settings: self.settings.clone(),
+            counters: Counters::new(),
+        })
+    }
+
+    /// Holds every lock, as threads may that were not forked.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        (self.keeper.lock(), self.supply.hold())
+    }
+
     /// By which clock it goes.
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {
@@ -189,6 +223,10 @@ impl Ring {
     pub(crate) fn rotate(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
         if !self.supply.can_rotate() {
             let why = "rotates by its schedule only; to put a key out of use, revoke it";
+            return Err(Error::source(self.supply.name, why));
+        }
+        if self.supply.is_lost() {
+            let why = "it was in use when this process was forked, and so is lost here";
             return Err(Error::source(self.supply.name, why));
         }
         if let Some(waited) = self.supply.late_for(terms.clock.monotonic()) {
@@ -413,7 +451,7 @@ impl Ring {
             keys: snapshot.len() as u64,
             source: self.supply.name,
             poll_interval: Some(self.supply.poll_interval()),
-            source_late: self.supply.late_for(monotonic).is_some(),
+            source_late: self.supply.late_for(monotonic).is_some() || self.supply.is_lost(),
             ..self.keeper.lock().stats(monotonic)
         }
     }

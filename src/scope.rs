@@ -145,6 +145,8 @@ pub(crate) struct ScopeState {
     number: AtomicU32,
     /// Tickets issued up to this time (in milliseconds) are refused.
     forgotten: AtomicU64,
+    /// The same of every scope.
+    all_forgotten: Arc<AtomicU64>,
     /// Whether anything was stored under any of its numbers.
     has_stored: AtomicBool,
 }
@@ -155,7 +157,8 @@ impl ScopeState {
     }
 
     pub(crate) fn forgotten(&self) -> Time {
-        Time(self.forgotten.load(Ordering::Acquire))
+        let all = self.all_forgotten.load(Ordering::Acquire);
+        Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
 
     /// Has the state kept for as long as the cache has a session of it.
@@ -168,10 +171,9 @@ impl ScopeState {
     /// Always moves forward, even if the clock stood still, because tickets are issued after the
     /// time last forgotten.
     fn forget(&self, now: Time) {
-        let later = |forgotten: u64| Some(now.0.max(forgotten.saturating_add(1)));
-        let _ = self
-            .forgotten
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        let before = self.forgotten();
+        let later = now.0.max(before.0.saturating_add(1));
+        self.forgotten.fetch_max(later, Ordering::AcqRel);
     }
 }
 
@@ -181,14 +183,17 @@ impl ScopeState {
 #[derive(Debug, Default)]
 pub(crate) struct Scopes {
     known: Mutex<Known>,
+    /// The last number that was given out; changes under the lock.
+    last_number: AtomicU32,
+    /// What was last forgotten of all scopes, those among them that are not known; so too.
+    all_forgotten: Arc<AtomicU64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     states: HashMap<Scope, Arc<ScopeState>>,
-    last_number: u32,
-    /// What was last forgotten of all scopes, those among them that are not known.
-    forgotten: Time,
+    /// Whether there may be others that have handles.
+    is_partial: bool,
     /// How many there may be before those that are no longer needed are looked for.
     limit: usize,
 }
@@ -214,31 +219,88 @@ impl Scopes {
             return Arc::clone(state);
         }
         if known.states.len() >= known.limit.max(FEW) {
-            known.drop_unneeded(now, cache, &mut dropped);
+            let all_forgotten = Time(self.all_forgotten.load(Ordering::Acquire));
+            known.drop_unneeded(now, all_forgotten, cache, &mut dropped);
         }
-        known.add(scope, cache)
+        let state = Arc::new(ScopeState {
+            scope: scope.clone(),
+            number: AtomicU32::new(self.fresh_number(known, cache)),
+            forgotten: AtomicU64::new(0),
+            all_forgotten: Arc::clone(&self.all_forgotten),
+            has_stored: AtomicBool::new(false),
+        });
+        known.states.insert(scope, Arc::clone(&state));
+        state
     }
 
-    /// Puts everything the scope made up to `now` out of reach. Returns its previous number.
-    pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> u32 {
+    /// Puts everything the scope made up to `now` out of reach. Returns its previous number; `None`
+    /// if nothing that is in the cache may stay.
+    pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> Option<u32> {
+        if self.known.lock().is_partial {
+            // Some handle may have a state of it that is not known here.
+            self.forget_all(now, cache);
+            return None;
+        }
         let state = self.state(scope.clone(), now, cache);
-        let number = self.known.lock().fresh_number(cache);
+        let number = self.fresh_number(&mut self.known.lock(), cache);
         state.forget(now);
-        state.number.swap(number, Ordering::AcqRel)
+        Some(state.number.swap(number, Ordering::AcqRel))
     }
 
     /// The same for every scope.
     pub(crate) fn forget_all(&self, now: Time, cache: &impl HoldsScopes) {
         let known = &mut *self.known.lock();
-        known.forgotten = Time(now.0.max(known.forgotten.0.saturating_add(1)));
+        let latest = known.states.values().map(|state| state.forgotten().0).max();
+        let before = self
+            .all_forgotten
+            .load(Ordering::Acquire)
+            .max(latest.unwrap_or(0));
+        let forgotten = now.0.max(before.saturating_add(1));
+        self.all_forgotten.store(forgotten, Ordering::Release);
         let states: Vec<_> = known.states.values().map(Arc::clone).collect();
         for state in states {
-            state.forget(known.forgotten);
-            let number = known.fresh_number(cache);
+            let number = self.fresh_number(known, cache);
             state.number.store(number, Ordering::Release);
-            // What was stored is dropped by whoever has all forgotten.
-            known.forgotten = known.forgotten.max(state.forgotten());
         }
+    }
+
+    /// One that is not in use. When they are used up the cache is emptied, and all begin again.
+    fn fresh_number(&self, known: &mut Known, cache: &impl HoldsScopes) -> u32 {
+        let mut last = self.last_number.load(Ordering::Acquire);
+        if last == u32::MAX {
+            for state in known.states.values() {
+                state.number.store(0, Ordering::Release); // nothing is stored or found under it
+            }
+            cache.drop_all();
+            last = 0;
+            for state in known.states.values() {
+                last = last.saturating_add(1);
+                state.number.store(last, Ordering::Release);
+            }
+        }
+        last = last.saturating_add(1);
+        self.last_number.store(last, Ordering::Release);
+        last
+    }
+
+    /// The same in a process that was forked. If another thread was changing them just then they are
+    /// not known any more, and what is forgotten of one is forgotten of all.
+    pub(crate) fn heir(&self) -> Self {
+        let known = self.known.try_lock().map(|known| known.clone());
+        let known = known.unwrap_or_else(|| Known {
+            is_partial: true,
+            ..Known::default()
+        });
+        Self {
+            known: Mutex::new(known),
+            last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
+            all_forgotten: Arc::clone(&self.all_forgotten),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        self.known.lock()
     }
 
     #[cfg(test)]
@@ -257,30 +319,19 @@ pub(crate) trait HoldsScopes {
 }
 
 impl Known {
-    fn add(&mut self, scope: Scope, cache: &impl HoldsScopes) -> Arc<ScopeState> {
-        let state = Arc::new(ScopeState {
-            scope: scope.clone(),
-            number: AtomicU32::new(self.fresh_number(cache)),
-            forgotten: AtomicU64::new(self.forgotten.0),
-            has_stored: AtomicBool::new(false),
-        });
-        self.states.insert(scope, Arc::clone(&state));
-        state
-    }
-
     /// Costs a look at each, and now and then at the whole cache; but it is done only after as many
     /// were added as it leaves.
     fn drop_unneeded(
         &mut self,
         now: Time,
+        all_forgotten: Time,
         cache: &impl HoldsScopes,
         dropped: &mut Vec<Arc<ScopeState>>,
     ) {
-        let forgotten = self.forgotten;
         // Whoever gets a handle does so under the lock that is held here, or from another handle.
         let is_idle = |state: &Arc<ScopeState>| {
             Arc::strong_count(state) == 1
-                && (state.forgotten() <= forgotten || state.forgotten().plus(MEMORY) < now)
+                && (state.forgotten() <= all_forgotten || state.forgotten().plus(MEMORY) < now)
         };
         let is_unused = |state: &Arc<ScopeState>| !state.has_stored.load(Ordering::Relaxed);
         let unneeded = self
@@ -295,23 +346,6 @@ impl Known {
             dropped.extend(unneeded.map(|(_, state)| state));
         }
         self.limit = self.states.len().saturating_mul(2);
-    }
-
-    /// One that is not in use. When they are used up the cache is emptied, and all begin again.
-    fn fresh_number(&mut self, cache: &impl HoldsScopes) -> u32 {
-        if self.last_number == u32::MAX {
-            for state in self.states.values() {
-                state.number.store(0, Ordering::Release); // nothing is stored or found under it
-            }
-            cache.drop_all();
-            self.last_number = 0;
-            for state in self.states.values() {
-                self.last_number = self.last_number.saturating_add(1);
-                state.number.store(self.last_number, Ordering::Release);
-            }
-        }
-        self.last_number = self.last_number.saturating_add(1);
-        self.last_number
     }
 }
 
@@ -369,7 +403,7 @@ mod tests {
         let (a, b) = (state("a"), state("b"));
         let before = (a.number(), b.number());
         assert_ne!(before.0, before.1);
-        assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), before.0);
+        assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), Some(before.0));
         assert_ne!(a.number(), before.0);
         assert_eq!(b.number(), before.1);
         assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
@@ -424,12 +458,29 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_knows_no_scopes_forgets_all_where_it_should_forget_one() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let installed = scopes.state("a".into(), NOW, &cache);
+        let heir = {
+            let _held = scopes.known.lock(); // by a thread that was not forked
+            scopes.heir()
+        };
+        let met = heir.state("b".into(), NOW, &cache);
+        assert_ne!(met.number(), installed.number());
+        assert_eq!(heir.forget(&"a".into(), NOW, &cache), None, "drop all");
+        assert_eq!((installed.forgotten(), met.forgotten()), (NOW, NOW));
+        let heir = scopes.heir();
+        let number = installed.number();
+        assert_eq!(heir.forget(&"a".into(), NOW, &cache), Some(number));
+    }
+
+    #[test]
     fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
         let (scopes, cache) = (Scopes::default(), Holds::default());
         let state = |name: &str| scopes.state(name.into(), NOW, &cache);
         let first = state("first");
         cache.0.borrow_mut().insert(first.number());
-        scopes.known.lock().last_number = u32::MAX - 1;
+        scopes.last_number.store(u32::MAX - 1, Ordering::Release);
         assert_eq!(state("last").number(), u32::MAX);
         assert!(!cache.0.borrow().is_empty());
         let next = state("next");

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
-use crate::clock::{Basis, Clock, Time};
+use crate::clock::{Basis, Clock, Now, Time};
+use crate::pulse::Pulse;
 
 /// On what terms sessions resume, wherever they are kept: by which clock, and for how long after
 /// their full handshake. Cache, ring and shared store are handed the same ones.
@@ -16,6 +17,8 @@ pub(crate) struct Terms {
     pub(crate) max_skew: Duration,
     /// What is remembered of clients' certificates.
     pub(crate) client_auth: Arc<Rechecks>,
+    /// Of the housekeeping.
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// The longest that any session may resume after its full handshake, by default: 24 hours.
@@ -33,6 +36,7 @@ impl Default for Terms {
             max_session_age: DEFAULT_MAX_SESSION_AGE,
             max_skew: MAX_SKEW,
             client_auth: Arc::new(Rechecks::new(DEFAULT_INTERVAL)),
+            pulse: Arc::default(),
         }
     }
 }
@@ -40,7 +44,24 @@ impl Default for Terms {
 impl Terms {
     /// The time that births and windows go by.
     pub(crate) fn now(&self) -> Time {
-        self.clock.now().on(self.basis)
+        self.read().on(self.basis)
+    }
+
+    /// Both readings of the clock. Whoever reads it for a handshake sees to it that housekeeping that
+    /// is overdue is done.
+    pub(crate) fn read(&self) -> Now {
+        let now = self.clock.now();
+        self.pulse.check(now.on(self.basis));
+        now
+    }
+
+    /// The same terms in a process that was forked: nothing that another thread may have locked.
+    pub(crate) fn afresh(&self) -> Self {
+        Self {
+            client_auth: Arc::new(self.client_auth.afresh()),
+            pulse: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Whether a session of this birth may no longer resume.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Resumption;
-use super::inner::Inner;
+use super::inner::{Inner, Root};
 use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_TTL, MAX_ENTRIES};
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
@@ -341,7 +341,9 @@ impl ResumptionBuilder {
         let mut inner = Inner::new(self.terms, self.cache, Some(self.publisher));
         inner.unverified_client_certificates = self.unverified_client_certificates;
         inner.makes_tickets = !self.stateful;
-        inner.sharing = self.store.map(|store| Sharing::new(store, sharing));
+        inner.sharing = self
+            .store
+            .map(|store| Arc::new(Sharing::new(store, sharing)));
         if inner.makes_tickets || inner.sharing.is_some() {
             inner.add_ring(self.ring, self.source)?;
         }
@@ -350,7 +352,9 @@ impl ResumptionBuilder {
             inner.start_housekeeper()?;
         }
         inner.let_tell();
-        Ok(Resumption { inner })
+        Ok(Resumption {
+            inner: Root::from(inner),
+        })
     }
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,6 +1,8 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use crate::cache::{Cache, CacheSettings};
 use crate::clock::instant_in;
@@ -33,7 +35,7 @@ pub(crate) struct Inner {
     /// Whether sessions with client certificates resume where no verifier was given.
     pub(super) unverified_client_certificates: bool,
     /// Only beside a ring, whose store keys seal what is shared.
-    pub(super) sharing: Option<Sharing>,
+    pub(super) sharing: Option<Arc<Sharing>>,
     /// Counters of the handshakes that were followed.
     pub(crate) handshakes: Arc<Counters<AcceptorStats>>,
     pub(super) outside: Outside,
@@ -41,6 +43,22 @@ pub(crate) struct Inner {
     is_published: Arc<AtomicBool>,
     /// Told to end when this is dropped.
     housekeeper: OnceLock<Housekeeper>,
+    has_housekeeper: AtomicBool,
+    /// Whether a thread does what its own has not done in time.
+    is_rescued: AtomicBool,
+    /// The process that all of this belongs to, threads and locks among it.
+    process: AtomicU32,
+    /// What takes the place of this in a process that was forked from it.
+    heir: OnceLock<Arc<Self>>,
+}
+
+/// Has the heir of `self` do it instead, in a process that was forked.
+macro_rules! or_heir {
+    ($this:ident.$method:ident($($argument:expr),*)) => {
+        if let Some(heir) = $this.heir_if_forked() {
+            return heir.$method($($argument),*);
+        }
+    };
 }
 
 /// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
@@ -64,6 +82,10 @@ impl Inner {
             handshakes: Arc::new(Counters::new()),
             is_published: Arc::new(AtomicBool::new(true)),
             housekeeper: OnceLock::new(),
+            has_housekeeper: AtomicBool::new(false),
+            is_rescued: AtomicBool::new(false),
+            process: AtomicU32::new(process::id()),
+            heir: OnceLock::new(),
         }
     }
 
@@ -84,44 +106,129 @@ impl Inner {
 
     /// Starts the thread that does what is due until this is dropped. It holds this weakly.
     pub(crate) fn start_housekeeper(self: &Arc<Self>) -> Result<(), Error> {
+        self.has_housekeeper.store(true, Ordering::Relaxed);
+        self.beat();
+        let weak = Arc::downgrade(self);
+        self.terms.pulse.arm(move || {
+            if let Some(inner) = Weak::upgrade(&weak) {
+                inner.rescue();
+            }
+        });
         let weak = Arc::downgrade(self);
         let mut every_second = EverySecond::default();
-        let job = move || {
-            let inner = Weak::upgrade(&weak)?;
-            let is_due = every_second.is_due(inner.terms.clock.monotonic());
-            // Keys first: what the rest does takes time.
-            let idle = inner.step_ring();
-            inner.outside.pulse.beat(&inner.terms.clock);
-            if is_due {
-                inner.cache.sweep(&inner.terms);
-                inner.have_published();
-            }
-            Some(idle)
-        };
+        let job = move || Some(Weak::upgrade(&weak)?.keep_house(&mut every_second));
         let alarm = self.outside.alarm.clone();
         let housekeeper = Housekeeper::start(alarm, job).map_err(Error::Thread)?;
         let _ = self.housekeeper.set(housekeeper); // it is started once
         Ok(())
     }
 
+    fn keep_house(self: &Arc<Self>, every_second: &mut EverySecond) -> Duration {
+        let is_due = every_second.is_due(self.terms.clock.monotonic());
+        self.beat(); // or what follows would find it overdue
+        // Keys first: what the rest does takes time.
+        let idle = self.step_ring();
+        self.beat();
+        if is_due {
+            self.cache.sweep(&self.terms);
+            self.have_published();
+        }
+        idle
+    }
+
+    fn beat(&self) {
+        let now = self.terms.clock.now().on(self.terms.basis);
+        self.terms.pulse.beat(&self.terms.clock, now);
+    }
+
+    /// Sees to it that housekeeping is done which is overdue, without doing it: a handshake found it
+    /// so, and must not wait.
+    fn rescue(self: &Arc<Self>) {
+        if self.heir_if_forked().is_some() || self.is_rescued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        let started = thread::Builder::new()
+            .name("resumption-late".into())
+            .spawn(move || {
+                guarded(|| inner.keep_house(&mut EverySecond::default()));
+                inner.is_rescued.store(false, Ordering::Release);
+            });
+        if started.is_err() {
+            self.is_rescued.store(false, Ordering::Release);
+        }
+    }
+
+    /// What takes the place of this, if this process was forked from that of this. Asking the system
+    /// costs some 200 ns, so handshakes do only when housekeeping is overdue.
+    pub(super) fn heir_if_forked(&self) -> Option<&Arc<Self>> {
+        (process::id() != self.process.load(Ordering::Relaxed))
+            .then(|| self.heir.get_or_init(|| self.make_heir()))
+    }
+
+    /// What takes the place of this, as far as it is known.
+    pub(super) fn heir(&self) -> Option<&Arc<Self>> {
+        self.heir.get()
+    }
+
+    fn make_heir(&self) -> Arc<Self> {
+        let terms = self.terms.afresh();
+        let outside = Outside::new(self.outside.publisher.clone(), terms.clock.runs());
+        let ring = self.ring.as_ref().map(|ring| ring.heir(&terms, &outside));
+        let heir = Arc::new(Self {
+            scopes: self.scopes.heir(),
+            cache: self.cache.heir(),
+            ring,
+            makes_tickets: self.makes_tickets,
+            unverified_client_certificates: self.unverified_client_certificates,
+            sharing: self.sharing.clone(),
+            handshakes: Arc::clone(&self.handshakes),
+            is_published: Arc::new(AtomicBool::new(true)),
+            housekeeper: OnceLock::new(),
+            has_housekeeper: AtomicBool::new(false),
+            is_rescued: AtomicBool::new(false),
+            process: AtomicU32::new(process::id()),
+            heir: OnceLock::new(),
+            outside,
+            terms,
+        });
+        if self.has_housekeeper.load(Ordering::Relaxed) {
+            // If there is no thread to be had, handshakes see to it.
+            let _ = heir.start_housekeeper();
+        }
+        heir
+    }
+
+    /// Finds out whether this process was forked, and if so takes over.
+    pub(crate) fn after_fork(&self) {
+        or_heir!(self.after_fork());
+    }
+
     /// Does what the housekeeper does.
     pub(crate) fn step(self: &Arc<Self>) -> Duration {
+        or_heir!(self.step());
         let idle = self.step_ring();
-        self.outside.pulse.beat(&self.terms.clock);
+        self.beat();
         self.cache.sweep(&self.terms);
         self.have_published();
         idle.min(MAX_STEP)
     }
 
     pub(crate) fn step_ring(&self) -> Duration {
+        or_heir!(self.step_ring());
         let step = |ring: &Arc<Ring>| ring.step(&self.terms, &self.outside);
         self.ring.as_ref().map_or(Duration::MAX, step)
     }
 
     /// Publishes on this thread.
     pub(crate) fn publish(&self) {
+        or_heir!(self.publish());
+        guarded(|| self.tell_recorder());
+    }
+
+    fn tell_recorder(&self) {
         if let Some(publisher) = &self.outside.publisher {
-            guarded(|| publisher.publish(|| self.stats()));
+            publisher.publish(|| self.stats());
         }
     }
 
@@ -135,17 +242,18 @@ impl Inner {
         self.outside.metrics.run(move || {
             is_published.store(true, Ordering::Release);
             if let Some(inner) = Weak::upgrade(&weak) {
-                inner.publish();
+                inner.tell_recorder(); // a panic is counted there
             }
         });
     }
 
     /// The shared store, and the ring whose store keys seal what is in it.
     pub(crate) fn sharing(&self) -> Option<(&Sharing, &Ring)> {
-        self.sharing.as_ref().zip(self.ring.as_deref())
+        self.sharing.as_deref().zip(self.ring.as_deref())
     }
 
     pub(crate) fn rotate_now(&self) -> Result<(), Error> {
+        or_heir!(self.rotate_now());
         let rotate = |ring: &Arc<Ring>| ring.rotate(&self.terms, &self.outside);
         let rotated = self.ring.as_ref().map_or(Ok(()), rotate);
         self.let_tell();
@@ -153,18 +261,21 @@ impl Inner {
     }
 
     pub(crate) fn revoke(&self, name: &KeyName) -> bool {
+        or_heir!(self.revoke(name));
         let revoked = self.revoke_keys(Some(name));
         self.succeed(revoked);
         revoked > 0
     }
 
     pub(crate) fn revoke_all_keys(&self) {
+        or_heir!(self.revoke_all_keys());
         let revoked = self.revoke_keys(None);
         self.succeed(revoked);
     }
 
     /// Every key and every session.
     pub(crate) fn revoke_all(&self) {
+        or_heir!(self.revoke_all());
         let revoked = self.revoke_keys(None);
         self.clear();
         self.succeed(revoked);
@@ -190,28 +301,33 @@ impl Inner {
 
     /// The state of a scope.
     pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
+        or_heir!(self.scope(scope));
         self.scopes.state(scope, self.terms.now(), &self.cache)
     }
 
     /// Puts what the scope stored and sealed up to now out of reach, and wipes what is here.
     pub(crate) fn forget(&self, scope: &Scope) {
+        or_heir!(self.forget(scope));
         let number = self.scopes.forget(scope, self.terms.now(), &self.cache);
-        self.cache.drop_all(Some(number));
+        self.cache.drop_all(number);
     }
 
     /// The same for every scope.
     pub(crate) fn clear(&self) {
+        or_heir!(self.clear());
         self.scopes.forget_all(self.terms.now(), &self.cache);
         self.cache.drop_all(None);
     }
 
     pub(crate) fn ready(&self) -> bool {
+        or_heir!(self.ready());
         let is_ready = |ring: &Arc<Ring>| ring.is_ready(&self.terms);
         self.ring.as_ref().is_none_or(is_ready)
     }
 
     /// Ends everything for good. False if anything was still busy at the deadline.
     pub(crate) fn shut_down(self: &Arc<Self>, deadline: Duration) -> bool {
+        or_heir!(self.shut_down(deadline));
         let until = instant_in(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         if let Some(ring) = &self.ring {
@@ -231,13 +347,14 @@ impl Inner {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        or_heir!(self.stats());
         Stats {
             cache: self.cache.stats(),
             tickets: self.ticket_stats(),
             steks: self.stek_stats(),
             store: self
                 .sharing
-                .as_ref()
+                .as_deref()
                 .map(Sharing::stats)
                 .unwrap_or_default(),
             client_auth: self.terms.client_auth.counts.read(),
@@ -247,13 +364,8 @@ impl Inner {
     }
 
     fn housekeeper_stats(&self) -> HousekeeperStats {
-        let Outside {
-            log,
-            metrics,
-            pulse,
-            ..
-        } = &self.outside;
-        let last = pulse.last(&self.terms.clock);
+        let Outside { log, metrics, .. } = &self.outside;
+        let last = self.terms.pulse.last(&self.terms.clock);
         HousekeeperStats {
             age: last.map(|(age, _)| age),
             last_run: last.map(|(_, time)| time),
@@ -262,6 +374,7 @@ impl Inner {
     }
 
     pub(crate) fn ticket_stats(&self) -> TicketStats {
+        or_heir!(self.ticket_stats());
         self.ring
             .as_ref()
             .map(|ring| ring.ticket_stats())
@@ -269,7 +382,33 @@ impl Inner {
     }
 
     pub(crate) fn stek_stats(&self) -> StekStats {
+        or_heir!(self.stek_stats());
         let stats = |ring: &Arc<Ring>| ring.stek_stats(&self.terms);
         self.ring.as_ref().map(stats).unwrap_or_default()
     }
 }
+
+/// A handle on what belongs to this process: the heir of what was set up, if it was forked since.
+#[derive(Clone)]
+pub(crate) struct Root(Arc<Inner>);
+
+impl From<Arc<Inner>> for Root {
+    fn from(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+}
+
+impl Deref for Root {
+    type Target = Arc<Inner>;
+
+    fn deref(&self) -> &Arc<Inner> {
+        let mut inner = &self.0;
+        while let Some(heir) = inner.heir() {
+            inner = heir;
+        }
+        inner
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::Inner;
+use super::inner::{Inner, Root};
 use crate::cache::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
 use crate::installation::Installation;
 use crate::scope::Scope;
@@ -36,7 +36,7 @@ use crate::terms::Terms;
 /// [`Resumption`](crate::Resumption) the housekeeping thread does so without traffic too, within about a minute.
 #[derive(Clone)]
 pub struct SessionCache {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Root,
     pub(crate) at: Installation,
 }
 
@@ -54,11 +54,11 @@ impl SessionCache {
     }
 
     pub(crate) fn with(settings: CacheSettings, terms: Terms) -> Self {
-        Self::on(Arc::new(Inner::new(terms, settings, None)))
+        Self::on(Root::from(Arc::new(Inner::new(terms, settings, None))))
     }
 
     /// A handle on the cache of this, in the default scope.
-    pub(crate) fn on(inner: Arc<Inner>) -> Self {
+    pub(crate) fn on(inner: Root) -> Self {
         Self {
             at: Installation::unseen(inner.scope(Scope::default())),
             inner,
@@ -69,7 +69,7 @@ impl SessionCache {
     #[must_use]
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            inner: self.inner.clone(),
             at: Installation::unseen(self.inner.scope(scope.into())),
         }
     }

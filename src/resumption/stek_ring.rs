@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::Inner;
+use super::inner::{Inner, Root};
 use crate::cache::CacheSettings;
 use crate::error::Error;
 use crate::installation::Installation;
@@ -41,7 +41,7 @@ use crate::terms::Terms;
 #[derive(Clone)]
 pub struct StekRing {
     /// Always with a ring.
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Root,
     pub(crate) at: Installation,
 }
 
@@ -79,11 +79,11 @@ impl StekRing {
     ) -> Result<Self, Error> {
         let mut inner = Inner::new(terms, CacheSettings::of(0), None);
         inner.add_ring(settings, source)?;
-        Ok(Self::on(Arc::new(inner)))
+        Ok(Self::on(Root::from(Arc::new(inner))))
     }
 
     /// A handle on the ring of this, in the default scope.
-    pub(crate) fn on(inner: Arc<Inner>) -> Self {
+    pub(crate) fn on(inner: Root) -> Self {
         Self {
             at: Installation::unseen(inner.scope(Scope::default())),
             inner,
@@ -94,7 +94,7 @@ impl StekRing {
     #[must_use]
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            inner: self.inner.clone(),
             at: Installation::unseen(self.inner.scope(scope.into())),
         }
     }

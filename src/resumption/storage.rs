@@ -5,7 +5,7 @@ use rustls::server::StoresServerSessions;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use super::inner::Inner;
+use super::inner::{Inner, Root};
 use crate::cache::NOT_FOUND;
 use crate::clock::Time;
 use crate::context::{self, Claimed, Taken};
@@ -20,17 +20,17 @@ use crate::store::{Miss, Sharing};
 /// that an acceptor must know of the [`Resumption`](crate::Resumption).
 #[derive(Clone)]
 pub(crate) struct Storage {
-    inner: Arc<Inner>,
+    inner: Root,
     at: Installation,
 }
 
 impl Storage {
-    pub(crate) fn new(inner: Arc<Inner>, at: Installation) -> Self {
+    pub(crate) fn new(inner: Root, at: Installation) -> Self {
         Self { inner, at }
     }
 
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        let Inner { cache, terms, .. } = &*self.inner;
+        let Inner { cache, terms, .. } = &**self.inner;
         let fixed = <&[u8; 32]>::try_from(id.as_slice());
         let (Some((sharing, ring)), Ok(fixed)) = (self.inner.sharing(), fixed) else {
             return cache.put(terms, &self.at, id, value);
@@ -51,7 +51,7 @@ impl Storage {
     }
 
     pub(crate) fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let Inner { cache, terms, .. } = &*self.inner;
+        let Inner { cache, terms, .. } = &**self.inner;
         if !self.is_shared() {
             return cache.take(terms, &self.at, id);
         }
@@ -120,7 +120,7 @@ impl Storage {
     /// Fetches a TLS 1.2 session from the shared store into the cache, where rustls will find it.
     pub(crate) async fn fetch(&self, id: &[u8; 32]) -> Result<(), Miss> {
         let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
-        let Inner { cache, terms, .. } = &*self.inner;
+        let Inner { cache, terms, .. } = &**self.inner;
         let mut fetched = sharing.fetch(ring, terms, &self.at.scope, id).await?;
         let bytes = std::mem::take(&mut *fetched.bytes);
         let lineage = fetched.given.lineage;

@@ -33,6 +33,9 @@ pub(crate) enum Event {
         source: &'static str,
         waited: Duration,
     },
+    SourceLost {
+        source: &'static str,
+    },
 }
 
 /// Tells them in order.
@@ -76,6 +79,11 @@ impl Event {
                 source,
                 %trouble,
                 "STEK source failed; keeping current keys until they expire"
+            ),
+            Self::SourceLost { source } => warn!(
+                source,
+                "STEK source was in use when this process was forked, and is lost here; \
+                 keeping current keys until they expire"
             ),
             Self::SourceLate { source, waited } => warn!(
                 source,

@@ -86,6 +86,28 @@ const EARLIER_LOCAL: usize = 256;
 const EXPIRED_NAMES: usize = 64;
 
 impl Keeper {
+    /// What a snapshot tells, where nothing else can be known.
+    pub(crate) fn of(snapshot: &Snapshot, monotonic: Duration) -> Self {
+        let (keys, revoked) = snapshot.contents();
+        let mut keeper = Self::default();
+        for (key, is_local) in keys {
+            match is_local {
+                true => keeper.local.push(key),
+                false => keeper.sourced.push(key),
+            }
+        }
+        for name in revoked {
+            keeper.revoked.add(name, monotonic.saturating_add(WEEK));
+        }
+        keeper.is_changed = true;
+        keeper
+    }
+
+    /// The keys of the source.
+    pub(crate) fn sourced(&self) -> &[SourceKey] {
+        &self.sourced
+    }
+
     /// Since when, by monotonic time, no STEK of the source may seal: it should be asked then, once,
     /// even if it is not time yet.
     pub(crate) fn without_since(&mut self, now: Time, monotonic: Duration) -> Option<Duration> {

@@ -109,6 +109,19 @@ impl Snapshot {
         self.local.contains(name)
     }
 
+    /// All keys, with whether they are local ones, and the names that were revoked.
+    pub(crate) fn contents(&self) -> (Vec<(SourceKey, bool)>, Vec<KeyName>) {
+        let (mut keys, mut revoked) = (Vec::new(), Vec::new());
+        for (name, slot) in self.names.iter().zip(&self.slots) {
+            match slot {
+                Slot::Key(key) => keys.push((key.clone(), self.is_local(key.stek.name()))),
+                Slot::Revoked => revoked.push(KeyName::from_bytes(name.to_be_bytes())),
+                Slot::Expired => {}
+            }
+        }
+        (keys, revoked)
+    }
+
     pub(crate) fn len(&self) -> usize {
         let is_key = |slot: &&Slot| matches!(slot, Slot::Key(_));
         self.slots.iter().filter(is_key).count()

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::errands::guarded;
 use crate::error::Error;
-use crate::source::{RandomSource, SourceQuery, StekSource};
+use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::sync::Mutex;
 
 /// How long a source may take to answer. One that takes longer counts as failed, and local STEKs
@@ -34,6 +34,7 @@ struct State {
     /// What is to be asked when it has answered.
     next: Option<Wish>,
     is_closed: bool,
+    is_lost: bool,
 }
 
 /// What a source said of itself when it was last asked.
@@ -120,8 +121,49 @@ impl Supply {
                 under_way: None,
                 next: None,
                 is_closed: false,
+                is_lost: false,
             }),
         })
+    }
+
+    /// The same in a process that was forked. A source that another thread was asking is lost: its
+    /// half of the work was not forked.
+    pub(super) fn heir(&self, keys: &[SourceKey]) -> Self {
+        let inherited = self
+            .state
+            .try_lock()
+            .and_then(|mut state| state.source.take());
+        let source = match inherited {
+            Some(source) => Some(source),
+            None if self.is_own => Some(Box::new(RandomSource::with(keys)) as Box<dyn StekSource>),
+            None => None,
+        };
+        Self {
+            name: self.name,
+            is_shared: self.is_shared,
+            is_own: self.is_own,
+            on_thread: self.on_thread,
+            state: Mutex::new(State {
+                manners: Manners::UNKNOWN,
+                is_lost: source.is_none(),
+                source,
+                failed: 0,
+                asked: None,
+                under_way: None,
+                next: None,
+                is_closed: false,
+            }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Sized {
+        self.state.lock()
+    }
+
+    /// Whether it was lost in a fork.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().is_lost
     }
 
     pub(super) fn can_rotate(&self) -> bool {
@@ -143,7 +185,7 @@ impl Supply {
             let since = state.asked.map(|asked| now.saturating_sub(asked));
             let left = since.map_or(Duration::ZERO, |since| poll.saturating_sub(since));
             return Standing {
-                is_due: left.is_zero() || without > state.asked,
+                is_due: !state.is_lost && (left.is_zero() || without > state.asked),
                 is_awaited: false,
                 just_late: None,
                 // One that costs nothing to ask is asked when anything else is due.
@@ -254,7 +296,9 @@ impl State {
 
 impl Drop for Supply {
     fn drop(&mut self) {
-        let source = self.close();
+        // In a process that was forked nobody may be there to release the lock.
+        let state = self.state.try_lock_for(Duration::from_millis(100));
+        let source = state.and_then(|mut state| state.source.take());
         guarded(|| drop(source));
     }
 }

@@ -17,6 +17,17 @@ pub(crate) struct RandomSource {
 const MOST: usize = Rotation::MAX_KEYS as usize - 2;
 
 impl RandomSource {
+    /// One that goes on with these keys.
+    pub(crate) fn with(keys: &[SourceKey]) -> Self {
+        let planned = |key: &SourceKey| Planned {
+            key: Arc::clone(&key.stek),
+            window: key.window,
+        };
+        Self {
+            keys: keys.iter().map(planned).collect(),
+        }
+    }
+
     /// Drops a key.
     pub(crate) fn revoke(&mut self, name: &KeyName) {
         self.keys.retain(|key| key.key.name() != name);

@@ -22,6 +22,10 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap()
     }
 
+    pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
+        self.0.lock().ok()
+    }
+
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok()
     }
@@ -33,6 +37,14 @@ pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);
 impl<T> ArcSwap<T> {
     pub(crate) fn from_pointee(value: T) -> Self {
         Self(Mutex::new(Arc::new(value)))
+    }
+
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<T> {
+        self.load()
     }
 
     pub(crate) fn load(&self) -> Arc<T> {

@@ -9,11 +9,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName as MetricName, Metadata as MetricMetadata, Recorder,
+    SharedString, Unit,
+};
 use rustls::version::{TLS12, TLS13};
 use rustls_resumption::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 use rustls_resumption::{Resumption, Rotation};
 use tracing::{Event, Metadata, Subscriber, span};
 
+use test_support::alone::alone;
 use test_support::handshake::{FULL, RESUMED, client, handshake, kind, server_config};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -416,41 +421,120 @@ impl<F: Fn() + Send + Sync + 'static> Subscriber for Reader<F> {
 
 #[test]
 fn a_log_that_blocks_delays_neither_revocation_nor_rotation() {
-    let (brake, wheel) = brake();
-    let theirs = wheel.clone();
-    let resumption = returns(move || {
-        let reader = Reader(move || theirs.turn());
-        tracing::subscriber::with_default(reader, || {
-            let resumption = Resumption::tickets().unwrap();
-            brake.stop();
-            let revoked = resumption.stats().steks.active.unwrap();
-            let ticketer = resumption.ticketer("api");
-            let ticket = ticketer.encrypt(b"session").unwrap();
-            assert!(resumption.revoke(&revoked));
-            assert!(ticketer.decrypt(&ticket).is_none() && resumption.ready());
-            assert!(ticketer.encrypt(b"session").is_some());
-            resumption.rotate_now().unwrap();
-            resumption.revoke_all();
-            assert!(!resumption.shutdown(Duration::from_millis(10)), "the log");
-            drop(brake);
-            resumption
-        })
+    // What a subscriber of one thread hears depends on those of other tests.
+    alone(|| {
+        let (brake, wheel) = brake();
+        let theirs = wheel.clone();
+        let resumption = returns(move || {
+            let reader = Reader(move || theirs.turn());
+            tracing::subscriber::with_default(reader, || {
+                let resumption = Resumption::tickets().unwrap();
+                brake.stop();
+                let revoked = resumption.stats().steks.active.unwrap();
+                let ticketer = resumption.ticketer("api");
+                let ticket = ticketer.encrypt(b"session").unwrap();
+                assert!(resumption.revoke(&revoked));
+                assert!(ticketer.decrypt(&ticket).is_none() && resumption.ready());
+                assert!(ticketer.encrypt(b"session").is_some());
+                resumption.rotate_now().unwrap();
+                resumption.revoke_all();
+                assert!(!resumption.shutdown(Duration::from_millis(10)), "the log");
+                drop(brake);
+                resumption
+            })
+        });
+        assert!(wheel.is_stuck());
+        assert!(resumption.shutdown(LONG));
     });
-    assert!(wheel.is_stuck());
-    assert!(resumption.shutdown(LONG));
 }
 
 #[test]
 fn a_log_that_panics_changes_nothing() {
-    let reader = Reader(|| panic!("on purpose"));
-    tracing::subscriber::with_default(reader, || {
-        let rotation = Rotation::new().interval(Duration::from_millis(50));
-        let builder = Resumption::builder().rotation(rotation.ticket_lifetime(SECOND));
-        let resumption = builder.build().unwrap();
-        wait_until("rotated", || resumption.stats().steks.rotations > 3);
-        resumption.rotate_now().unwrap();
-        resumption.revoke_all();
-        assert!(resumption.ready());
+    // What a subscriber of one thread hears depends on those of other tests.
+    alone(|| {
+        let reader = Reader(|| panic!("on purpose"));
+        tracing::subscriber::with_default(reader, || {
+            let rotation = Rotation::new().interval(Duration::from_millis(50));
+            let builder = Resumption::builder().rotation(rotation.ticket_lifetime(SECOND));
+            let resumption = builder.build().unwrap();
+            wait_until("rotated", || resumption.stats().steks.rotations > 3);
+            resumption.rotate_now().unwrap();
+            resumption.revoke_all();
+            assert!(resumption.ready());
+            assert!(resumption.shutdown(LONG));
+        });
+    });
+}
+
+/// A recorder that does this for each value.
+struct Scribe<F>(F);
+
+impl<F: Fn()> Recorder for Scribe<F> {
+    fn describe_counter(&self, _: MetricName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: MetricName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: MetricName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &MetricMetadata<'_>) -> Counter {
+        (self.0)();
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &MetricMetadata<'_>) -> Gauge {
+        (self.0)();
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &MetricMetadata<'_>) -> Histogram {
+        (self.0)();
+        Histogram::noop()
+    }
+}
+
+/// Keys rotate and expire, sessions are swept, and incident calls return.
+fn goes_on() -> Resumption {
+    let rotation = Rotation::new().interval(Duration::from_millis(100));
+    let builder = Resumption::builder().rotation(rotation.ticket_lifetime(SECOND));
+    let resumption = builder.session_ttl(SECOND).build().unwrap();
+    let storage = resumption.session_storage("api");
+    assert!(storage.put(vec![7; 32], vec![0; 100]));
+    let first = resumption.stats().steks.active.unwrap();
+    wait_until("swept", || resumption.stats().cache.entries == 0);
+    wait_until("rotated", || resumption.stats().steks.rotations > 25);
+    assert!(!resumption.revoke(&first), "it has expired");
+    let theirs = resumption.clone();
+    returns(move || theirs.revoke_all());
+    let theirs = resumption.clone();
+    returns(move || theirs.rotate_now()).unwrap();
+    let age = resumption.stats().housekeeper.age.unwrap();
+    assert!(age < LONG, "{age:?}");
+    resumption
+}
+
+#[test]
+fn a_recorder_that_hangs_keeps_nothing_back() {
+    alone(|| {
+        let (brake, wheel) = brake();
+        brake.stop();
+        let theirs = wheel.clone();
+        assert!(metrics::set_global_recorder(Scribe(move || theirs.turn())).is_ok());
+        let resumption = goes_on();
+        assert!(wheel.is_stuck());
+        assert!(
+            !resumption.shutdown(Duration::from_millis(10)),
+            "the recorder"
+        );
+        drop(brake);
+    });
+}
+
+#[test]
+fn a_recorder_that_panics_keeps_nothing_back() {
+    alone(|| {
+        assert!(metrics::set_global_recorder(Scribe(|| panic!("on purpose"))).is_ok());
+        let resumption = goes_on();
+        wait_until("counted", || resumption.stats().housekeeper.untold > 0);
         assert!(resumption.shutdown(LONG));
     });
 }

@@ -2,6 +2,8 @@
 
 mod erasure;
 mod foreign;
+#[cfg(unix)]
+mod forked;
 mod half_open;
 mod long_run;
 mod metrics;

@@ -12,7 +12,7 @@ use crate::Rotation;
 use crate::cache::CacheSettings;
 use crate::clock::FakeClock;
 use crate::lineage::Lineage;
-use crate::resumption::{Inner, SessionCache, StekRing};
+use crate::resumption::{Inner, Root, SessionCache, StekRing};
 use crate::ring::RingSettings;
 use crate::scope::Scope;
 use crate::session::tests::encoded;
@@ -100,10 +100,10 @@ fn node(map: Map, alive: bool) -> Node {
         first_ttl: 24 * HOUR,
         deadline: Duration::from_millis(50),
     };
-    let inner = Arc::new(inner);
+    let inner = Root::from(Arc::new(inner));
     Node {
         sharing: Arc::new(Sharing::new(Box::new(Arc::clone(&map)), settings)),
-        ring: StekRing::on(Arc::clone(&inner)),
+        ring: StekRing::on(inner.clone()),
         cache: SessionCache::on(inner),
         map,
         time,
@@ -112,12 +112,12 @@ fn node(map: Map, alive: bool) -> Node {
 
 impl Node {
     fn parts(&self) -> (&Ring, &Terms) {
-        let Inner { ring, terms, .. } = &*self.ring.inner;
+        let Inner { ring, terms, .. } = &**self.ring.inner;
         (ring.as_ref().unwrap(), terms)
     }
 
     fn holds(&self) -> bool {
-        let Inner { cache, terms, .. } = &*self.cache.inner;
+        let Inner { cache, terms, .. } = &**self.cache.inner;
         cache.holds(terms, &self.cache.at.scope, &ID)
     }
 

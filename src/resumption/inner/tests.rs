@@ -1,0 +1,87 @@
+#![cfg(not(rustls_resumption_shuttle))] // real threads hold real locks here
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::resumption::{Resumption, StekRing};
+use crate::rotation::Rotation;
+use crate::session::Version;
+use crate::session::tests::encoded;
+use crate::source::{SourceKey, source_fn};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Does what must not wait.
+fn returns<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, told) = mpsc::channel();
+    thread::spawn(move || done.send(call()));
+    told.recv_timeout(LONG).expect("it returns")
+}
+
+fn session() -> Vec<u8> {
+    encoded(Version::Tls12, &[7; 48], b"")
+}
+
+#[test]
+fn a_child_waits_for_no_lock_that_it_inherited() {
+    let build = |is_shared: bool| match is_shared {
+        false => Resumption::builder(),
+        true => Resumption::builder().stek_source(source_fn("shared", |query| {
+            let stek = query.stek(b"0123456789abcdefghijklmnopqrstuv")?;
+            Ok(vec![SourceKey::sealing(stek)])
+        })),
+    };
+    for is_shared in [false, true] {
+        for does_tell in [false, true] {
+            let resumption = build(is_shared).build().unwrap();
+            let (ticketer, storage) = (resumption.ticketer("a"), resumption.session_storage("a"));
+            let ticket = ticketer.encrypt(&session()).unwrap();
+            let parent = Arc::clone(&resumption.inner);
+            let ring = parent.ring.as_ref().unwrap();
+            let _held = (ring.hold(), parent.scopes.hold(), parent.cache.hold());
+            // As after a fork.
+            parent.process.store(0, Ordering::Relaxed);
+            let theirs = resumption.clone();
+            let (rotated, stats) = returns(move || {
+                if does_tell {
+                    theirs.after_fork();
+                }
+                storage.put(vec![7; 32], session());
+                storage.get(&[7; 32]);
+                theirs.stats();
+                storage.put(vec![8; 32], session());
+                assert!(storage.get(&[8; 32]).is_some());
+                assert!(ticketer.decrypt(&ticket).is_some(), "its keys go on");
+                theirs.forget("a");
+                assert!(ticketer.decrypt(&ticket).is_none());
+                let rotated = theirs.rotate_now();
+                theirs.session_storage("b");
+                let stats = theirs.stats();
+                theirs.revoke_all();
+                assert!(ticketer.encrypt(&session()).is_some());
+                assert!(theirs.shutdown(LONG));
+                (rotated, stats.steks)
+            });
+            // A source that was locked may have been in the middle of anything.
+            assert_eq!(
+                (rotated.is_err(), stats.source_late),
+                (is_shared, is_shared)
+            );
+        }
+    }
+}
+
+#[test]
+fn handshakes_see_to_housekeeping_that_is_overdue() {
+    let rotation = Rotation::new().interval(Duration::from_millis(50));
+    let rotation = rotation.ticket_lifetime(Duration::from_secs(1));
+    let ring = StekRing::with_rotation(rotation).unwrap();
+    assert!(ring.inner.housekeeper.get().unwrap().stop(LONG));
+    let rotations = ring.stek_stats().rotations;
+    let start = Instant::now();
+    while ring.stek_stats().rotations < rotations + 3 {
+        assert!(start.elapsed() < LONG);
+        ring.seal(&session());
+        thread::sleep(Duration::from_millis(1));
+    }
+}

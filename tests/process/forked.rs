@@ -1,0 +1,178 @@
+//! Processes that are forked while threads are at everything, as prefork servers do it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fork::{Fork, fork, waitpid_nohang};
+use rustls::server::{ProducesTickets, StoresServerSessions};
+use rustls_resumption::source::KeyDirectory;
+use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
+
+use test_support::alone::alone;
+use test_support::session::tls12;
+
+const LONG: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a process has installed.
+struct Server {
+    resumption: Resumption,
+    ticketer: Arc<dyn ProducesTickets>,
+    storage: Arc<dyn StoresServerSessions>,
+}
+
+impl Server {
+    fn new(builder: ResumptionBuilder) -> Self {
+        let rotation = Rotation::new().interval(SECOND).ticket_lifetime(SECOND);
+        let builder = builder.rotation(rotation).cache_entries(1_000);
+        let resumption = builder.build().unwrap();
+        Self {
+            ticketer: resumption.ticketer("api"),
+            storage: resumption.session_storage("api"),
+            resumption,
+        }
+    }
+
+    fn active(&self) -> Option<KeyName> {
+        self.resumption.stats().steks.active
+    }
+
+    /// Seals, opens, stores and fetches. False if a ticket does not open.
+    fn serve(&self, number: u8) -> bool {
+        let session = tls12(&[number; 48]);
+        let id = vec![number; 32];
+        let opens = match self.ticketer.encrypt(&session) {
+            Some(ticket) => self.ticketer.decrypt(&ticket) == Some(session.clone()),
+            None => true, // between two keys
+        };
+        self.storage.put(id.clone(), session);
+        self.storage.get(&id);
+        opens
+    }
+
+    /// What a child must do. Returns the number of the line where it does not, or 0.
+    fn lives_on(&self, tells: bool) -> u32 {
+        if tells {
+            self.resumption.after_fork();
+        }
+        let start = Instant::now();
+        // As handshakes do, which ask nobody for the state of things.
+        while start.elapsed() < 3 * SECOND {
+            if !self.serve(7) {
+                return line!();
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let Some(ticket) = self.ticketer.encrypt(b"session") else {
+            return line!();
+        };
+        let first = self.active();
+        let rotations = self.resumption.stats().steks.rotations;
+        while self.active() == first || self.resumption.stats().steks.rotations == rotations {
+            if start.elapsed() > LONG {
+                return line!();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Expired, and wiped.
+        while self.ticketer.decrypt(&ticket).is_some() || self.resumption.stats().steks.keys > 4 {
+            if start.elapsed() > LONG {
+                return line!();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.resumption.forget("api");
+        self.resumption.revoke_all();
+        if !self.serve(8) || self.resumption.stats().cache.entries != 1 {
+            return line!();
+        }
+        if self.resumption.stats().housekeeper.age > Some(10 * SECOND) {
+            return line!();
+        }
+        match self.resumption.shutdown(LONG) {
+            true => 0,
+            false => line!(),
+        }
+    }
+}
+
+/// Forks so many children while threads are at everything, and waits for each.
+fn fork_under_load(builder: ResumptionBuilder, children: usize) {
+    let server = Server::new(builder);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for number in 0..3 {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(server.serve(number));
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                server.resumption.forget("another");
+                server.resumption.session_storage("yet another");
+                let _ = server.resumption.rotate_now();
+                server.resumption.stats();
+            }
+        });
+        for number in 0..children {
+            thread::sleep(Duration::from_millis(20));
+            match fork().unwrap() {
+                Fork::Child => {
+                    let line = server.lives_on(number % 2 == 1);
+                    exit(i32::try_from(line).unwrap_or(1));
+                }
+                Fork::Parent(child) => wait(child),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(server.resumption.ready());
+}
+
+fn wait(child: i32) {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = waitpid_nohang(child).unwrap() {
+            let status = ExitStatus::from_raw(status);
+            assert!(status.success(), "the child: {status}");
+            return;
+        }
+        if start.elapsed() > 3 * LONG {
+            let _ = Command::new("kill")
+                .args(["-9", &child.to_string()])
+                .status();
+            panic!("the child hangs");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_forked_child_rotates_expires_and_wipes_like_its_parent() {
+    alone(|| fork_under_load(Resumption::builder(), 6));
+}
+
+#[test]
+fn forked_children_share_a_key_directory() {
+    alone(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let source = KeyDirectory::new(directory.path().join("steks")).unwrap();
+        let server = Server::new(Resumption::builder().stek_source(source));
+        for number in 0..2 {
+            match fork().unwrap() {
+                Fork::Child => {
+                    let line = server.lives_on(number == 1);
+                    exit(i32::try_from(line).unwrap_or(1));
+                }
+                Fork::Parent(child) => wait(child),
+            }
+        }
+    });
+}
