@@ -221,6 +221,7 @@ impl Inner {
     }
 
     /// Publishes on this thread.
+    #[cfg(feature = "metrics")]
     pub(crate) fn publish(&self) {
         or_heir!(self.publish());
         guarded(|| self.tell_recorder());
