@@ -278,8 +278,10 @@ impl Cache {
         let mut removed = Removed::default();
         let lineage = {
             let mut shard = lock(self.shard(key.hash))?;
-            is_current(&at.scope, key).then_some(())?;
-            shard.get(key, now.steady, &mut value, &mut removed)
+            match is_current(&at.scope, key) {
+                true => shard.get(key, now.steady, &mut value, &mut removed),
+                false => shard.miss(),
+            }
         }?;
         self.give(terms, at, value, lineage, now)
     }
@@ -299,8 +301,10 @@ impl Cache {
         let mut removed = Removed::default();
         let (value, lineage) = {
             let mut shard = lock(self.shard(key.hash))?;
-            is_current(&at.scope, key).then_some(())?;
-            let taken = shard.take(key, now.steady, &mut removed);
+            let taken = match is_current(&at.scope, key) {
+                true => shard.take(key, now.steady, &mut removed),
+                false => shard.miss(),
+            };
             self.spare.take_back_room(&mut shard);
             taken
         }?;

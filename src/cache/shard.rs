@@ -152,6 +152,12 @@ impl Shard {
         Some(self.slab.lineage(index))
     }
 
+    /// Counts a look-up that has no need to look.
+    pub(crate) fn miss<T>(&mut self) -> Option<T> {
+        self.stats.misses.unknown += 1;
+        None
+    }
+
     /// Whether a TLS 1.2 session could be read.
     pub(crate) fn holds(&self, key: Key<'_>, now: Time) -> bool {
         let slot = self.find(key).map(|index| self.slab.slot(index));
