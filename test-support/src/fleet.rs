@@ -132,7 +132,8 @@ pub fn ways() -> [(FakeClock, Resumption); 3] {
     let builders = [
         Resumption::builder(),
         Resumption::builder().stateful(20_000),
-        sharing(&store),
+        // A stranger's session stays as long as any other: what ends it here is its age.
+        sharing(&store).first_ttl(Duration::from_secs(24 * 60 * 60)),
     ];
     builders.map(|builder| {
         let time = FakeClock::new();
