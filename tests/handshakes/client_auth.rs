@@ -595,11 +595,11 @@ fn one_client_hello_has_two_chains_verified_at_most() {
     assert_eq!(revoked.asked(), 0);
 }
 
-/// The ticket in a ClientHello: the longest vector in its pre-shared key extension.
+/// The ticket in a ClientHello: the first identity of its last extension, which ends with it.
 fn identity(flight: &[u8]) -> Vec<u8> {
-    let find = |needle: &[u8]| flight.windows(needle.len()).rposition(|w| w == needle);
-    let at = find(&[0, 41]).unwrap() + 4;
     let length = |at: usize| usize::from(flight[at]) << 8 | usize::from(flight[at + 1]);
+    let pre_shared_key = |at: &usize| length(*at) == 41 && at + 4 + length(at + 2) == flight.len();
+    let at = (0..flight.len() - 4).find(pre_shared_key).unwrap() + 4;
     let len = length(at + 2);
     flight[at + 4..at + 4 + len].to_vec()
 }
