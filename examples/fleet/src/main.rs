@@ -100,7 +100,8 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
         redis: redis.url(),
         directory: directory.path().to_owned(),
         kek: KeyPair::generate()
-            .map(|key| key.serialize_pem())
+            // Without the newline at its end, which a secret may not have.
+            .map(|key| key.serialize_pem().trim_end().to_owned())
             .map_err(|error| format!("no key: {error}"))?,
     };
     let mut nodes = Nodes::start(launch, Arc::clone(&balancer)).await?;
