@@ -107,7 +107,9 @@ macro_rules! declare {
         impl $stats {
             /// Every metric of the group with its value.
             #[cfg(feature = "metrics")]
-            fn samples(&self, samples: &mut Vec<Sample>) {
+            pub(super) fn samples(&self, samples: &mut Vec<$crate::stats::sample::Sample>) {
+                use $crate::stats::sample::{Sample, Value};
+
                 $(
                     #[allow(unused_variables, reason = "a state may have no metric")]
                     let $state = self.$state;
@@ -130,7 +132,9 @@ macro_rules! declare {
             }
 
             /// The rows of the table for people.
-            fn rows(&self) -> Vec<Row> {
+            pub(super) fn rows(&self) -> Vec<$crate::stats::table::Row> {
+                use $crate::stats::table::Row;
+
                 let cells = [
                     $($(Some(($cell, self.$state)),)?)*
                     $(Some((stringify!($counter), self.$counter)),)*
@@ -174,9 +178,9 @@ macro_rules! declare {
             $($($($counted_reason,)?)*)*
         }
 
-        impl Counted for $stats {
+        impl $crate::counters::Counted for $stats {
             type Count = $count;
-            type Cells = [AtomicU64;
+            type Cells = [$crate::sync::atomic::AtomicU64;
                 [$($($count::$counted,)?)* $($($($count::$counted_reason,)?)*)*].len()];
 
             fn index(count: $count) -> usize {

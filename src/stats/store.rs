@@ -1,0 +1,154 @@
+use std::fmt;
+
+use super::declare::declare;
+
+declare! {
+    /// Counters of a [`SharedStore`](crate::store::SharedStore) and of what goes through it.
+    pub struct StoreStats, counted by StoreCount, shown as "store" {
+        states {
+            /// The store's name; empty without one.
+            store: &'static str {
+                "resumption_store_info", "Always 1; the label names the shared store.",
+                    Value::Gauge(1.0), label "store" = store;
+            }
+            /// How the store itself is doing.
+            health: StoreHealth {}
+        }
+        counters {
+            /// Sessions handed to the store.
+            shared as Shared: "resumption_store_shared_total";
+            /// TLS 1.3 sessions found, opened and deleted in the store.
+            claimed as Claimed: "resumption_store_claimed_total";
+            /// Claimed sessions that rustls did not take.
+            /// The client went away, or no longer offered them after a HelloRetryRequest. Wiped.
+            unused as Unused: "resumption_store_unused_total";
+            /// TLS 1.2 sessions fetched into the cache.
+            fetched as Fetched: "resumption_store_fetched_total";
+            /// Sessions shared whose full handshake is not known.
+            /// Their age counts from here: TLS 1.3 where no acceptor told.
+            age_unknown as AgeUnknown: "resumption_store_age_unknown_total";
+        }
+        reasons {
+            /// Sessions that were not handed to the store.
+            not_shared: "resumption_store_not_shared_total", shown as "not shared";
+            /// Why a session was not handed to the shared store. A TLS 1.3 client gets no ticket
+            /// then.
+            struct NotShared {
+                /// The STEK source failed, and the local STEKs that stand in open nothing on other
+                /// nodes.
+                fallen_back as FallenBack,
+                /// No STEK may seal at this time, or sealing failed.
+                no_key as NoKey,
+                /// The store did not take it: its queue is full, or its circuit breaker is open.
+                not_taken as NotTaken,
+                /// The session is as old as `max_session_age` allows.
+                too_old as TooOldToShare,
+                /// It has client certificates, and no verifier was given.
+                client_auth as ClientAuthToShare,
+                /// Not a session in a form that this crate knows, or larger than 64 KiB.
+                malformed as Malformed,
+            }
+
+            /// Look-ups that found nothing of use.
+            misses: "resumption_store_misses_total", shown as "store misses";
+            /// Why a look-up in the shared store found nothing of use.
+            struct StoreMisses {
+                /// No such session: already claimed, expired, never written, or of another scope.
+                not_found as NotFound,
+                /// No answer by the deadline.
+                timed_out as TimedOut,
+                /// The store was not asked, because the circuit breaker is open.
+                unavailable as Unavailable,
+                /// The store was not asked, because too many look-ups were under way.
+                busy as Busy,
+                /// The store answered with an error.
+                failed as Failed,
+                /// What the store returned is not the value of a session.
+                malformed as Garbage,
+                /// It bears the name of no STEK that opens here: expired, revoked, or another
+                /// fleet's.
+                unknown_key_name as UnknownKeyName,
+                /// Authentication failed: forged, or stored in the place of another session.
+                forged as Forged,
+                /// It had expired, and the store returned it all the same.
+                expired as Expired,
+                /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
+                too_old as TooOld,
+                /// Its scope was forgotten here after it was made.
+                forgotten as Forgotten,
+            }
+        }
+    }
+}
+
+declare! {
+    /// How a [`SharedStore`](crate::store::SharedStore) is doing, as far as it can tell.
+    pub struct StoreHealth, shown as "store up" {
+        states {
+            /// Whether its circuit breaker is open, so that nobody waits for it.
+            is_down: bool {
+                "resumption_store_down", "1 while the store's circuit breaker is open.",
+                    Value::flag(is_down);
+            }
+            /// What is wrong with it, until it serves again. It may be up all the same, as one is that
+            /// is full. The log has the details.
+            trouble: Option<StoreTrouble> {}
+        }
+        counters {
+            /// Sessions known to have been written.
+            written: "resumption_store_written_total";
+            /// Dropped unsent, because the connection was lost while they waited.
+            dropped: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
+            /// Refused by the store, as one that is full does.
+            refused: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
+            /// Of unknown outcome. They are not written again.
+            unknown: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
+            /// Connections made to the store.
+            connections: "resumption_store_connections_total";
+            /// How often the store's circuit breaker opened.
+            outages: "resumption_store_outages_total";
+        }
+        reasons {}
+    }
+}
+
+#[cfg(feature = "metrics")]
+const NOT_WRITTEN: &str = "Sessions that were not written, or of which that is not known.";
+
+/// What is wrong with a shared store.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum StoreTrouble {
+    /// It cannot be connected to, or the connection was lost.
+    Unreachable,
+    /// It did not answer in time.
+    TimedOut,
+    /// It serves no writes: Redis's `READONLY`, as a master says that was demoted.
+    ReadOnly,
+    /// It is not responsible, or not for all: Redis's `MOVED`, or the address is that of a node of a
+    /// Cluster, or of a Sentinel.
+    Misplaced,
+    /// It lacks a right or a password: Redis's `NOPERM`, `NOAUTH`, `WRONGPASS`.
+    NotPermitted,
+    /// It has no room for further sessions: Redis's `OOM`.
+    Full,
+    /// It does not know a command: Redis before 6.2, which has no `GETDEL`.
+    Unsupported,
+    /// It answered with another error.
+    Refused,
+}
+
+impl fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed out",
+            Self::ReadOnly => "read-only",
+            Self::Misplaced => "not the right server",
+            Self::NotPermitted => "not permitted",
+            Self::Full => "full",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+        })
+    }
+}
