@@ -76,6 +76,22 @@ pub fn program(name: &str, debian_package: &str) -> PathBuf {
         })
 }
 
+/// A program of the Python packages that `.ci/install` puts into `target/python`.
+///
+/// # Panics
+///
+/// If it is missing.
+pub fn python_program(name: &str) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let program = workspace.join("target/python/bin").join(name);
+    assert!(
+        program.is_file(),
+        "this test needs {}, which .ci/install installs",
+        program.display()
+    );
+    program
+}
+
 /// A loopback address whose port nobody listens on. Another program may take it before it is used,
 /// which the number of ports makes unlikely.
 pub fn free_address() -> SocketAddr {

@@ -5,6 +5,7 @@ mod echo_client;
 mod echo_server;
 mod echo_server_flags;
 mod peers;
+mod returning;
 mod shared_steks;
 mod signals;
 mod small_examples;

@@ -12,7 +12,7 @@ use test_support::clients::{Target, Told};
 use test_support::echo_server::{Conn, EchoProcess};
 use tokio::runtime::Runtime;
 
-const MODES: [&str; 4] = ["tickets", "stateful", "builtin-tickets", "builtin-stateful"];
+pub(crate) const MODES: [&str; 4] = ["tickets", "stateful", "builtin-tickets", "builtin-stateful"];
 
 /// What each client resumed by when it came back.
 ///
@@ -245,7 +245,8 @@ fn after(event: Event, server: &EchoProcess, version: &'static SupportedProtocol
 }
 
 /// Runs the same with every mode of the server, at the same time.
-fn in_every_mode(run: fn(&str) -> Vec<String>) -> [Vec<String>; 4] {
+pub(crate) fn in_every_mode<T: Send>(run: impl Fn(&str) -> Vec<T> + Sync) -> [Vec<T>; 4] {
+    let run = &run;
     thread::scope(|scope| {
         MODES
             .map(|mode| scope.spawn(move || run(mode)))
@@ -254,7 +255,7 @@ fn in_every_mode(run: fn(&str) -> Vec<String>) -> [Vec<String>; 4] {
 }
 
 /// A row for each of `names`, a column for each mode.
-fn table(header: &str, names: &[&str], columns: &[Vec<String>; 4]) -> String {
+pub(crate) fn table(header: &str, names: &[&str], columns: &[Vec<String>; 4]) -> String {
     let names = [&[header], names].concat();
     let columns = MODES.iter().zip(columns).map(|(mode, column)| {
         let cells = column.iter().map(String::as_str);
