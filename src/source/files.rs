@@ -10,6 +10,7 @@ use crate::aead::Sealing;
 use crate::error::Error;
 use crate::stek::{KeyName, Stek};
 
+mod contents;
 mod formats;
 mod inventory;
 mod listing;

@@ -1,5 +1,7 @@
 //! What may stand in a key file.
 
+use zeroize::Zeroizing;
+
 use super::*;
 use crate::hex::Hex;
 

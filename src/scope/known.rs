@@ -1,0 +1,336 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::rotation::Rotation;
+use crate::scope::Scope;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// What a cache or ring knows about a scope; shared by all handles of that scope.
+#[derive(Debug)]
+pub(crate) struct ScopeState {
+    pub(crate) scope: Scope,
+    /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
+    /// everything stored before is out of reach at once. 0 while numbers are given out anew.
+    number: AtomicU32,
+    /// Tickets issued up to this time (in milliseconds) are refused.
+    forgotten: AtomicU64,
+    /// The same of every scope.
+    all_forgotten: Arc<AtomicU64>,
+    /// Whether anything was stored under any of its numbers.
+    has_stored: AtomicBool,
+}
+
+impl ScopeState {
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn forgotten(&self) -> Time {
+        let all = self.all_forgotten.load(Ordering::Acquire);
+        Time(self.forgotten.load(Ordering::Acquire).max(all))
+    }
+
+    /// Has the state kept for as long as the cache has a session of it.
+    pub(crate) fn note_stored(&self) {
+        if !self.has_stored.load(Ordering::Relaxed) {
+            self.has_stored.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Always moves forward, even if the clock stood still, because tickets are issued after the
+    /// time last forgotten.
+    fn forget(&self, now: Time) {
+        let before = self.forgotten();
+        let later = now.0.max(before.0.saturating_add(1));
+        self.forgotten.fetch_max(later, Ordering::AcqRel);
+    }
+}
+
+/// The scopes known to a cache, to a ring, or to a pair of them: those that have a handle, sessions
+/// in the cache, or something forgotten that could still be offered. All others are dropped as new
+/// ones come.
+#[derive(Debug, Default)]
+pub(crate) struct Scopes {
+    known: Mutex<Known>,
+    /// The last number that was given out; changes under the lock.
+    last_number: AtomicU32,
+    /// What was last forgotten of all scopes, those among them that are not known; so too.
+    all_forgotten: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    states: HashMap<Scope, Arc<ScopeState>>,
+    /// Whether there may be others that have handles.
+    is_partial: bool,
+    /// How many there may be before those that are no longer needed are looked for.
+    limit: usize,
+}
+
+/// So many are kept whether they are needed or not.
+const FEW: usize = 1_024;
+
+/// The longest that anything may be offered again after it was issued: what was forgotten before
+/// need not be remembered.
+const MEMORY: Duration = Rotation::MAX_TICKET_LIFETIME;
+
+impl Scopes {
+    /// The state of a scope. `sessions` tells of the numbers that the cache has sessions of.
+    pub(crate) fn state(
+        &self,
+        scope: Scope,
+        now: Time,
+        cache: &impl HoldsScopes,
+    ) -> Arc<ScopeState> {
+        let mut dropped = Vec::new(); // after unlocking
+        let known = &mut *self.known.lock();
+        if let Some(state) = known.states.get(&scope) {
+            return Arc::clone(state);
+        }
+        if known.states.len() >= known.limit.max(FEW) {
+            let all_forgotten = Time(self.all_forgotten.load(Ordering::Acquire));
+            known.drop_unneeded(now, all_forgotten, cache, &mut dropped);
+        }
+        let state = Arc::new(ScopeState {
+            scope: scope.clone(),
+            number: AtomicU32::new(self.fresh_number(known, cache)),
+            forgotten: AtomicU64::new(0),
+            all_forgotten: Arc::clone(&self.all_forgotten),
+            has_stored: AtomicBool::new(false),
+        });
+        known.states.insert(scope, Arc::clone(&state));
+        state
+    }
+
+    /// Puts everything the scope made up to `now` out of reach. Returns its previous number; `None`
+    /// if nothing that is in the cache may stay.
+    pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> Option<u32> {
+        if self.known.lock().is_partial {
+            // Some handle may have a state of it that is not known here.
+            self.forget_all(now, cache);
+            return None;
+        }
+        let state = self.state(scope.clone(), now, cache);
+        let number = self.fresh_number(&mut self.known.lock(), cache);
+        state.forget(now);
+        Some(state.number.swap(number, Ordering::AcqRel))
+    }
+
+    /// The same for every scope.
+    pub(crate) fn forget_all(&self, now: Time, cache: &impl HoldsScopes) {
+        let known = &mut *self.known.lock();
+        let latest = known.states.values().map(|state| state.forgotten().0).max();
+        let before = self
+            .all_forgotten
+            .load(Ordering::Acquire)
+            .max(latest.unwrap_or(0));
+        let forgotten = now.0.max(before.saturating_add(1));
+        self.all_forgotten.store(forgotten, Ordering::Release);
+        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
+        for state in states {
+            let number = self.fresh_number(known, cache);
+            state.number.store(number, Ordering::Release);
+        }
+    }
+
+    /// One that is not in use. When they are used up the cache is emptied, and all begin again.
+    fn fresh_number(&self, known: &mut Known, cache: &impl HoldsScopes) -> u32 {
+        let mut last = self.last_number.load(Ordering::Acquire);
+        if last == u32::MAX {
+            for state in known.states.values() {
+                state.number.store(0, Ordering::Release); // nothing is stored or found under it
+            }
+            cache.drop_all();
+            last = 0;
+            for state in known.states.values() {
+                last = last.saturating_add(1);
+                state.number.store(last, Ordering::Release);
+            }
+        }
+        last = last.saturating_add(1);
+        self.last_number.store(last, Ordering::Release);
+        last
+    }
+
+    /// The same in a process that was forked. If another thread was changing them just then they are
+    /// not known any more, and what is forgotten of one is forgotten of all.
+    pub(crate) fn heir(&self) -> Self {
+        let known = self.known.try_lock().map(|known| known.clone());
+        let known = known.unwrap_or_else(|| Known {
+            is_partial: true,
+            ..Known::default()
+        });
+        Self {
+            known: Mutex::new(known),
+            last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
+            all_forgotten: Arc::clone(&self.all_forgotten),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized {
+        self.known.lock()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.known.lock().states.len()
+    }
+}
+
+/// A cache whose keys have the numbers of scopes in them.
+pub(crate) trait HoldsScopes {
+    /// The numbers under which it has sessions.
+    fn scopes(&self) -> HashSet<u32>;
+
+    /// Drops every session.
+    fn drop_all(&self);
+}
+
+impl Known {
+    /// Costs a look at each, and now and then at the whole cache; but it is done only after as many
+    /// were added as it leaves.
+    fn drop_unneeded(
+        &mut self,
+        now: Time,
+        all_forgotten: Time,
+        cache: &impl HoldsScopes,
+        dropped: &mut Vec<Arc<ScopeState>>,
+    ) {
+        // Whoever gets a handle does so under the lock that is held here, or from another handle.
+        let is_idle = |state: &Arc<ScopeState>| {
+            Arc::strong_count(state) == 1
+                && (state.forgotten() <= all_forgotten || state.forgotten().plus(MEMORY) < now)
+        };
+        let is_unused = |state: &Arc<ScopeState>| !state.has_stored.load(Ordering::Relaxed);
+        let unneeded = self
+            .states
+            .extract_if(|_, state| is_idle(state) && is_unused(state));
+        dropped.extend(unneeded.map(|(_, state)| state));
+        if self.states.len() > self.limit.max(FEW) / 2 {
+            let used = cache.scopes();
+            let unneeded = self
+                .states
+                .extract_if(|_, state| is_idle(state) && !used.contains(&state.number()));
+            dropped.extend(unneeded.map(|(_, state)| state));
+        }
+        self.limit = self.states.len().saturating_mul(2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with sessions under these numbers.
+    #[derive(Default)]
+    struct Holds(std::cell::RefCell<HashSet<u32>>);
+
+    impl HoldsScopes for Holds {
+        fn scopes(&self) -> HashSet<u32> {
+            self.0.borrow().clone()
+        }
+
+        fn drop_all(&self) {
+            self.0.borrow_mut().clear();
+        }
+    }
+
+    const NOW: Time = Time(1_800_000_000_000);
+
+    #[test]
+    fn forgetting_changes_the_number_of_that_scope_alone() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let (a, b) = (state("a"), state("b"));
+        let before = (a.number(), b.number());
+        assert_ne!(before.0, before.1);
+        assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), Some(before.0));
+        assert_ne!(a.number(), before.0);
+        assert_eq!(b.number(), before.1);
+        assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
+        scopes.forget(&"unheard of".into(), Time(7), &cache);
+        assert_eq!(state("unheard of").forgotten(), Time(7));
+    }
+
+    #[test]
+    fn forgetting_all_changes_the_number_of_each() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let states = [state("a"), state("b")];
+        let before = [states[0].number(), states[1].number()];
+        scopes.forget_all(Time(7), &cache);
+        for state in &states {
+            assert!(!before.contains(&state.number()));
+            assert_eq!(state.forgotten(), Time(7));
+        }
+        assert_ne!(states[0].number(), states[1].number());
+        assert_eq!(state("met later").forgotten(), Time(7));
+    }
+
+    #[test]
+    fn of_a_million_scopes_those_that_nobody_needs_are_dropped() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let held = state("held");
+        let stored = state("stored");
+        stored.note_stored();
+        let number = stored.number();
+        cache.0.borrow_mut().insert(number);
+        drop(stored);
+        scopes.forget(&"forgotten".into(), NOW, &cache);
+        let mut most = 0;
+        for met in 0..1_000_000 {
+            let state = state(&met.to_string());
+            if met % 3 == 0 {
+                state.note_stored(); // and taken since
+            }
+            most = most.max(scopes.len());
+        }
+        assert!(most <= FEW, "{most} at once");
+        assert_eq!(state("held").number(), held.number());
+        assert_eq!(state("stored").number(), number);
+        assert_eq!(state("forgotten").forgotten(), NOW);
+        // What was issued before is too old by then.
+        let later = NOW.plus(MEMORY + Duration::from_millis(1));
+        for met in 0..2 * FEW {
+            scopes.state(met.to_string().into(), later, &cache);
+        }
+        assert_eq!(state("forgotten").forgotten(), Time(0));
+    }
+
+    #[test]
+    fn a_child_that_knows_no_scopes_forgets_all_where_it_should_forget_one() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let installed = scopes.state("a".into(), NOW, &cache);
+        let heir = {
+            let _held = scopes.known.lock(); // by a thread that was not forked
+            scopes.heir()
+        };
+        let met = heir.state("b".into(), NOW, &cache);
+        assert_ne!(met.number(), installed.number());
+        assert_eq!(heir.forget(&"a".into(), NOW, &cache), None, "drop all");
+        assert_eq!((installed.forgotten(), met.forgotten()), (NOW, NOW));
+        let heir = scopes.heir();
+        let number = installed.number();
+        assert_eq!(heir.forget(&"a".into(), NOW, &cache), Some(number));
+    }
+
+    #[test]
+    fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+        let first = state("first");
+        cache.0.borrow_mut().insert(first.number());
+        scopes.last_number.store(u32::MAX - 1, Ordering::Release);
+        assert_eq!(state("last").number(), u32::MAX);
+        assert!(!cache.0.borrow().is_empty());
+        let next = state("next");
+        assert!(cache.0.borrow().is_empty());
+        let numbers = HashSet::from([&*first, &*next, &*state("last")].map(ScopeState::number));
+        assert_eq!(numbers, HashSet::from([1, 2, 3]));
+    }
+}
