@@ -16,6 +16,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::InspectReader;
 
+/// A server under one of its names.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// How long to wait for a server that may have nothing more to send.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
+
 /// How a handshake went.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handshake {
@@ -30,28 +40,26 @@ pub(crate) struct Handshake {
 /// no time limit.
 pub(crate) async fn connect(
     config: Arc<ClientConfig>,
-    address: SocketAddr,
-    server_name: &ServerName<'static>,
+    place: &Place,
 ) -> Result<(TlsStream<TcpStream>, Handshake), ConnectError> {
-    let tcp = tcp(address).await?;
-    tls(config, address, server_name, tcp).await
+    let tcp = tcp(place.address).await?;
+    tls(config, place, tcp).await
 }
 
 /// As [`connect()`]. Returns the first bytes that the server sent as well, at most `limit`.
 pub(crate) async fn connect_and_record(
     config: Arc<ClientConfig>,
-    address: SocketAddr,
-    server_name: &ServerName<'static>,
+    place: &Place,
     limit: usize,
 ) -> Result<(TlsStream<impl AsyncRead + AsyncWrite + Unpin>, Vec<u8>), ConnectError> {
     let recorded = Arc::new(Mutex::new(Vec::new()));
     let writer = Arc::clone(&recorded);
-    let tcp = InspectReader::new(tcp(address).await?, move |bytes: &[u8]| {
+    let tcp = InspectReader::new(tcp(place.address).await?, move |bytes: &[u8]| {
         let mut recorded = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let room = limit - recorded.len();
         recorded.extend_from_slice(&bytes[..bytes.len().min(room)]);
     });
-    let (stream, _) = tls(config, address, server_name, tcp).await?;
+    let (stream, _) = tls(config, place, tcp).await?;
     let recorded = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((stream, recorded))
 }
@@ -65,12 +73,12 @@ pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpStream, ConnectError> 
 
 async fn tls<IO: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ClientConfig>,
-    address: SocketAddr,
-    server_name: &ServerName<'static>,
+    place: &Place,
     io: IO,
 ) -> Result<(TlsStream<IO>, Handshake), ConnectError> {
+    let address = place.address;
     let stream = TlsConnector::from(config)
-        .connect(server_name.clone(), io)
+        .connect(place.server_name.clone(), io)
         .await
         .map_err(|source| ConnectError::Handshake { address, source })?;
     let connection = stream.get_ref().1;

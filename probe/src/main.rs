@@ -25,8 +25,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use tokio::net::lookup_host;
 
+use connect::Place;
 use survey::Plan;
-use visit::{Place, Visitor};
+use visit::Visitor;
 
 mod cli;
 mod connect;

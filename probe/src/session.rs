@@ -7,6 +7,8 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
+use crate::wire::TicketFacts;
+
 /// One way to resume a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mechanism {
@@ -42,6 +44,17 @@ impl fmt::Display for Mechanism {
 pub(crate) enum Session {
     Tls12(Tls12ClientSessionValue),
     Tls13(Tls13ClientSessionValue),
+}
+
+/// What a server issued in one connection.
+#[derive(Default)]
+pub(crate) struct Issued {
+    /// Set only if the client supports session IDs.
+    pub(crate) session_id_length: usize,
+    pub(crate) tickets: Vec<TicketFacts>,
+    /// Copies of one session: that of the first of [`Issued::tickets`], or of the session ID. Empty if
+    /// there is none.
+    pub(crate) copies: Vec<Session>,
 }
 
 /// Offers at most one session, once, to any server, and keeps all sessions that servers issue.

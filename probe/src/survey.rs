@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use rustls::pki_types::ServerName;
 
-use crate::connect::ConnectError;
+use crate::connect::{ConnectError, Place};
 use crate::report::Finding;
-use crate::session::{Mechanism, Session};
+use crate::session::{Issued, Mechanism, Session};
 use crate::verdict;
-use crate::visit::{Issued, Offered, Place, Visitor};
+use crate::visit::{Offered, Visitor};
 use crate::wire::TicketFacts;
 
 /// What to look at.

@@ -19,9 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::connect::{self, ConnectError};
-use crate::session::Shelf;
-use crate::visit::{Issued, Place, QUIET};
+use crate::connect::{self, ConnectError, Place, QUIET};
+use crate::session::{Issued, Shelf};
 use crate::wire::{self, Message, Record, TicketFacts};
 
 /// Makes a handshake, and returns all tickets that follow it, with `copies` of the first's session.

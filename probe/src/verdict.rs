@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::connect::ConnectError;
 use crate::report::{Aspect, Finding, Grade};
-use crate::session::Mechanism;
-use crate::visit::{Issued, Offered};
+use crate::session::{Issued, Mechanism};
+use crate::visit::Offered;
 use crate::wire::TicketFacts;
 
 pub(crate) fn no_handshake(mechanism: Mechanism, error: &ConnectError) -> Finding {

@@ -1,39 +1,19 @@
 //! Single connections, to collect sessions or to offer one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::connect::{ConnectError, Handshake, connect, connect_and_record};
-use crate::session::{Mechanism, Session, Shelf};
+use crate::connect::{ConnectError, Handshake, Place, QUIET, connect, connect_and_record};
+use crate::session::{Issued, Mechanism, Session, Shelf};
 use crate::tickets;
-use crate::wire::{ClearFlight, TicketFacts};
-
-/// A server under one of its names.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) address: SocketAddr,
-    pub(crate) server_name: ServerName<'static>,
-}
-
-/// What a server issued in one connection.
-#[derive(Default)]
-pub(crate) struct Issued {
-    /// Set only if the client supports session IDs.
-    pub(crate) session_id_length: usize,
-    pub(crate) tickets: Vec<TicketFacts>,
-    /// Copies of one session: that of the first of [`Issued::tickets`], or of the session ID. Empty if
-    /// there is none.
-    pub(crate) copies: Vec<Session>,
-}
+use crate::wire::ClearFlight;
 
 /// The outcome of offering a session.
 pub(crate) enum Offered {
@@ -114,8 +94,7 @@ impl Visitor {
         let shelf = Arc::new(Shelf::offering(Some(session)));
         let config = self.config(mechanism, &shelf, early_data);
         let handshake = async {
-            let (mut stream, handshake) =
-                connect(config, place.address, &place.server_name).await?;
+            let (mut stream, handshake) = connect(config, place).await?;
             close(&mut stream).await;
             Ok(handshake)
         };
@@ -164,8 +143,7 @@ async fn collect_tls12(
     shelf: &Shelf,
     copies: usize,
 ) -> Result<Issued, ConnectError> {
-    let (mut stream, received) =
-        connect_and_record(config, place.address, &place.server_name, MAX_CLEAR_FLIGHT).await?;
+    let (mut stream, received) = connect_and_record(config, place, MAX_CLEAR_FLIGHT).await?;
     let flight = ClearFlight::read(&received);
     close(&mut stream).await;
 
@@ -197,6 +175,3 @@ async fn close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
 
 /// More than any certificate chain that a client would accept.
 const MAX_CLEAR_FLIGHT: usize = 1 << 18;
-
-/// How long to wait for a server that may have nothing more to send.
-pub(crate) const QUIET: Duration = Duration::from_secs(2);
