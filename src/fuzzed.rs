@@ -2,31 +2,17 @@
 //! There under a cfg of its own for the targets in `fuzz/`, and in the tests below: whoever fuzzes a
 //! server has `cfg(fuzzing)` set in every crate, and not the files.
 
+#[path = "../fuzz/bodies/changed.rs"]
+mod changed;
+
+pub(crate) use changed::changed;
+
 pub use crate::acceptor::fuzzed_client_hello as client_hello;
 pub use crate::context::fuzzed as lineage;
 pub use crate::source::fuzzed_key_file as key_file;
 #[cfg(feature = "redis")]
 pub use crate::source::fuzzed_redis_record as redis_record;
 pub use crate::store::fuzzed_value as store_value;
-
-/// True bytes changed as a fuzzer's bytes say: each three flip bits, cut the end off or append.
-pub(crate) fn changed(bytes: &[u8], changes: &[u8]) -> Vec<u8> {
-    let mut changed = bytes.to_vec();
-    for &[kind, at, value] in changes.as_chunks().0 {
-        // So that any byte of what is longer than 256 can be reached.
-        let at = usize::from(kind / 4) * 256 + usize::from(at);
-        match kind % 4 {
-            0 => changed.truncate(at),
-            1 => changed.push(value),
-            _ => changed
-                .iter_mut()
-                .skip(at)
-                .take(1)
-                .for_each(|byte| *byte ^= value),
-        }
-    }
-    changed
-}
 
 #[cfg(test)]
 mod tests {

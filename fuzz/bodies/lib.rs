@@ -3,6 +3,7 @@
 //! of the crate's module `fuzzed`.
 
 pub mod cache;
+mod changed;
 pub mod ring;
 pub mod sessions;
 pub mod ticket;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustls::server::ProducesTickets;
 use rustls_resumption::{FakeClock, Resumption, Stats};
 
+use crate::changed::changed;
+
 /// What is offered tickets, and a true one.
 struct Target {
     resumption: Resumption,
@@ -56,35 +58,6 @@ pub fn run(data: &[u8]) {
     });
 }
 
-/// Bits flipped, the end cut off, bytes appended: as the bytes say.
-fn changed(ticket: &[u8], changes: &[u8]) -> Vec<u8> {
-    let mut changed = ticket.to_vec();
-    for &[kind, at, value] in changes.as_chunks().0 {
-        let at = usize::from(at);
-        match kind % 4 {
-            0 => changed.truncate(at),
-            1 => changed.push(value),
-            _ => changed
-                .iter_mut()
-                .skip(at)
-                .take(1)
-                .for_each(|byte| *byte ^= value),
-        }
-    }
-    changed
-}
-
 fn outcomes(stats: &Stats) -> (u64, u64) {
-    let refused = stats.tickets.refused;
-    let refused = [
-        refused.unknown_key_name,
-        refused.too_long,
-        refused.malformed,
-        refused.forged,
-        refused.wrong_scope,
-        refused.expired_key,
-        refused.too_old,
-        refused.revoked,
-    ];
-    (stats.tickets.opened, refused.iter().sum())
+    (stats.tickets.opened, stats.tickets.refused.total())
 }
