@@ -46,7 +46,7 @@ declare! {
                 /// It has client certificates, and no verifier was given.
                 client_auth as ClientAuthToShare,
                 /// Not a session in a form that this crate knows, or larger than 64 KiB.
-                malformed as Malformed,
+                malformed as MalformedToShare,
             }
 
             /// Look-ups that found nothing of use.
@@ -64,7 +64,7 @@ declare! {
                 /// The store answered with an error.
                 failed as Failed,
                 /// What the store returned is not the value of a session.
-                malformed as Garbage,
+                malformed as Malformed,
                 /// It bears the name of no STEK that opens here: expired, revoked, or another
                 /// fleet's.
                 unknown_key_name as UnknownKeyName,

@@ -88,9 +88,9 @@ impl Sharing {
         id: &[u8; 32],
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
-        let session = Session::parse(bytes).ok_or(StoreCount::Malformed)?;
+        let session = Session::parse(bytes).ok_or(StoreCount::MalformedToShare)?;
         if bytes.len() > value::MAX_SESSION_LEN {
-            return Err(StoreCount::Malformed);
+            return Err(StoreCount::MalformedToShare);
         }
         let key = match ring.sharing_key(terms) {
             SharingKey::Key(key) => key,
@@ -245,7 +245,7 @@ fn try_open(
     binding: &Binding<'_>,
     value: &[u8],
 ) -> Result<Opened, StoreCount> {
-    let name = value::key_name(value).ok_or(StoreCount::Garbage)?;
+    let name = value::key_name(value).ok_or(StoreCount::Malformed)?;
     let stek = ring
         .opening_key(terms, &name)
         .ok_or(StoreCount::UnknownKeyName)?;
@@ -271,7 +271,7 @@ fn try_open(
                 key_name: Some(name),
             },
         }),
-        _ => Err(StoreCount::Garbage),
+        _ => Err(StoreCount::Malformed),
     }
 }
 
