@@ -14,10 +14,22 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use rustls_resumption::source::{SourceKey, StekSource, source_fn};
+use rustls_resumption::stats::StoreHealth;
 use rustls_resumption::store::{SharedStore, StoreKey, StoreLookup};
 use rustls_resumption::{FakeClock, Resumption, ResumptionBuilder};
 
 use crate::handshake::server_config_with;
+
+/// Waits until a store is as it should be.
+pub async fn until(store: &impl SharedStore, reached: impl Fn(StoreHealth) -> bool) {
+    let reached = async {
+        while !reached(store.health()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), reached).await;
+    waited.unwrap_or_else(|_| panic!("{:?}", store.health()));
+}
 
 /// A server that speaks P-256 alone, with which most clients must say hello twice.
 pub fn retrying_server() -> ServerConfig {

@@ -37,36 +37,42 @@ impl RedisServer {
 
     /// With TLS at another port. The certificate and its key are PEM files.
     pub fn with_tls(certificate: &str, key: &str) -> Self {
-        let port = free_address().port().to_string();
-        let mut server = Self::with_flags(&[
-            "--tls-port",
-            &port,
-            "--tls-cert-file",
-            certificate,
-            "--tls-key-file",
-            key,
-            "--tls-auth-clients",
-            "no",
-        ]);
-        server.tls_port = port.parse().ok();
-        server
+        Self::with_tls_flags(certificate, key, ["--tls-auth-clients", "no"])
     }
 
     /// With TLS at another port, for clients that show a certificate of this authority.
     pub fn with_mutual_tls(certificate: &str, key: &str, ca: &str) -> Self {
-        let port = free_address().port().to_string();
+        Self::with_tls_flags(certificate, key, ["--tls-ca-cert-file", ca])
+    }
+
+    fn with_tls_flags(certificate: &str, key: &str, [flag, value]: [&str; 2]) -> Self {
+        let port = free_address();
         let mut server = Self::with_flags(&[
             "--tls-port",
-            &port,
+            &port.port().to_string(),
             "--tls-cert-file",
             certificate,
             "--tls-key-file",
             key,
-            "--tls-ca-cert-file",
-            ca,
+            flag,
+            value,
         ]);
-        server.tls_port = port.parse().ok();
+        server.tls_port = Some(port.port());
         server
+    }
+
+    /// Lets the user of [`as_user`] do what the page `operating` says a user must be allowed, in all
+    /// the rows that begin with these, and no more.
+    pub fn allow_documented(&self, rows: &[&str]) {
+        let page = include_str!("../../src/docs/operating.md");
+        let rights = rows.iter().map(|row| {
+            let start = format!("| {row} | ");
+            let line = page.lines().find(|line| line.starts_with(&start));
+            let line = line.unwrap_or_else(|| panic!("no row {row}"));
+            line.split('`').nth(1).unwrap().replace('\\', "")
+        });
+        let rights = rights.collect::<Vec<_>>().join(" ");
+        self.ask(&format!("ACL SETUSER user on >p {rights}"));
     }
 
     /// A cluster of one node, which has all the slots.
@@ -322,18 +328,9 @@ fn masters_meet(first: &RedisServer, other: &RedisServer) {
     }
 }
 
-/// What the page of operations says a user must be allowed, in all the rows that begin with these.
-pub fn documented_rights(page: &str, rows: &[&str]) -> String {
-    let rights = rows.iter().map(|row| {
-        let start = format!("| {row} | ");
-        let line = page.lines().find(|line| line.starts_with(&start));
-        let cell = line
-            .unwrap_or_else(|| panic!("no row {row}"))
-            .split('`')
-            .nth(1);
-        cell.unwrap().replace('\\', "")
-    });
-    rights.collect::<Vec<_>>().join(" ")
+/// The same address, for the user of [`allow_documented`](RedisServer::allow_documented).
+pub fn as_user(url: &str) -> String {
+    url.replace("//", "//user:p@")
 }
 
 /// A way to a port, on which answers come late.

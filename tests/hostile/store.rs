@@ -9,7 +9,7 @@ use rustls::version::TLS13;
 use rustls_resumption::stats::{StoreHealth, StoreStats};
 use rustls_resumption::store::{RedisStore, SharedStore, StoreKey, StoreLookup};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
-use test_support::fleet::shared_source;
+use test_support::fleet::{self, shared_source};
 use test_support::handshake::{
     FULL, RESUMED, client, client_without_tickets, first_flight, server_config,
 };
@@ -75,13 +75,7 @@ impl Node {
     }
 
     async fn until(&self, reached: impl Fn(StoreHealth) -> bool) {
-        let reached = async {
-            while !reached(self.store.health()) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(30), reached).await;
-        waited.unwrap_or_else(|_| panic!("{:?}", self.store.health()));
+        fleet::until(&self.store, reached).await;
     }
 
     fn stats(&self) -> StoreStats {

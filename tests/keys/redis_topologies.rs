@@ -9,7 +9,7 @@ use rustls::server::ProducesTickets;
 use rustls_resumption::source::{RedisSource, SourceQuery};
 use rustls_resumption::store::RedisClient;
 use rustls_resumption::{FakeClock, Resumption};
-use test_support::redis::{RedisCluster, RedisServer, Replicated, Way, documented_rights};
+use test_support::redis::{RedisCluster, RedisServer, Replicated, Way, as_user};
 
 /// What is long for a server and short for a test, on a machine with busy cores. The figures that
 /// are printed tell how long it took.
@@ -133,52 +133,40 @@ fn any_master_of_a_cluster_may_hang_for_good() {
     assert!(node.rotates());
 }
 
-const PAGE: &str = include_str!("../../src/docs/operating.md");
-
-/// Makes a user who may do what the documentation says, and no more.
-fn allow(server: &RedisServer, rows: &[&str]) {
-    let rights = documented_rights(PAGE, rows);
-    server.ask(&format!("ACL SETUSER user on >p {rights}"));
-}
-
-fn as_user(url: &str) -> String {
-    url.replace("//", "//user:p@")
-}
-
 #[test]
 fn the_documented_rights_are_enough_in_each_topology() {
     let redis = Replicated::start();
     let master = &redis.servers[0];
     let url = as_user(&master.url());
-    allow(master, &["STEKs"]);
+    master.allow_documented(&["STEKs"]);
     let node = Node::new(RedisClient::open(url.as_str()).unwrap());
     assert!(node.look() && node.rotates());
 
     let database = Node::new(RedisClient::open(format!("{url}/5")).unwrap());
     assert!(!database.look());
-    allow(master, &["either, in a database other than 0"]);
+    master.allow_documented(&["either, in a database other than 0"]);
     assert!(database.look() && database.rotates());
 
     for sentinel in &redis.sentinels {
-        allow(sentinel, &["asking a Sentinel"]);
+        sentinel.allow_documented(&["asking a Sentinel"]);
     }
     let urls = redis.sentinel_urls();
     let client = RedisClient::sentinels(urls.iter().map(|url| as_user(url)), Replicated::NAME);
     let node = Node::new(client.unwrap().master_like(url.as_str()).unwrap());
     assert!(!node.look());
-    allow(master, &["either, behind Sentinels"]);
+    master.allow_documented(&["either, behind Sentinels"]);
     assert!(node.look() && node.rotates());
 
     let cluster = RedisCluster::start();
     for server in cluster.servers() {
-        allow(server, &["STEKs"]);
+        server.allow_documented(&["STEKs"]);
     }
     let urls = cluster.urls();
     let client = RedisClient::cluster(urls.iter().map(|url| as_user(url))).unwrap();
     let node = Node::new(client);
     assert!(!node.look());
     for server in cluster.servers() {
-        allow(server, &["either, in a Cluster"]);
+        server.allow_documented(&["either, in a Cluster"]);
     }
     assert!(node.look() && node.rotates());
 }

@@ -13,7 +13,7 @@ use rustls_resumption::stats::{StoreHealth, StoreStats};
 use rustls_resumption::store::{RedisClient, RedisStore, SharedStore};
 use rustls_resumption::{Error, Resumption, ResumptionAcceptor};
 use test_support::acceptor::{acceptor, kind, meet, meet_with};
-use test_support::fleet::{never_learning, retrying_server, shared_source};
+use test_support::fleet::{self, never_learning, retrying_server, shared_source};
 use test_support::handshake::{
     self, FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets,
 };
@@ -60,13 +60,7 @@ impl Node {
     }
 
     async fn until(&self, reached: impl Fn(StoreHealth) -> bool) {
-        let reached = async {
-            while !reached(self.store.health()) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(30), reached).await;
-        waited.unwrap_or_else(|_| panic!("{:?}", self.store.health()));
+        fleet::until(&self.store, reached).await;
     }
 
     /// Waits until the outcome is known of all that was handed to Redis.

@@ -16,7 +16,7 @@ use test_support::Certificates;
 use test_support::acceptor::{acceptor, kind};
 use test_support::fleet::shared_source;
 use test_support::handshake::{FULL, RESUMED, client, server_config};
-use test_support::redis::{RedisCluster, RedisServer, Replicated, Way, documented_rights};
+use test_support::redis::{RedisCluster, RedisServer, Replicated, Way, as_user};
 use tokio::task::JoinSet;
 
 /// A server of a fleet.
@@ -352,25 +352,12 @@ async fn slots_move_while_another_master_hangs_and_the_others_keep_their_pace() 
     assert_eq!(node.resumption.stats().acceptor.failed, 0);
 }
 
-const PAGE: &str = include_str!("../../src/docs/operating.md");
-
-/// Makes a user who may do what the documentation says, and no more.
-fn allow(server: &RedisServer, rows: &[&str]) {
-    let rights = documented_rights(PAGE, rows);
-    server.ask(&format!("ACL SETUSER user on >p {rights}"));
-}
-
-/// The same address, for that user.
-fn as_user(url: &str) -> String {
-    url.replace("//", "//user:p@")
-}
-
 #[tokio::test]
 async fn the_documented_rights_are_enough_in_each_topology_and_none_too_many() {
     let redis = Replicated::start();
     let master = &redis.servers[0];
     let url = as_user(&master.url());
-    allow(master, &["sessions"]);
+    master.allow_documented(&["sessions"]);
     let node = Node::up(RedisClient::open(url.as_str()).unwrap(), PATIENT).await;
     node.serves().await;
 
@@ -378,7 +365,7 @@ async fn the_documented_rights_are_enough_in_each_topology_and_none_too_many() {
     Node::new(database(), PATIENT)
         .until_down(StoreTrouble::Refused)
         .await;
-    allow(master, &["either, in a database other than 0"]);
+    master.allow_documented(&["either, in a database other than 0"]);
     Node::up(database(), PATIENT).await.serves().await;
 
     let sentinels = redis.sentinel_urls();
@@ -391,22 +378,22 @@ async fn the_documented_rights_are_enough_in_each_topology_and_none_too_many() {
     let node = Node::new(sentinels, PATIENT);
     node.until_down(StoreTrouble::Unreachable).await;
     for sentinel in &redis.sentinels {
-        allow(sentinel, &["asking a Sentinel"]);
+        sentinel.allow_documented(&["asking a Sentinel"]);
     }
-    allow(master, &["either, behind Sentinels"]);
+    master.allow_documented(&["either, behind Sentinels"]);
     node.until_well().await;
     node.serves().await;
 
     let cluster = RedisCluster::start();
     for server in cluster.servers() {
-        allow(server, &["sessions"]);
+        server.allow_documented(&["sessions"]);
     }
     let urls = cluster.urls();
     let client = RedisClient::cluster(urls.iter().map(|url| as_user(url))).unwrap();
     let node = Node::new(client, PATIENT);
     node.until_down(StoreTrouble::Unreachable).await;
     for server in cluster.servers() {
-        allow(server, &["either, in a Cluster"]);
+        server.allow_documented(&["either, in a Cluster"]);
     }
     node.until_well().await;
     node.serves().await;
