@@ -13,7 +13,6 @@ use example_support::certificate::Identity;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, SessionCache};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -170,7 +169,7 @@ impl Stage {
             builder = builder.stateful(20_000);
         }
         let resumption = builder.build().map_err(|error| error.to_string())?;
-        let authority = LocalAuthority::new([])?;
+        let authority = LocalAuthority::new(Ipv4Addr::LOCALHOST.into())?;
 
         let mut accepting = JoinSet::new();
         let home = serve(&mut accepting, config(&resumption, &authority, HOME)?).await?;
@@ -300,11 +299,7 @@ async fn serve(
     accepting: &mut JoinSet<()>,
     config: ServerConfig,
 ) -> Result<(SocketAddr, Arc<Server>), String> {
-    let [listener] = bind(&[(Ipv4Addr::LOCALHOST, 0).into()])
-        .await?
-        .try_into()
-        .map_err(|_: Vec<TcpListener>| "one address is one listener".to_owned())?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (listener, address) = bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
     let server = Arc::new(Server::new(config, HANDSHAKE_TIMEOUT, Log::silent()));
     // Nothing waits for its connections to end.
     let (open, _) = mpsc::channel(1);

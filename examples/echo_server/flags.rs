@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use rustls::SupportedProtocolVersion;
 
 use crate::cli;
 use crate::steks::{Steks, redis_url};
@@ -14,12 +13,9 @@ use crate::steks::{Steks, redis_url};
 #[derive(Clone, Parser)]
 #[command(name = "echo_server")]
 pub(crate) struct Flags {
-    /// Where to listen; port 0 picks a free one. Repeat it for more: they share their sessions
+    /// Where to listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = cli::address)]
-    pub(crate) listen: Vec<SocketAddr>,
-    /// How many threads serve; 1 is a single-threaded runtime [default: one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    pub(crate) listen: SocketAddr,
     /// The certificate chain, a PEM file, instead of a generated certificate
     #[arg(long, value_name = "PEM", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
@@ -35,9 +31,6 @@ pub(crate) struct Flags {
     /// Revocation lists of those CAs, a PEM file; SIGHUP reads it again
     #[arg(long, value_name = "PEM", requires = "client_ca")]
     pub(crate) client_crl: Option<PathBuf>,
-    /// The TLS versions to speak
-    #[arg(long, value_enum, default_value = "both")]
-    pub(crate) tls: Tls,
     /// How many bytes of early data (0-RTT) to allow; needs stateful resumption
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) early_data: u32,
@@ -83,15 +76,6 @@ pub(crate) struct Flags {
     /// How long a handshake may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) handshake_timeout: Duration,
-    /// Print nothing for connections
-    #[arg(long)]
-    pub(crate) quiet: bool,
-    /// What to print for a connection: text for people, or a line of key=value for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) log: LogStyle,
-    /// How often to print totals and Stats [default: only on a signal]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) stats_every: Option<Duration>,
     /// Serve Prometheus metrics at this address; needs the feature `metrics`
     #[arg(long, value_name = "ADDR", value_parser = cli::address)]
     pub(crate) metrics: Option<SocketAddr>,
@@ -122,21 +106,6 @@ pub(crate) enum Mode {
     BuiltinStateful,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Tls {
-    #[value(name = "1.2")]
-    V12,
-    #[value(name = "1.3")]
-    V13,
-    Both,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum LogStyle {
-    Text,
-    Line,
-}
-
 impl Flags {
     /// Checks that the flags go together.
     ///
@@ -151,7 +120,6 @@ impl Flags {
             resumption,
             stek,
             store,
-            tls,
             ..
         } = self;
         let stateful = matches!(resumption, Mode::Stateful | Mode::BuiltinStateful);
@@ -160,9 +128,6 @@ impl Flags {
                 "--early-data needs sessions that are used once: add --resumption stateful"
                     .to_owned(),
             );
-        }
-        if *early_data > 0 && *tls == Tls::V12 {
-            return Err("--early-data needs TLS 1.3: drop --tls 1.2".to_owned());
         }
         if store.is_some() && *resumption != Mode::Stateful {
             return Err("--store holds sessions: add --resumption stateful".to_owned());
@@ -197,16 +162,6 @@ impl Flags {
 
 /// The largest size of rustls's own cache; rustls panics if it cannot be allocated.
 const BUILTIN_ENTRIES_LIMIT: usize = 10_000_000;
-
-impl Tls {
-    pub(crate) fn versions(self) -> Vec<&'static SupportedProtocolVersion> {
-        match self {
-            Self::V12 => vec![&rustls::version::TLS12],
-            Self::V13 => vec![&rustls::version::TLS13],
-            Self::Both => rustls::ALL_VERSIONS.to_vec(),
-        }
-    }
-}
 
 fn store(text: &str) -> Result<StoreUrl, String> {
     redis_url(text)

@@ -8,16 +8,13 @@ use std::time::Duration;
 use rustls::ProtocolVersion;
 use rustls_resumption::Stats;
 
-use crate::flags::LogStyle;
-use crate::output::Output;
+use crate::cli;
 use crate::witness::By;
 
-/// Counts connections, and prints what its style asks for.
+/// Counts connections, and prints a line for each unless it is silent.
+#[derive(Default)]
 pub(crate) struct Log {
-    style: LogStyle,
-    /// `None` if connections are not logged.
-    connections: Option<Output>,
-    output: Option<Output>,
+    is_silent: bool,
     counts: Counts,
 }
 
@@ -30,13 +27,6 @@ struct Counts {
     failed: AtomicU64,
     /// Resumed ones with early data.
     early: AtomicU64,
-}
-
-/// The endpoints of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
-    pub(crate) peer: SocketAddr,
-    pub(crate) local_port: u16,
 }
 
 /// A handshake that was completed.
@@ -52,22 +42,10 @@ pub(crate) struct Handshake {
 }
 
 impl Log {
-    /// Prints to `output`; nothing for connections if `quiet`.
-    pub(crate) fn new(output: Output, style: LogStyle, quiet: bool) -> Self {
-        Self {
-            style,
-            connections: (!quiet).then(|| output.clone()),
-            output: Some(output),
-            counts: Counts::default(),
-        }
-    }
-
     /// Prints nothing.
     pub(crate) fn silent() -> Self {
         Self {
-            style: LogStyle::Text,
-            connections: None,
-            output: None,
+            is_silent: true,
             counts: Counts::default(),
         }
     }
@@ -76,7 +54,7 @@ impl Log {
         count(&self.counts.accepted);
     }
 
-    pub(crate) fn connected(&self, ends: Ends, handshake: &Handshake) {
+    pub(crate) fn connected(&self, peer: SocketAddr, handshake: &Handshake) {
         count(match handshake.resumed {
             Some(_) => &self.counts.resumed,
             None => &self.counts.full,
@@ -84,34 +62,25 @@ impl Log {
         if handshake.early > 0 {
             count(&self.counts.early);
         }
-        if let Some(output) = &self.connections {
-            output.write(match self.style {
-                LogStyle::Text => text(ends, handshake),
-                LogStyle::Line => line(ends, handshake),
-            });
-        }
+        let version = version(handshake.version);
+        let early = handshake.early;
+        let us = handshake.took.as_micros();
+        let (kind, by) = match handshake.resumed {
+            None => ("full", "-"),
+            Some(By::Ticket) => ("resumed", "ticket"),
+            Some(By::Session) => ("resumed", "session"),
+        };
+        self.say(format_args!(
+            "conn peer={peer} version={version} kind={kind} by={by} early={early} us={us}"
+        ));
     }
 
-    pub(crate) fn failed(&self, ends: Ends, reason: impl Display) {
+    pub(crate) fn failed(&self, peer: SocketAddr, reason: impl Display) {
         count(&self.counts.failed);
-        if let Some(output) = &self.connections {
-            let Ends { peer, local_port } = ends;
-            let reason = reason.to_string();
-            output.write(match self.style {
-                LogStyle::Text => format!("{peer:<21}  failed: {}", reason.escape_debug()),
-                LogStyle::Line => format!("fail peer={peer} port={local_port} reason={reason:?}"),
-            });
-        }
-    }
-
-    /// Logs that something was done, or why it failed.
-    pub(crate) fn done(&self, what: &str, outcome: Result<(), String>) {
-        self.say(match (self.style, outcome) {
-            (LogStyle::Text, Ok(())) => format!("{what}: done"),
-            (LogStyle::Text, Err(reason)) => format!("{what}: FAILED: {reason}"),
-            (LogStyle::Line, Ok(())) => format!("{what} ok"),
-            (LogStyle::Line, Err(reason)) => format!("{what} failed reason={reason:?}"),
-        });
+        self.say(format_args!(
+            "fail peer={peer} reason={:?}",
+            reason.to_string()
+        ));
     }
 
     /// Prints the totals and the library's `Stats`.
@@ -120,53 +89,14 @@ impl Log {
             Some(stats) => stats.to_string(),
             None => "no Stats: rustls's own storage counts nothing".to_owned(),
         };
-        self.say(format!("{}\n{table}", self.counts));
+        self.say(format_args!("{}\n{table}", self.counts));
     }
 
-    /// Prints some lines.
-    pub(crate) fn say(&self, lines: impl Display) {
-        if let Some(output) = &self.output {
-            output.write(lines.to_string());
+    fn say(&self, lines: impl Display) {
+        if !self.is_silent {
+            cli::show(lines);
         }
     }
-
-    /// Waits until everything is printed, at most this long.
-    pub(crate) fn flush(&self, deadline: Duration) {
-        if let Some(output) = &self.output {
-            output.flush(deadline);
-        }
-    }
-}
-
-fn line(ends: Ends, handshake: &Handshake) -> String {
-    let Ends { peer, local_port } = ends;
-    let version = version(handshake.version);
-    let early = handshake.early;
-    let us = handshake.took.as_micros();
-    let (kind, by) = match handshake.resumed {
-        None => ("full", "-"),
-        Some(By::Ticket) => ("resumed", "ticket"),
-        Some(By::Session) => ("resumed", "session"),
-    };
-    format!(
-        "conn peer={peer} port={local_port} version={version} kind={kind} by={by} early={early} us={us}"
-    )
-}
-
-fn text(ends: Ends, handshake: &Handshake) -> String {
-    let peer = ends.peer;
-    let version = version(handshake.version);
-    let us = handshake.took.as_micros();
-    let kind = match handshake.resumed {
-        None => "full",
-        Some(By::Ticket) => "resumed by ticket",
-        Some(By::Session) => "resumed by session",
-    };
-    let early = match handshake.early {
-        0 => String::new(),
-        early => format!("  {early} bytes of early data"),
-    };
-    format!("{peer:<21}  TLS {version}  {kind:<18}  {us:>7} µs{early}")
 }
 
 fn version(version: ProtocolVersion) -> String {

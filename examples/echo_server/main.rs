@@ -4,34 +4,37 @@
 //! ```text
 //! cargo run --release --example echo_server -- --demo
 //! cargo run --release --example echo_server
-//! cargo run --release --example echo_server -- --resumption stateful --early-data 16384 --log line
+//! cargo run --release --example echo_server -- --resumption stateful --early-data 16384
 //! SECRET=$(openssl rand -hex 32) cargo run --release --example echo_server -- --stek derived:SECRET
 //! ```
 //!
 //! It prints `metrics URL` if it serves metrics, `ca FILE` if it made its certificate itself,
-//! `listening ADDR` for each listener, `ready`, and then a line for each connection. SIGHUP reloads
-//! certificate, key and client CAs and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2
-//! revokes everything; each then prints a line `stats ...` with totals, and
-//! [`Stats`](rustls_resumption::Stats). SIGINT and SIGTERM let connections finish for some seconds,
-//! print the same and end the server.
+//! `listening ADDR`, `ready`, and then a line for each connection. SIGHUP reloads certificate, key
+//! and client CAs and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes everything; each
+//! then prints a line `stats ...` with totals, and [`Stats`](rustls_resumption::Stats). SIGINT and
+//! SIGTERM let connections finish for some seconds, print the same and end the server.
+//!
+//! Clients for it, in another terminal:
+//!
+//! ```text
+//! cargo run --release --example echo_client -- --connect ADDR --ca FILE --count 1000
+//! sleep 1 | openssl s_client -connect ADDR -servername localhost -CAfile FILE -sess_out session.pem
+//! sleep 1 | openssl s_client -connect ADDR -servername localhost -CAfile FILE -sess_in session.pem
+//! ```
 //!
 //! The exit status is 0, or 2 if a flag or a file has to be corrected.
 
-use std::future::pending;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use example_support::{cli, client};
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use flags::{Flags, LogStyle};
+use flags::Flags;
 use log::Log;
-use output::Output;
 use serve::Server;
 use setup::Setup;
 use signals::{Request, Signals};
@@ -39,10 +42,8 @@ use signals::{Request, Signals};
 mod certificate;
 mod demo;
 mod flags;
-mod hints;
 mod log;
 mod metrics;
-mod output;
 mod serve;
 mod setup;
 mod signals;
@@ -53,10 +54,8 @@ mod witness;
 /// How long open connections may continue once the server is asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long to wait at the end for standard output to be read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-fn main() -> ExitCode {
+#[tokio::main]
+async fn main() -> ExitCode {
     let flags: Flags = match cli::parse() {
         Ok(flags) => flags,
         Err(status) => return status,
@@ -64,33 +63,12 @@ fn main() -> ExitCode {
     // For TLS to Redis.
     #[cfg(feature = "redis")]
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let outcome = flags
-        .check()
-        .and_then(|()| runtime(flags.threads))
-        .and_then(|runtime| match flags.demo {
-            true => runtime.block_on(demo::run()),
-            false => {
-                let outcome = runtime.block_on(run(flags));
-                // Does not wait for connections that outlived their grace.
-                runtime.shutdown_background();
-                outcome.map(|()| ExitCode::SUCCESS)
-            }
-        });
-    outcome.unwrap_or_else(cli::refuse)
-}
-
-fn runtime(threads: Option<u16>) -> Result<Runtime, String> {
-    let mut builder = match threads {
-        Some(1) => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+    let outcome = match (flags.check(), flags.demo) {
+        (Err(wrong), _) => Err(wrong),
+        (Ok(()), true) => demo::run().await,
+        (Ok(()), false) => run(flags).await.map(|()| ExitCode::SUCCESS),
     };
-    if let Some(threads) = threads {
-        builder.worker_threads(threads.into());
-    }
-    builder
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}; try fewer --threads"))
+    outcome.unwrap_or_else(cli::refuse)
 }
 
 /// Serves until a signal says to stop.
@@ -101,82 +79,44 @@ async fn run(flags: Flags) -> Result<(), String> {
     };
     let setup = Arc::new(Setup::new(flags.clone())?);
     let config = setup.server_config()?;
-    let listeners = serve::bind(&flags.listen).await?;
+    let (listener, address) = serve::bind(flags.listen).await?;
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
-    let output = Output::new().map_err(|error| format!("no thread for output: {error}"))?;
-    let log = Log::new(output, flags.log, flags.quiet);
-    let server = Server::new(config, flags.handshake_timeout, log);
+    let server = Server::new(config, flags.handshake_timeout, Log::default());
     let server = Arc::new(match flags.store {
         Some(_) => server.with_store(),
         None => server,
     });
     if let Some(address) = metrics {
-        server
-            .log
-            .say(format_args!("metrics http://{address}/metrics"));
+        cli::show(format_args!("metrics http://{address}/metrics"));
     }
-    announce(&server.log, &flags, &setup, &listeners);
+    if let Some(ca) = setup.ca() {
+        cli::show(format_args!("ca {}", ca.display()));
+    }
+    cli::show(format_args!("listening {address}\nready"));
 
     // The receiver ends when the last connection does.
     let (open, mut connections) = mpsc::channel(1);
-    let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(Arc::clone(&server).accept(listener, open.clone()));
-    }
-    drop(open);
-
+    let accepting = tokio::spawn(Arc::clone(&server).accept(listener, open));
     loop {
-        let request = tokio::select! {
-            () = until_due(flags.stats_every) => None,
-            request = signals.next() => Some(request),
-        };
-        match request {
-            Some(Request::Stop) => break,
-            Some(request) => obey(request, &setup, &server).await,
-            None => {}
+        match signals.next().await {
+            Request::Stop => break,
+            request => obey(request, &setup, &server).await,
         }
         server.log.stats(setup.storage.stats());
     }
 
-    accepting.shutdown().await;
+    accepting.abort();
     tokio::select! {
         // A second signal ends the wait.
         () = until_stop(&mut signals) => {}
         _ = timeout(GRACE, connections.recv()) => {}
     }
     server.log.stats(setup.storage.stats());
-    server.log.flush(LAST_WORDS);
     Ok(())
-}
-
-/// Waits that long, or forever.
-async fn until_due(every: Option<Duration>) {
-    match every {
-        Some(every) => sleep(every).await,
-        None => pending().await,
-    }
 }
 
 async fn until_stop(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
-}
-
-fn announce(log: &Log, flags: &Flags, setup: &Setup, listeners: &[TcpListener]) {
-    let ca = setup.ca();
-    if let Some(ca) = &ca {
-        log.say(format_args!("ca {}", ca.display()));
-    }
-    let addresses: Vec<_> = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
-    for address in &addresses {
-        log.say(format_args!("listening {address}"));
-    }
-    log.say("ready");
-    if flags.log == LogStyle::Text && !flags.quiet {
-        log.say(hints::hints(flags, &addresses, ca.as_deref()));
-    }
 }
 
 /// Does what a signal asks for, and logs the outcome.
@@ -202,5 +142,8 @@ async fn obey(request: Request, setup: &Arc<Setup>, server: &Arc<Server>) {
         }
         _ => outcome,
     };
-    server.log.done(what, outcome);
+    cli::show(match outcome {
+        Ok(()) => format!("{what} ok"),
+        Err(reason) => format!("{what} failed reason={reason:?}"),
+    });
 }

@@ -14,11 +14,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::log::{Ends, Handshake, Log};
+use crate::log::{Handshake, Log};
 use crate::witness;
-
-/// How long a connection may be idle, or not read its echo.
-const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long to wait when accepting fails, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -58,27 +55,17 @@ impl Server {
     /// Accepts connections until the future is dropped; they go on after that, each with a clone of
     /// `open`.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, open: mpsc::Sender<()>) {
-        let local_port = listener.local_addr().map_or(0, |local| local.port());
-        let mut in_trouble = false;
         loop {
-            match listener.accept().await {
-                Ok((tcp, peer)) => {
-                    in_trouble = false;
-                    let server = Arc::clone(&self);
-                    let open = open.clone();
-                    tokio::spawn(async move {
-                        server.serve(tcp, Ends { peer, local_port }).await;
-                        drop(open);
-                    });
-                }
-                Err(error) => {
-                    if !in_trouble {
-                        self.log.done("accept", Err(error.to_string()));
-                    }
-                    in_trouble = true;
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            let Ok((tcp, peer)) = listener.accept().await else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let server = Arc::clone(&self);
+            let open = open.clone();
+            tokio::spawn(async move {
+                server.serve(tcp, peer).await;
+                drop(open);
+            });
         }
     }
 
@@ -94,7 +81,7 @@ impl Server {
         TlsAcceptor::from(config).accept(tcp).await
     }
 
-    async fn serve(&self, tcp: TcpStream, ends: Ends) {
+    async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {
         self.log.accepted();
         let begin = Instant::now();
         // Without it, the echo is only slower.
@@ -103,11 +90,11 @@ impl Server {
         let (outcome, by) = witness::watch(timeout(limit, self.shake_hands(tcp))).await;
         let mut stream = match outcome {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.log.failed(ends, error),
+            Ok(Err(error)) => return self.log.failed(peer, error),
             Err(_) => {
                 let limit = humantime::format_duration(limit);
                 let reason = format_args!("no handshake within {limit}");
-                return self.log.failed(ends, reason);
+                return self.log.failed(peer, reason);
             }
         };
         let took = begin.elapsed();
@@ -125,7 +112,7 @@ impl Server {
             early: early.len(),
             took,
         };
-        self.log.connected(ends, &handshake);
+        self.log.connected(peer, &handshake);
         // Only the handshake matters here, not how the connection ends.
         let _ = echo(stream, &early).await;
     }
@@ -144,47 +131,29 @@ fn early_data(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
 
 /// Sends back what the client sends, early data first.
 async fn echo(mut stream: TlsStream<TcpStream>, early: &[u8]) -> io::Result<()> {
-    send(&mut stream, early).await?;
+    stream.write_all(early).await?;
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        match timeout(IDLE_LIMIT, stream.read(&mut buffer)).await?? {
+        stream.flush().await?;
+        match stream.read(&mut buffer).await? {
             0 => return stream.shutdown().await,
-            len => send(&mut stream, &buffer[..len]).await?,
+            len => stream.write_all(&buffer[..len]).await?,
         }
     }
 }
 
-async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> io::Result<()> {
-    let sent = async {
-        stream.write_all(bytes).await?;
-        stream.flush().await
-    };
-    timeout(IDLE_LIMIT, sent).await?
-}
-
-/// Listens at every address.
+/// Listens at an address. Returns the one that was picked, too.
 ///
 /// # Errors
 ///
-/// A sentence about the first address at which listening fails.
-pub(crate) async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("--listen {address}: {error}; {}", remedy(&error)))?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there: choose another port, or 0 for a free one"
-        }
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine, such as 127.0.0.1",
-        io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
-        _ => "choose another address",
-    }
+/// A sentence that names the address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok::<_, io::Error>((listener, address))
+    };
+    listen
+        .await
+        .map_err(|error| format!("--listen {address}: {error}"))
 }

@@ -1,16 +1,16 @@
 //! Builds the server's configuration from the flags.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use example_support::certificate::Identity;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::certificate::{LocalAuthority, read_certificates, read_crls, read_identity};
+use crate::certificate::{LocalAuthority, read_pem};
 use crate::flags::{ClientAuth, Flags};
 use crate::storage::Storage;
 
@@ -30,9 +30,7 @@ impl Setup {
     pub(crate) fn new(flags: Flags) -> Result<Self, String> {
         let authority = match &flags.cert {
             Some(_) => None,
-            None => Some(LocalAuthority::new(
-                flags.listen.iter().map(SocketAddr::ip),
-            )?),
+            None => Some(LocalAuthority::new(flags.listen.ip())?),
         };
         Ok(Self {
             storage: Storage::new(&flags)?,
@@ -56,11 +54,11 @@ impl Setup {
         let verifier = self.verifier()?;
         let Identity { chain, key } = self.identity()?;
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&self.flags.tls.versions())
+            .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_client_cert_verifier(Arc::clone(&verifier))
             .with_single_cert(chain, key)
-            .map_err(|error| self.misfit(&error))?;
+            .map_err(|error| format!("--cert and --key: {error}"))?;
         config.max_early_data_size = self.flags.early_data;
         let scope = &self.flags.scope;
         self.storage.install(&mut config, scope, verifier)?;
@@ -69,7 +67,10 @@ impl Setup {
 
     fn identity(&self) -> Result<Identity, String> {
         match (&self.authority, &self.flags.cert, &self.flags.key) {
-            (None, Some(cert), Some(key)) => read_identity(cert, key),
+            (None, Some(cert), Some(key)) => Ok(Identity {
+                chain: read_pem("--cert", cert)?,
+                key: read_pem("--key", key)?.remove(0),
+            }),
             (Some(authority), ..) => authority.issue(),
             _ => Err("--cert and --key go together: give both or none".to_owned()),
         }
@@ -79,9 +80,9 @@ impl Setup {
         let Some(path) = &self.flags.client_ca else {
             return Ok(WebPkiClientVerifier::no_client_auth());
         };
-        let authorities = read_certificates("--client-ca", path)?;
+        let authorities: Vec<CertificateDer<'_>> = read_pem("--client-ca", path)?;
         let crls = match &self.flags.client_crl {
-            Some(path) => read_crls("--client-crl", path)?,
+            Some(path) => read_pem("--client-crl", path)?,
             None => Vec::new(),
         };
         let refuse = |error: &dyn std::error::Error| {
@@ -99,27 +100,5 @@ impl Setup {
             builder = builder.allow_unauthenticated();
         }
         builder.build().map_err(|error| refuse(&error))
-    }
-
-    /// Explains why rustls rejected certificate and key.
-    fn misfit(&self, error: &rustls::Error) -> String {
-        let [cert, key] = [&self.flags.cert, &self.flags.key].map(|path| {
-            path.as_ref()
-                .map_or_else(String::new, |path| path.display().to_string())
-        });
-        match error {
-            rustls::Error::InconsistentKeys(_) => format!(
-                "--key {key} is not the key of the certificate in --cert {cert}: give the two that \
-                 were made together"
-            ),
-            rustls::Error::InvalidCertificate(why) => format!(
-                "--cert {cert}: the first certificate cannot be used ({why:?}): it must be the \
-                 server's own, X.509 version 3"
-            ),
-            error => format!(
-                "--key {key}: {error}; it must be an RSA, ECDSA or Ed25519 key in PKCS#8, PKCS#1 \
-                 or SEC1"
-            ),
-        }
     }
 }

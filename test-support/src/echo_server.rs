@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use crate::example;
 
-/// `echo_server` on free loopback ports. It is killed, and waited for, when this value is dropped.
+/// `echo_server` on a free loopback port. It is killed, and waited for, when this value is dropped.
 pub struct EchoProcess {
     child: Child,
     lines: Receiver<String>,
-    pub addresses: Vec<SocketAddr>,
+    address: Option<SocketAddr>,
     /// The file of the authority to trust, if the server made it.
     ca: Option<PathBuf>,
     _directory: TempDir,
@@ -28,7 +28,6 @@ pub struct EchoProcess {
 #[derive(Debug)]
 pub struct Conn {
     pub peer: SocketAddr,
-    pub port: u16,
     pub version: String,
     /// `full`, or what it resumed by: `ticket` or `session`.
     pub outcome: String,
@@ -48,28 +47,19 @@ pub struct Sums {
 }
 
 impl EchoProcess {
-    /// Starts it with one listener and a line per connection, and returns once it is ready.
+    /// Starts it, and returns once it is ready.
     pub fn start(flags: &[&str]) -> Self {
         Self::with_env(&[], flags)
     }
 
     /// The same with more environment variables.
     pub fn with_env(variables: &[(&str, &str)], flags: &[&str]) -> Self {
-        Self::spawn(1, variables, &[flags, &["--log", "line"]].concat())
-    }
-
-    /// The same with another number of listeners, and text per connection.
-    pub fn with_listeners(listeners: usize, flags: &[&str]) -> Self {
-        Self::spawn(listeners, &[], flags)
-    }
-
-    fn spawn(listeners: usize, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let mut child = Command::new(example("echo_server"))
             // Where it makes its files, so that they go away however it ends.
             .env("TMPDIR", directory.path())
             .envs(variables.iter().copied())
-            .args(["--listen", "127.0.0.1:0"].repeat(listeners))
+            .args(["--listen", "127.0.0.1:0"])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -79,7 +69,7 @@ impl EchoProcess {
         let mut server = Self {
             child,
             lines: read_lines(stdout),
-            addresses: Vec::new(),
+            address: None,
             ca: None,
             _directory: directory,
         };
@@ -88,19 +78,18 @@ impl EchoProcess {
             match line.split_once(' ') {
                 Some(("ca", path)) => server.ca = Some(path.into()),
                 Some(("metrics", url)) => assert!(url.ends_with("/metrics")),
-                Some(("listening", address)) => server.addresses.push(parsed(address)),
+                Some(("listening", address)) => server.address = Some(parsed(address)),
                 _ => {
                     assert_eq!(line, "ready");
-                    assert_eq!(server.addresses.len(), listeners);
                     return server;
                 }
             }
         }
     }
 
-    /// The first address that it listens at.
+    /// The address that it listens at.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0]
+        self.address.expect("it was told before it was ready")
     }
 
     pub fn ca(&self) -> &Path {
@@ -130,7 +119,6 @@ impl EchoProcess {
         assert!(line.starts_with("conn "), "{line}");
         Conn {
             peer: parsed(value(&line, "peer")),
-            port: parsed(value(&line, "port")),
             version: value(&line, "version").to_owned(),
             outcome: outcome.to_owned(),
             early: parsed(value(&line, "early")),

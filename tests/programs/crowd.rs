@@ -16,15 +16,10 @@ use tokio::task::JoinSet;
 
 #[test]
 fn a_thousand_clients_at_once_are_served_by_one_thread_and_resume() {
-    let server = EchoProcess::start(&[
-        "--resumption",
-        "stateful",
-        "--threads",
-        "1",
-        "--handshake-timeout",
-        "60s",
-        "--quiet",
-    ]);
+    let server = EchoProcess::with_env(
+        &[("TOKIO_WORKER_THREADS", "1")],
+        &["--resumption", "stateful", "--handshake-timeout", "60s"],
+    );
     let runtime = Runtime::new().unwrap();
     let resumed = runtime.block_on(visit_twice_together(&server, 1_000));
     assert_eq!(resumed, [0, 1_000]);
@@ -63,7 +58,7 @@ async fn visit_twice_together(server: &EchoProcess, clients: usize) -> [usize; 2
 
 #[test]
 fn open_connections_may_finish_when_it_is_asked_to_stop() {
-    let server = EchoProcess::start(&["--quiet"]);
+    let server = EchoProcess::start(&[]);
     let mut open = open_connections(100, server.address(), server.ca());
     server.signal("TERM");
     let address = server.address();
@@ -81,7 +76,7 @@ fn open_connections_may_finish_when_it_is_asked_to_stop() {
 
 #[test]
 fn connections_that_do_not_finish_are_ended() {
-    let server = EchoProcess::start(&["--quiet"]);
+    let server = EchoProcess::start(&[]);
     let mut open = open_connections(100, server.address(), server.ca());
     server.signal("TERM");
     let sums = server.sums();
@@ -95,7 +90,7 @@ fn connections_that_do_not_finish_are_ended() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let server = EchoProcess::start(&["--quiet"]);
+    let server = EchoProcess::start(&[]);
     let open = open_connections(1, server.address(), server.ca());
     server.signal("TERM");
     let address = server.address();

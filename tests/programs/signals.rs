@@ -46,10 +46,10 @@ fn a_bad_new_file_keeps_the_old_certificate_and_says_so() {
     let other = self::certificates();
     type Change = fn(&Files, &Certificates);
     let changes: [(&str, Change); 3] = [
-        ("no certificate in it", |files, _| {
+        ("nothing of the kind in it", |files, _| {
             fs::write(files.certificate(), "nonsense").unwrap();
         }),
-        ("is not the key of the certificate", |files, other| {
+        ("KeyMismatch", |files, other| {
             fs::copy(other.certificate(), files.certificate()).unwrap();
         }),
         ("No such file", |files, _| {
