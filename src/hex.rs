@@ -10,11 +10,11 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// The bytes of a golden file, whatever stands between the digits.
+/// The bytes of a golden file, whose digits may be spaced and wrapped.
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) fn decode(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|d| (d[0] * 16 + d[1]) as u8).collect()
+    let digits: String = hex.split_whitespace().collect();
+    base16ct::lower::decode_vec(digits).expect("hexadecimal digits")
 }
 
 #[cfg(test)]

@@ -119,10 +119,12 @@ fn h2o(key: &Key) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut entry = Zeroizing::new(String::with_capacity(512));
     let zeros = vec![0; HMAC.saturating_sub(parts.hmac.len())];
     entry.push_str("- name: ");
-    hexadecimal(&mut entry, &[parts.name]);
+    push_hexadecimal(&mut entry, parts.name);
     let bits = parts.cipher.len() * 8;
     let _ = write!(entry, "\n  cipher: aes-{bits}-cbc\n  hash: sha256\n  key: ");
-    hexadecimal(&mut entry, &[parts.cipher, parts.hmac, &zeros]);
+    for part in [parts.cipher, parts.hmac, &zeros] {
+        push_hexadecimal(&mut entry, part);
+    }
     let Times {
         not_before,
         not_after,
@@ -134,27 +136,15 @@ fn h2o(key: &Key) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(Zeroizing::new(entry.as_bytes().to_vec()))
 }
 
-/// Without a table that a secret would index.
-fn hexadecimal(text: &mut String, parts: &[&[u8]]) {
-    for byte in parts.iter().copied().flatten() {
-        for half in [byte >> 4, byte & 0x0f] {
-            // 39 more from 10 on, where the letters begin.
-            let letter = (9_u8.wrapping_sub(half) >> 7) * 39;
-            text.push(char::from(b'0' + half + letter));
-        }
-    }
+/// In constant time.
+fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
+    let mut digits = Zeroizing::new(vec![0; base16ct::encoded_len(bytes)]);
+    text.push_str(base16ct::lower::encode_str(bytes, &mut digits).expect("there is room"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_digits_are_right() {
-        let mut text = String::new();
-        hexadecimal(&mut text, &[&[0x00, 0x09, 0x9a], &[0xf0, 0xff]]);
-        assert_eq!(text, "00099af0ff");
-    }
 
     #[test]
     fn what_does_not_fit_says_so() {

@@ -16,7 +16,6 @@ pub mod fleet;
 #[cfg(feature = "full")]
 pub mod handshake;
 pub mod hello;
-pub mod hex;
 pub mod inputs;
 pub mod log;
 #[cfg(target_os = "linux")]

@@ -11,15 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use base16ct::lower::encode_string;
 use rustls::server::ProducesTickets;
 use rustls_resumption::source::{KeyDirectory, SourceQuery};
 use rustls_resumption::stats::StekStats;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
 use tempfile::TempDir;
-use test_support::hex;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn decoded(hex: &str) -> Vec<u8> {
+    base16ct::lower::decode_vec(hex).unwrap()
+}
 
 /// A server, as far as its tickets go. Each has a clock of its own, and all start at one time.
 struct Server {
@@ -116,11 +120,11 @@ impl Process {
     }
 
     fn seal(&mut self) -> Vec<u8> {
-        hex::decode(&self.ask("seal"))
+        decoded(&self.ask("seal"))
     }
 
     fn opens(&mut self, ticket: &[u8]) -> bool {
-        self.ask(&format!("open {}", hex::encode(ticket))) == "yes"
+        self.ask(&format!("open {}", encode_string(ticket))) == "yes"
     }
 
     fn kill(&mut self) {
@@ -146,8 +150,8 @@ fn am_the_other_process() -> bool {
     for order in stdin().lines().map_while(Result::ok) {
         let (order, argument) = order.split_once(' ').unwrap_or((&order, ""));
         match order {
-            "seal" => eprintln!("{}", hex::encode(&server.seal())),
-            "open" => match server.opens(&hex::decode(argument)) {
+            "seal" => eprintln!("{}", encode_string(&server.seal())),
+            "open" => match server.opens(&decoded(argument)) {
                 true => eprintln!("yes"),
                 false => eprintln!("no"),
             },
@@ -162,7 +166,7 @@ fn am_the_other_process() -> bool {
             // So many times; each ticket is of another key.
             "rotate" => (0..argument.parse().unwrap()).for_each(|_: u64| {
                 server.resumption.rotate_now().unwrap();
-                eprintln!("{}", hex::encode(&server.seal()));
+                eprintln!("{}", encode_string(&server.seal()));
             }),
             other => unreachable!("{other}"),
         }
@@ -192,7 +196,7 @@ fn what_one_process_seals_another_opens() {
     assert!(other.opens(&ours.seal()));
     assert!(ours.opens(&other.seal()));
 
-    let rotated = hex::decode(&other.ask("rotate 1"));
+    let rotated = decoded(&other.ask("rotate 1"));
     assert!(!ours.opens(&rotated), "we have not looked yet");
     ours.look();
     assert!(ours.opens(&rotated));
@@ -207,11 +211,7 @@ fn when_all_processes_have_ended_the_next_one_goes_on_with_their_keys() {
     }
     let (_parent, directory) = fresh();
     let mut first = Process::start(TEST, &directory);
-    let tickets = [
-        first.seal(),
-        hex::decode(&first.ask("rotate 1")),
-        first.seal(),
-    ];
+    let tickets = [first.seal(), decoded(&first.ask("rotate 1")), first.seal()];
     first.kill();
     let mut second = Process::start(TEST, &directory);
     assert!(tickets.iter().all(|ticket| second.opens(ticket)));
@@ -238,7 +238,7 @@ fn a_process_killed_at_any_moment_harms_nobody() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let tickets: Vec<_> = (0..random >> 62)
-            .map(|_| hex::decode(&other.answer()))
+            .map(|_| decoded(&other.answer()))
             .collect();
         for _ in 0..(random >> 40) % 50_000 {
             std::hint::spin_loop();
@@ -263,7 +263,7 @@ fn rotate_at_the_same_time(test: &str, directory: &Path, times: usize) {
     }
     let mut tickets = Vec::new();
     for other in &mut others {
-        tickets.extend((0..times).map(|_| hex::decode(&other.answer())));
+        tickets.extend((0..times).map(|_| decoded(&other.answer())));
     }
     let ours = Server::new(directory);
     assert_eq!(

@@ -226,38 +226,9 @@ fn unquoted(value: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
-/// So many bytes in hexadecimal, read without a branch or a table that a digit would choose.
+/// So many bytes in hexadecimal, read in constant time.
 fn hexadecimal(digits: &str, len: usize) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    if pairs.len() != len {
-        return None;
-    }
-    let mut wrong = 0;
     let mut bytes = Zeroizing::new(vec![0; len]);
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let (high, low) = (digit(*high), digit(*low));
-        wrong |= high | low;
-        *byte = (high << 4) as u8 | low as u8;
-    }
-    (wrong & !0x0f == 0).then_some(bytes)
-}
-
-/// The value of a hexadecimal digit, or one with higher bits set.
-fn digit(character: u8) -> u16 {
-    let value = u16::from(character);
-    // All ones if the character is from `first` on and not beyond `last`, else zero.
-    let within = |first: u8, last: u8| {
-        let below = value.wrapping_sub(first.into()) >> 8;
-        let above = u16::from(last).wrapping_sub(value) >> 8;
-        ((below | above) & 1).wrapping_sub(1)
-    };
-    let decimal = within(b'0', b'9');
-    let upper = within(b'A', b'F');
-    let lower = within(b'a', b'f');
-    (decimal & value.wrapping_sub(b'0'.into()))
-        | (upper & value.wrapping_sub(b'A'.into()).wrapping_add(10))
-        | (lower & value.wrapping_sub(b'a'.into()).wrapping_add(10))
-        | (!(decimal | upper | lower) & 0xff00)
+    let read = base16ct::mixed::decode(digits, &mut bytes).ok()?.len();
+    (read == len).then_some(bytes)
 }
