@@ -50,11 +50,11 @@ pub struct Stats {
     pub steks: StekStats,
     /// The shared store of sessions.
     pub store: StoreStats,
-    /// Client certificates in sessions that were to resume.
+    /// The client certificates of sessions that were offered.
     pub client_auth: ClientAuthStats,
-    /// The handshakes that acceptors saw.
+    /// Handshakes, as acceptors saw them.
     pub acceptor: AcceptorStats,
-    /// The housekeeping that keeps all of this going.
+    /// Housekeeping.
     pub housekeeper: HousekeeperStats,
 }
 
@@ -74,7 +74,7 @@ impl Stats {
             self.store.health.samples(&mut samples);
         }
         self.client_auth.samples(&mut samples);
-        // Where nobody sees handshakes there are no numbers, not none.
+        // Without an acceptor the numbers are unknown, not zero.
         if self.acceptor != AcceptorStats::default() {
             self.acceptor.samples(&mut samples);
         }
@@ -102,7 +102,7 @@ impl Stats {
         if self.acceptor != AcceptorStats::default() {
             rows.extend(self.acceptor.rows());
         }
-        if self.housekeeper.untold > 0 {
+        if self.housekeeper.lost > 0 {
             rows.extend(self.housekeeper.rows());
         }
         rows
@@ -165,7 +165,7 @@ mod tests {
     use crate::stek::KeyName;
 
     #[test]
-    fn the_table_names_the_key_and_cries_out_when_fallen_back() {
+    fn the_table_shows_the_active_key_and_a_fallback() {
         let mut stats = Stats::default();
         stats.steks.active = Some(KeyName::from_bytes([0xab; 16]));
         stats.steks.active_age = Some(Duration::from_millis(1_500));

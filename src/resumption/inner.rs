@@ -370,7 +370,7 @@ impl Inner {
         HousekeeperStats {
             age: last.map(|(age, _)| age),
             last_run: last.map(|(_, time)| time),
-            untold: log.failed().saturating_add(metrics.failed()),
+            lost: log.failed().saturating_add(metrics.failed()),
         }
     }
 

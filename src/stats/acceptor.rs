@@ -9,7 +9,7 @@ declare! {
             resumed as Resumed: "resumption_handshakes_resumed_total";
             /// Resumed handshakes whose early data was accepted.
             early_data as EarlyData: "resumption_handshakes_early_data_total";
-            /// Handshakes that failed or were given up after the ClientHello.
+            /// Handshakes that failed or were aborted after the ClientHello.
             failed as Failed: "resumption_handshakes_failed_total";
             /// Handshakes with a HelloRetryRequest.
             /// Full and resumed ones.

@@ -8,12 +8,12 @@ declare! {
             entries: u64, shown as "entries" {
                 "resumption_cache_entries", "Sessions in the cache.", Value::number(entries);
             }
-            /// The most sessions it may hold.
+            /// The maximum number of sessions.
             max_entries: u64, shown as "at most" {
-                "resumption_cache_max_entries", "Sessions that the cache may hold.",
+                "resumption_cache_max_entries", "Maximum number of sessions in the cache.",
                     Value::number(max_entries);
             }
-            /// The bytes of their values now.
+            /// Bytes of the session values in the cache now.
             bytes: u64, shown as "bytes" {
                 "resumption_cache_bytes", "Bytes of the sessions in the cache.",
                     Value::number(bytes);
@@ -26,8 +26,8 @@ declare! {
             hits: "resumption_cache_hits_total";
             /// Sessions dropped because they expired.
             expired: "resumption_cache_expired_total";
-            /// Sessions stored whose full handshake is not known.
-            /// Their age counts from here: TLS 1.3 where handshakes are not followed.
+            /// Sessions stored whose age is unknown.
+            /// It counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as AgeUnknown: "resumption_cache_age_unknown_total";
         }
         reasons {
@@ -42,24 +42,24 @@ declare! {
                 /// It is of the other TLS version: a TLS 1.2 session ID offered as a TLS 1.3 PSK
                 /// identity or the reverse.
                 other_version,
-                /// The ID is not 32 bytes long, as every session ID of rustls is.
+                /// The ID is not 32 bytes long; every session ID that rustls makes is.
                 malformed as MalformedLookup,
                 /// With a shared store: a TLS 1.3 session that rustls asked for although no
                 /// acceptor had claimed it, so a full handshake. Accept connections through an
                 /// acceptor.
                 not_claimed as NotClaimed,
-                /// The full handshake would not admit its client: see
+                /// A full handshake would refuse its client: see
                 /// [`ClientAuthStats::refused`](super::ClientAuthStats::refused).
                 client_auth as ClientAuth,
             }
 
-            /// Sessions that left before their time.
+            /// Sessions removed before they expired.
             evictions: "resumption_cache_evictions_total", shown as "evictions";
-            /// Why sessions left the cache before their time.
+            /// Why a session was removed before it expired.
             struct Evictions {
-                /// The budget of entries was used up.
+                /// The cache held its maximum number of sessions.
                 entries,
-                /// The budget of bytes was used up.
+                /// The byte budget was used up.
                 bytes,
                 /// Their scope was forgotten, or everything was revoked.
                 forgotten,
@@ -71,13 +71,13 @@ declare! {
             not_stored: "resumption_cache_not_stored_total", shown as "not stored";
             /// Why a session was not stored.
             struct NotStored {
-                /// Larger than a shard's share of the byte budget, or the cache has no room at all.
+                /// Larger than a shard's share of the byte budget, or the cache is disabled.
                 no_room,
                 /// Already older than `max_session_age`.
                 too_old as TooOld,
                 /// Its ID is not 32 bytes long.
                 malformed as MalformedStore,
-                /// It has client certificates, and no verifier was given.
+                /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthStore,
             }
         }

@@ -1,7 +1,8 @@
-//! Everything in [`Stats`] through the `metrics` facade, under names as Prometheus wants them.
+//! Everything in [`Stats`] through the `metrics` facade, under names that follow the conventions of
+//! Prometheus.
 //!
-//! Handshakes pay nothing for it: they add to the counters they always had, and the housekeeping thread
-//! reads those once a second.
+//! Handshakes pay nothing for it: they add to the counters they always had, and the housekeeping
+//! thread reads those once a second.
 
 #[cfg(feature = "metrics")]
 pub(crate) use facade::Publisher;
@@ -75,7 +76,7 @@ mod facade {
     }
 }
 
-/// What stands in without the feature `metrics`, so that callers need not ask.
+/// Stands in without the feature `metrics`, so that callers need no `cfg`.
 #[cfg(not(feature = "metrics"))]
 mod nothing {
     use std::time::Duration;
@@ -114,7 +115,7 @@ mod tests {
         stats.samples()
     }
 
-    /// A row a metric: name, type, labels, meaning.
+    /// A row for each metric: name, type, labels, meaning.
     fn table() -> String {
         let mut labels: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut rows: Vec<(&str, &str, &str)> = Vec::new();
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_as_prometheus_wants_them() {
+    fn names_follow_the_conventions_of_prometheus() {
         let mut seen = BTreeSet::new();
         for sample in declared() {
             let name = sample.name;
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ring_there_is_nothing_to_say_of_steks() {
+    fn without_a_ring_there_are_no_metrics_of_steks() {
         let samples = Resumption::stateful(10).unwrap().stats().samples();
         let is_about_steks = |sample: &&Sample| sample.name.starts_with("resumption_stek");
         assert_eq!(samples.iter().filter(is_about_steks).count(), 0);
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_acceptor_there_is_nothing_to_say_of_handshakes() {
+    fn without_an_acceptor_there_are_no_metrics_of_handshakes() {
         let mut stats = Resumption::stateful(10).unwrap().stats();
         let is_about_handshakes = |stats: &Stats| {
             let samples = stats.samples();

@@ -7,29 +7,30 @@ declare! {
     /// The state of a [`StekRing`](crate::StekRing).
     pub struct StekStats, shown as "STEKs" {
         states {
-            /// The STEK that seals now, if one does.
+            /// The active STEK: the one that seals now, if any.
             active: Option<KeyName> {
-                "resumption_stek_active", "1 if a STEK seals.", Value::flag(active.is_some());
+                "resumption_stek_active", "1 if a STEK is active.", Value::flag(active.is_some());
                 "resumption_stek_active_key",
                     "First 48 bits of the active STEK's name: nodes that agree show the same number.",
                     active.map_or(Value::Gauge(f64::NAN), |name| Value::key(&name));
             }
-            /// How long it has been sealing.
+            /// How long it has been active.
             active_age: Option<Duration> {
                 "resumption_stek_active_age_seconds",
-                    "How long the active STEK has been sealing; NaN if that is not known.",
+                    "How long the active STEK has been active; NaN if unknown.",
                     Value::seconds(active_age, f64::NAN);
             }
-            /// Whether that is longer than the schedule's interval: whoever supplies the STEK
-            /// should replace it. It is kept.
+            /// Whether that is longer than the schedule's interval, so that its supplier should
+            /// replace it. Until then it stays in use.
             over_age: bool {
                 "resumption_stek_over_age",
-                    "1 if the active STEK is older than the interval: its supplier should replace it.",
+                    "1 if the active STEK is older than the interval and should be replaced.",
                     Value::flag(over_age);
             }
-            /// How long each STEK is to seal, by the schedule; `None` without a ring.
+            /// The schedule's interval: how long each STEK seals. `None` without a ring.
             interval: Option<Duration> {
-                "resumption_stek_interval_seconds", "How long each STEK is to seal.",
+                "resumption_stek_interval_seconds",
+                    "The schedule's interval: how long each STEK seals.",
                     Value::seconds(interval, f64::NAN);
             }
             /// STEKs held, including published and retired ones.
@@ -43,10 +44,10 @@ declare! {
                     "Always 1; the label names the source that STEKs come from.",
                     Value::Gauge(1.0), label "source" = source;
             }
-            /// How often the source is asked, unless it fails; `None` without a ring.
+            /// How often the source is polled, unless it fails. `None` without a ring.
             poll_interval: Option<Duration> {
                 "resumption_stek_source_poll_seconds",
-                    "How often the source is asked, unless it fails.",
+                    "How often the source is polled, unless it fails.",
                     Value::seconds(poll_interval, f64::NAN);
             }
             /// How long ago the source last answered; `None` if it never did.
@@ -55,28 +56,28 @@ declare! {
                     "How long ago the source last answered; +Inf if it never did.",
                     Value::seconds(source_answered, f64::INFINITY);
             }
-            /// Whether the source has been asked and has not answered in time. A late answer is
-            /// taken when it comes.
+            /// Whether the source has not answered in time. A late answer is used when it comes.
             source_late: bool {
                 "resumption_stek_source_late",
-                    "1 if the source was asked and has not answered in time.",
+                    "1 if the source has not answered in time.",
                     Value::flag(source_late);
             }
-            /// Whether local random STEKs seal because the source has no active one.
+            /// Whether tickets are sealed with local random STEKs, because the source has no active
+            /// one.
             fallen_back: bool {
                 "resumption_stek_fallen_back",
-                    "1 if local random STEKs seal because the source has no active one.",
+                    "1 if local random STEKs seal, because the source has no active one.",
                     Value::flag(fallen_back);
             }
-            /// Whether the other users of the source keep the same schedule, where it can tell.
+            /// Whether the other users of the source have the same schedule, where it can tell.
             fleet_agrees: Option<bool> {
                 "resumption_stek_fleet_agrees",
-                    "1 if the other users of the source keep the same schedule; NaN if it cannot tell.",
+                    "1 if the other users of the source have the same schedule; NaN if unknown.",
                     fleet_agrees.map_or(Value::Gauge(f64::NAN), Value::flag);
             }
         }
         counters {
-            /// How often another STEK became the one that seals.
+            /// How often another STEK became active.
             rotations: "resumption_stek_rotations_total";
             /// STEKs revoked on this node.
             revocations: "resumption_stek_revocations_total";

@@ -20,12 +20,12 @@ declare! {
             /// TLS 1.3 sessions found, opened and deleted in the store.
             claimed as Claimed: "resumption_store_claimed_total";
             /// Claimed sessions that rustls did not take.
-            /// The client went away, or no longer offered them after a HelloRetryRequest. Wiped.
+            /// The client left, or no longer offered them after a HelloRetryRequest. Wiped.
             unused as Unused: "resumption_store_unused_total";
             /// TLS 1.2 sessions fetched into the cache.
             fetched as Fetched: "resumption_store_fetched_total";
-            /// Sessions shared whose full handshake is not known.
-            /// Their age counts from here: TLS 1.3 where no acceptor told.
+            /// Sessions shared whose age is unknown.
+            /// It counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as AgeUnknown: "resumption_store_age_unknown_total";
         }
         reasons {
@@ -34,24 +34,23 @@ declare! {
             /// Why a session was not handed to the shared store. A TLS 1.3 client gets no ticket
             /// then.
             struct NotShared {
-                /// The STEK source failed, and the local STEKs that stand in open nothing on other
-                /// nodes.
+                /// The STEK source failed, and other nodes cannot open what local STEKs seal.
                 fallen_back as FallenBack,
-                /// No STEK may seal at this time, or sealing failed.
+                /// No STEK is active, or sealing failed.
                 no_key as NoKey,
-                /// The store did not take it: its queue is full, or its circuit breaker is open.
+                /// The store did not accept it: its queue is full, or its circuit breaker is open.
                 not_taken as NotTaken,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToShare,
-                /// It has client certificates, and no verifier was given.
+                /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthToShare,
-                /// Not a session in a form that this crate knows, or larger than 64 KiB.
+                /// Not in an encoding of sessions that this crate knows, or larger than 64 KiB.
                 malformed as MalformedToShare,
             }
 
-            /// Look-ups that found nothing of use.
+            /// Look-ups that found no usable session.
             misses: "resumption_store_misses_total", shown as "store misses";
-            /// Why a look-up in the shared store found nothing of use.
+            /// Why a look-up in the shared store found no usable session.
             struct StoreMisses {
                 /// No such session: already claimed, expired, never written, or of another scope.
                 not_found as NotFound,
@@ -65,12 +64,12 @@ declare! {
                 failed as Failed,
                 /// What the store returned is not the value of a session.
                 malformed as Malformed,
-                /// It bears the name of no STEK that opens here: expired, revoked, or another
+                /// Its key name is that of no STEK that opens here: expired, revoked, or another
                 /// fleet's.
                 unknown_key_name as UnknownKeyName,
                 /// Authentication failed: forged, or stored in the place of another session.
                 forged as Forged,
-                /// It had expired, and the store returned it all the same.
+                /// It had expired, but the store still returned it.
                 expired as Expired,
                 /// Its full handshake is longer ago than `max_session_age`, or lies in the future.
                 too_old as TooOld,
@@ -90,8 +89,8 @@ declare! {
                 "resumption_store_down", "1 while the store's circuit breaker is open.",
                     Value::flag(is_down);
             }
-            /// What is wrong with it, until it serves again. It may be up all the same, as one is that
-            /// is full. The log has the details.
+            /// What is wrong with it, until it works again. It may be up all the same: a full one
+            /// is. The log has the details.
             trouble: Option<StoreTrouble> {}
         }
         counters {
@@ -99,7 +98,7 @@ declare! {
             written: "resumption_store_written_total";
             /// Dropped unsent, because the connection was lost while they waited.
             dropped: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
-            /// Refused by the store, as one that is full does.
+            /// Refused by the store, for example because it is full.
             refused: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
             /// Of unknown outcome. They are not written again.
             unknown: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
@@ -113,7 +112,7 @@ declare! {
 }
 
 #[cfg(feature = "metrics")]
-const NOT_WRITTEN: &str = "Sessions that were not written, or of which that is not known.";
+const NOT_WRITTEN: &str = "Sessions that were not written, or may not have been.";
 
 /// What is wrong with a shared store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -123,14 +122,15 @@ pub enum StoreTrouble {
     Unreachable,
     /// It did not answer in time.
     TimedOut,
-    /// It serves no writes: Redis's `READONLY`, as a master says that was demoted.
+    /// It refuses writes: Redis's `READONLY`, the answer of a demoted master.
     ReadOnly,
-    /// It is not responsible, or not for all: Redis's `MOVED`, or the address is that of a node of a
-    /// Cluster, or of a Sentinel.
+    /// It is the wrong server: Redis's `MOVED`, or the address is that of a node of a Cluster, or of
+    /// a Sentinel.
     Misplaced,
-    /// It lacks a right or a password: Redis's `NOPERM`, `NOAUTH`, `WRONGPASS`.
+    /// This user may not do it, or the password is missing or wrong: Redis's `NOPERM`, `NOAUTH`,
+    /// `WRONGPASS`.
     NotPermitted,
-    /// It has no room for further sessions: Redis's `OOM`.
+    /// It has no memory for further sessions: Redis's `OOM`.
     Full,
     /// It does not know a command: Redis before 6.2, which has no `GETDEL`.
     Unsupported,

@@ -5,21 +5,21 @@ declare! {
     pub struct TicketStats, counted by TicketCount, shown as "tickets" {
         states {}
         counters {
-            /// Tickets made.
+            /// Tickets sealed.
             sealed as Sealed: "resumption_tickets_sealed_total";
             /// Tickets opened and handed to rustls.
             opened as Opened: "resumption_tickets_opened_total";
-            /// Tickets made for sessions whose full handshake is not known.
-            /// Their age counts from here: TLS 1.3 where handshakes are not followed.
+            /// Tickets sealed for sessions whose age is unknown.
+            /// It counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as SealedAgeUnknown: "resumption_tickets_age_unknown_total";
         }
         reasons {
-            /// Tickets that were not opened: each a full handshake.
+            /// Tickets refused, each of which costs a full handshake.
             refused: "resumption_tickets_refused_total", shown as "refused";
-            /// Why a ticket was not opened. Each is a full handshake.
+            /// Why a ticket was refused. Each refusal costs a full handshake.
             struct Refused {
-                /// It bears the name of no STEK that is or was here: another server's, an older
-                /// process's, or junk.
+                /// Its key name is that of no STEK, past or present: it comes from another server
+                /// or an earlier process, or is junk.
                 unknown_key_name as UnknownKeyName,
                 /// Longer than the fixed maximum.
                 too_long as TooLong,
@@ -35,23 +35,23 @@ declare! {
                 too_old as TooOld,
                 /// Its STEK was revoked, or its scope forgotten.
                 revoked as Revoked,
-                /// The full handshake would not admit its client: see
+                /// A full handshake would refuse its client: see
                 /// [`ClientAuthStats::refused`](super::ClientAuthStats::refused).
                 client_auth as ClientAuth,
             }
 
-            /// Tickets that were not made.
+            /// Tickets not issued.
             not_sealed: "resumption_tickets_not_sealed_total", shown as "not sealed";
-            /// Why a ticket was not made. rustls goes on without.
+            /// Why no ticket was issued. The handshake completes without one.
             struct NotSealed {
-                /// No STEK may seal at this time, or sealing failed.
+                /// No STEK is active, or sealing failed.
                 no_key as NoKeyToSeal,
                 /// It would be longer than the fixed maximum: a client with a very long certificate
                 /// chain.
                 too_long as TooLongToSeal,
                 /// The session is as old as `max_session_age` allows.
                 too_old as TooOldToSeal,
-                /// It has client certificates, and no verifier was given.
+                /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthToSeal,
             }
         }
