@@ -39,12 +39,12 @@ pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
-pub use follow::{Follow, Handshake, Outcome};
+pub use follow::Follow;
 use follow::{Following, Seen};
 use look_up::LookUp;
 use versions::speaks_tls13;
 
-pub use crate::context::ResumedBy;
+pub use crate::handshake::{Handshake, Outcome, ResumedBy};
 
 /// Whom an acceptor tells what happened in each handshake.
 type Report = Arc<dyn Fn(&Handshake) + Send + Sync>;

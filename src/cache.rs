@@ -6,8 +6,9 @@ use tracing::trace;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::{Now, Time};
-use crate::context::{self, Given, ResumedBy};
+use crate::context::{self, Given};
 use crate::counters::{Counted, Counters};
+use crate::handshake::ResumedBy;
 use crate::installation::Installation;
 use crate::lineage::Lineage;
 use crate::scope::{HoldsScopes, ScopeState};

@@ -35,6 +35,7 @@ mod fips;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 #[doc(hidden)]
 pub mod fuzzed;
+mod handshake;
 mod hex;
 mod housekeeper;
 mod installation;

@@ -2,18 +2,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
-use tracing::{Span, trace};
 
 use crate::clock::Time;
-use crate::context::{self, Claimed, Context, ResumedBy};
+use crate::context::{self, Claimed, Context};
 use crate::counters::Counters;
+use crate::handshake::{Handshake, Outcome, ResumedBy};
 use crate::resumption::Resumption;
 use crate::stats::{AcceptorStats, HandshakeCount};
-use crate::stek::KeyName;
 use crate::store::Miss;
 
 impl Resumption {
@@ -123,63 +122,6 @@ impl<F> std::fmt::Debug for Follow<F> {
     }
 }
 
-/// What happened in a handshake, as far as resumption goes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Handshake {
-    /// What came of it.
-    pub outcome: Outcome,
-    /// Whether early data was accepted. `None` where the connection is out of sight: known to the
-    /// acceptors of this crate.
-    pub early_data: Option<bool>,
-    /// Whether the client had to say hello twice. `None` as above.
-    pub hello_retry: Option<bool>,
-}
-
-/// What came of a handshake.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// A full handshake: the client offered a session, and rustls did not resume it, because of
-    /// another server name or cipher suite, say.
-    Declined,
-    /// A full handshake: of what the client offered nothing was there, or could be opened.
-    NotFound {
-        /// Why, by the name that the metrics have for it: `unknown_key_name`, `not_found`, ….
-        why: &'static str,
-    },
-    /// A full handshake: the client offered no session.
-    NotOffered,
-    /// The session was resumed.
-    Resumed {
-        /// How it was kept until then.
-        by: ResumedBy,
-        /// How long its full handshake is ago. `None` if some handshake since then was not followed.
-        age: Option<Duration>,
-        /// The STEK that had sealed it, if one had.
-        key_name: Option<KeyName>,
-    },
-    /// A full handshake: the shared store gave no answer.
-    StoreUnavailable,
-}
-
-impl Outcome {
-    /// Whether a session was resumed.
-    pub fn is_resumed(&self) -> bool {
-        matches!(self, Self::Resumed { .. })
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Declined => "declined",
-            Self::NotFound { .. } => "not_found",
-            Self::NotOffered => "not_offered",
-            Self::Resumed { .. } => "resumed",
-            Self::StoreUnavailable => "store_unavailable",
-        }
-    }
-}
-
 /// What rustls says of a connection when its handshake is over.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
@@ -221,7 +163,10 @@ impl Following {
     /// Makes a call that is a part of the handshake.
     pub(super) fn during<R>(&mut self, call: impl FnOnce() -> R) -> R {
         self.has_begun = true;
-        context::within(&mut self.context, call)
+        match self.context {
+            Some(_) => context::within(&mut self.context, call),
+            None => call(),
+        }
     }
 
     /// Only what is claimed is found in this handshake.
@@ -247,6 +192,10 @@ impl Following {
     /// Counts what happened, and tells. `seen` is what rustls says of it, where it can be asked.
     pub(super) fn end(&mut self, seen: Option<Seen>) -> Handshake {
         let context = self.context.take();
+        if let Some(told) = context.as_deref().and_then(Context::told) {
+            context::tell_outer(told);
+            return told;
+        }
         let handshake = Handshake {
             outcome: self.outcome(context.as_deref(), seen.map(|seen| seen.is_resumed)),
             early_data: seen.map(|seen| seen.is_resumed && seen.early_data),
@@ -258,6 +207,7 @@ impl Following {
             if LevelFilter::current() > LevelFilter::OFF {
                 handshake.record(&Span::current());
             }
+            context::tell_outer(handshake);
         }
         handshake
     }
@@ -286,144 +236,13 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
+        // A handshake that is followed once more within is counted there.
+        let is_counted = |context: &Context| context.has_inner();
         if self.has_begun
-            && self.context.is_some()
+            && !self.context.as_deref().is_none_or(is_counted)
             && let Some(counts) = &self.counts
         {
             counts.add(HandshakeCount::Failed);
         }
-    }
-}
-
-impl Handshake {
-    fn count(&self, counts: &Counters<AcceptorStats>) {
-        trace!(outcome = self.outcome.name(), retry = ?self.hello_retry, "accepted");
-        counts.add(match self.outcome {
-            Outcome::Declined => HandshakeCount::Declined,
-            Outcome::NotFound { .. } => HandshakeCount::NotFound,
-            Outcome::NotOffered => HandshakeCount::NotOffered,
-            Outcome::Resumed { .. } => HandshakeCount::Resumed,
-            Outcome::StoreUnavailable => HandshakeCount::StoreUnavailable,
-        });
-        if self.early_data == Some(true) {
-            counts.add(HandshakeCount::EarlyData);
-        }
-        if self.hello_retry == Some(true) {
-            counts.add(HandshakeCount::HelloRetry);
-        }
-    }
-
-    /// Fills the fields in that a span has for it.
-    fn record(&self, span: &Span) {
-        if span.is_disabled() {
-            return;
-        }
-        span.record("resumption.outcome", self.outcome.name());
-        match self.outcome {
-            Outcome::Resumed { by, age, key_name } => {
-                span.record("resumption.by", by.name());
-                if let Some(age) = age {
-                    span.record("resumption.age", age.as_secs());
-                }
-                if let Some(name) = key_name {
-                    span.record("resumption.key_name", tracing::field::display(name));
-                }
-            }
-            Outcome::NotFound { why } => {
-                span.record("resumption.why", why);
-            }
-            Outcome::Declined | Outcome::NotOffered | Outcome::StoreUnavailable => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fmt;
-
-    use parking_lot::Mutex;
-    use tracing::field::{Empty, Field, Visit};
-    use tracing::{Event, Metadata, Subscriber, info_span, span};
-
-    use super::*;
-
-    /// Keeps the fields that spans are given.
-    #[derive(Clone, Default)]
-    struct Fields(Arc<Mutex<Vec<String>>>);
-
-    impl Visit for Fields {
-        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            self.0.lock().push(format!("{field}={value:?}"));
-        }
-    }
-
-    impl Subscriber for Fields {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-
-        fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-            values.record(&mut self.clone());
-        }
-
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-        fn event(&self, _: &Event<'_>) {}
-
-        fn enter(&self, _: &span::Id) {}
-
-        fn exit(&self, _: &span::Id) {}
-    }
-
-    #[test]
-    fn a_span_is_told_what_happened() {
-        let fields = Fields::default();
-        tracing::subscriber::with_default(fields.clone(), || {
-            let span = info_span!(
-                "handshake",
-                resumption.outcome = Empty,
-                resumption.by = Empty,
-                resumption.age = Empty,
-                resumption.key_name = Empty,
-                resumption.why = Empty,
-            );
-            for outcome in [
-                Outcome::NotFound { why: "forged" },
-                Outcome::Resumed {
-                    by: ResumedBy::Ticket,
-                    age: Some(Duration::from_secs(60)),
-                    key_name: Some(KeyName::from_bytes([0xab; 16])),
-                },
-                Outcome::Resumed {
-                    by: ResumedBy::Cache,
-                    age: None,
-                    key_name: None,
-                },
-            ] {
-                let handshake = Handshake {
-                    outcome,
-                    early_data: None,
-                    hello_retry: None,
-                };
-                handshake.record(&span);
-            }
-        });
-        assert_eq!(
-            *fields.0.lock(),
-            [
-                r#"resumption.outcome="not_found""#,
-                r#"resumption.why="forged""#,
-                r#"resumption.outcome="resumed""#,
-                r#"resumption.by="ticket""#,
-                "resumption.age=60",
-                "resumption.key_name=abababababababababababababababab",
-                r#"resumption.outcome="resumed""#,
-                r#"resumption.by="cache""#,
-            ]
-        );
     }
 }

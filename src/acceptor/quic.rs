@@ -8,7 +8,9 @@ use quinn_proto::crypto::{
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError};
 
+use super::Report;
 use super::follow::Following;
+use crate::handshake::Handshake;
 use crate::resumption::Resumption;
 
 impl Resumption {
@@ -27,9 +29,20 @@ impl Resumption {
     /// # }
     /// ```
     pub fn follow_quic(&self, config: Arc<dyn ServerConfig>) -> Arc<dyn ServerConfig> {
+        self.follow_quic_with(config, |_| ())
+    }
+
+    /// The same, and calls this at the end of each handshake, with what happened in it: for an access
+    /// log, say.
+    pub fn follow_quic_with(
+        &self,
+        config: Arc<dyn ServerConfig>,
+        on_handshake: impl Fn(&Handshake) + Send + Sync + 'static,
+    ) -> Arc<dyn ServerConfig> {
         Arc::new(Followed {
             config,
             resumption: self.clone(),
+            report: Arc::new(on_handshake),
         })
     }
 }
@@ -37,6 +50,7 @@ impl Resumption {
 struct Followed {
     config: Arc<dyn ServerConfig>,
     resumption: Resumption,
+    report: Report,
 }
 
 impl ServerConfig for Followed {
@@ -56,6 +70,7 @@ impl ServerConfig for Followed {
         Box::new(FollowedSession {
             session: Arc::clone(&self.config).start_session(version, params),
             following: Some(self.resumption.following()),
+            report: Arc::clone(&self.report),
         })
     }
 }
@@ -64,6 +79,7 @@ struct FollowedSession {
     session: Box<dyn Session>,
     /// `None` once the handshake is over.
     following: Option<Following>,
+    report: Report,
 }
 
 impl FollowedSession {
@@ -75,7 +91,10 @@ impl FollowedSession {
         match self.session.is_handshaking() {
             true => self.following = Some(following),
             false => {
-                following.end(None);
+                let mut handshake = following.end(None);
+                // There are keys for early data, once the handshake is over, if it was accepted.
+                handshake.early_data = Some(self.session.early_crypto().is_some());
+                (self.report)(&handshake);
             }
         }
         result

@@ -19,7 +19,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, ServerConfig, ServerConnection};
 use rustls_resumption::acceptor::{Handshake, Outcome, ResumedBy};
 use rustls_resumption::stats::AcceptorStats;
-use rustls_resumption::{FakeClock, Resumption};
+use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
 use test_support::acceptor::*;
 use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
 use test_support::handshake::{
@@ -570,4 +570,47 @@ fn following_can_be_spawned_and_polled_by_hand() {
     let polled = pin!(accepting).poll(&mut Context::from_waker(Waker::noop()));
     assert!(polled.is_ready(), "the other end is gone");
     assert_eq!(counted(resumption).failed, 1);
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_followed_twice_counts_once_and_tells_all() {
+    let resumption = Resumption::stateful(1_000).unwrap();
+    let mut config = server_config();
+    config.max_early_data_size = 1_000;
+    resumption.install(&mut config, "api");
+    let acceptor = ResumptionAcceptor::from(Arc::new(config));
+    let mut client = client_config(&TLS13);
+    client.enable_early_data = true;
+    let client = Arc::new(client);
+    for (round, early) in [(0, false), (1, true)] {
+        let (near, far) = duplex(1 << 18);
+        let data: &[u8] = if early { b"early" } else { b"" };
+        let server = async {
+            // An acceptor of this crate, followed, and that followed.
+            let accept = || resumption.follow(|| acceptor.accept(far));
+            let ((stream, inner), outer) = resumption.follow(accept).await.unwrap();
+            assert_eq!(inner, outer);
+            (inner, met(stream).await)
+        };
+        let ((told, _), visited) = tokio::join!(server, visit(&client, near, data));
+        visited.unwrap();
+        assert_eq!(told.outcome.is_resumed(), early);
+        assert_eq!(told.early_data, Some(early));
+        let stats = counted(&resumption);
+        assert_eq!((stats.full.total(), stats.resumed), (1, round));
+    }
+
+    // One that ends early counts once as well, whoever notices.
+    let (mut near, far) = duplex(1 << 18);
+    near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let failed = resumption.follow(|| acceptor.accept(far)).await;
+    assert!(failed.is_err());
+    assert_eq!(counted(&resumption).failed, 1);
+    let (mut near, far) = duplex(1 << 18);
+    near.write_all(&first_flight(&client, b"")).await.unwrap();
+    let mut accept = Box::pin(resumption.follow(|| acceptor.accept(far)));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(accept.as_mut().poll(&mut cx).is_pending());
+    drop(accept);
+    assert_eq!(counted(&resumption).failed, 2);
 }

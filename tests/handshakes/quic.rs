@@ -1,12 +1,13 @@
 //! The age of sessions over QUIC.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, ServerConfig};
 use rustls::version::TLS13;
+use rustls_resumption::acceptor::Handshake;
 use rustls_resumption::{FakeClock, Resumption};
 use test_support::handshake::{client_config, server_config};
 
@@ -18,14 +19,27 @@ fn any_port() -> std::net::SocketAddr {
 
 /// A server that follows its handshakes or does not, at the given configuration.
 fn server(resumption: &Resumption, follows: bool) -> Endpoint {
+    serve(crypto(resumption, |crypto| match follows {
+        true => resumption.follow_quic(crypto),
+        false => crypto,
+    }))
+}
+
+type Crypto = Arc<dyn quinn::crypto::ServerConfig>;
+
+fn crypto(resumption: &Resumption, wrap: impl FnOnce(Crypto) -> Crypto) -> ServerConfig {
     let mut config = server_config();
     config.alpn_protocols = vec![b"test".to_vec()];
+    if resumption.stats().steks.active.is_none() {
+        // QUIC has no other size.
+        config.max_early_data_size = u32::MAX;
+    }
     resumption.install(&mut config, "api");
-    let crypto = Arc::new(QuicServerConfig::try_from(config).unwrap());
-    let config = match follows {
-        true => ServerConfig::with_crypto(resumption.follow_quic(crypto)),
-        false => ServerConfig::with_crypto(crypto),
-    };
+    let crypto = QuicServerConfig::try_from(config).unwrap();
+    ServerConfig::with_crypto(wrap(Arc::new(crypto)))
+}
+
+fn serve(config: ServerConfig) -> Endpoint {
     let endpoint = Endpoint::server(config, any_port()).unwrap();
     let accepting = endpoint.clone();
     tokio::spawn(async move {
@@ -55,6 +69,7 @@ async fn meet(client: &Endpoint, server: &Endpoint) {
 
 fn client() -> Endpoint {
     let mut config = client_config(&TLS13);
+    config.enable_early_data = true;
     config.alpn_protocols = vec![b"test".to_vec()];
     let crypto = QuicClientConfig::try_from(config).unwrap();
     let mut endpoint = Endpoint::client(any_port()).unwrap();
@@ -103,4 +118,31 @@ async fn over_quic_too_a_session_that_is_not_followed_has_no_known_age() {
         (stats.acceptor.resumed, stats.acceptor.full.total()),
         (1, 0)
     );
+}
+
+#[tokio::test]
+async fn what_happened_over_quic_is_told() {
+    // rustls takes early data where it need not fear a replay. A QUIC client always offers it.
+    for (resumption, early_data) in [
+        (Resumption::tickets().unwrap(), false),
+        (Resumption::stateful(1_000).unwrap(), true),
+    ] {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let report = {
+            let told = Arc::clone(&told);
+            move |handshake: &Handshake| told.lock().unwrap().push(*handshake)
+        };
+        let config = crypto(&resumption, |crypto| {
+            resumption.follow_quic_with(crypto, report)
+        });
+        let (server, client) = (serve(config), client());
+        meet(&client, &server).await;
+        meet(&client, &server).await;
+        let told = told.lock().unwrap();
+        let told: Vec<_> = told
+            .iter()
+            .map(|told| (told.outcome.is_resumed(), told.early_data))
+            .collect();
+        assert_eq!(told, [(false, Some(false)), (true, Some(early_data))]);
+    }
 }

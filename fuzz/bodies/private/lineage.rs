@@ -2,6 +2,7 @@
 //! thread or in this context is as old as what it renews.
 
 use super::*;
+use crate::session::Version;
 
 /// Reads the bytes as a session, and as parts of one.
 pub fn run(data: &[u8]) {

@@ -1,0 +1,76 @@
+//! A server whose handshakes have no context.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::trace::Trace;
+use crate::clock::Time;
+use crate::lineage::Lineage;
+use crate::session::{Session, Version};
+use crate::sync::thread_local;
+
+thread_local! {
+    /// The last session that rustls was given.
+    static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
+
+    /// Fresh verifications of client certificates that ended in refusals, and when the last one did.
+    static REFUSALS: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
+}
+
+/// Whether there ever was a ring in this process: nothing else reads what is left in `LAST`.
+static IS_READ: AtomicBool = AtomicBool::new(false);
+
+/// Enables it.
+pub(crate) fn read() {
+    IS_READ.store(true, Ordering::Relaxed);
+}
+
+/// Notes a session that rustls is about to see.
+pub(super) fn give(session: Option<&Session<'_>>, lineage: Lineage) {
+    if !IS_READ.load(Ordering::Relaxed) {
+        return;
+    }
+    // Nothing is left of a TLS 1.3 session: its renewals are made later, perhaps elsewhere.
+    let is_tls13 = session.is_some_and(|session| session.version == Version::Tls13);
+    let trace = (!is_tls13).then(|| Trace::new(session, lineage));
+    // While a thread ends the slot may be gone; then nothing follows on it either.
+    let _ = LAST.try_with(|last| last.set(trace));
+}
+
+/// What is known of the descent of a session that is sealed now, which takes what a look-up left.
+pub(super) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lineage {
+    let last = LAST.try_with(Cell::take).ok().flatten();
+    let version = session.map(|session| session.version);
+    let renewed =
+        last.filter(|trace| version != Some(Version::Tls13) && trace.is_renewed_by(session));
+    renewed.map_or_else(|| lineage(session, now), |trace| trace.renewal())
+}
+
+/// The same of a session that is stored.
+pub(super) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
+    Lineage {
+        is_known: session.is_some_and(|session| session.version == Version::Tls12),
+        ..Lineage::of_full_handshake(now)
+    }
+}
+
+/// Nothing tells one ClientHello from the next, so that many refusals of a thread stop it from
+/// verifying for a moment.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a client's certificate may be verified afresh.
+pub(super) fn may_verify(now: Time, max: u8) -> bool {
+    let (count, last) = REFUSALS.try_with(Cell::get).unwrap_or((0, Time(0)));
+    count < max || !(last..last.plus(PAUSE)).contains(&now)
+}
+
+/// Notes that a fresh verification ended in a refusal.
+pub(super) fn refused_afresh(now: Time) {
+    let _ = REFUSALS.try_with(|refusals| {
+        let (count, last) = refusals.get();
+        let is_running = (last..last.plus(PAUSE)).contains(&now);
+        let running = if is_running { count } else { 0 };
+        refusals.set((running.saturating_add(1), now));
+    });
+}

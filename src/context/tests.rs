@@ -1,0 +1,169 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use super::*;
+use crate::session::Version;
+use crate::session::tests::encoded;
+
+const BORN: Time = Time(7);
+const BEGAN: Time = Time(1_000);
+const NOW: Time = Time(1_010);
+
+fn tls12(secret: &[u8]) -> Vec<u8> {
+    encoded(Version::Tls12, secret, b"")
+}
+
+fn tls13(secret: &[u8]) -> Vec<u8> {
+    encoded(Version::Tls13, secret, b"")
+}
+
+fn give(session: &[u8]) {
+    read();
+    let given = Given {
+        by: ResumedBy::Cache,
+        lineage: Lineage::of_full_handshake(BORN),
+        age: Duration::from_millis(1),
+        key_name: None,
+    };
+    super::give(Session::parse(session).as_ref(), given);
+}
+
+/// Its birth, and whether that is known.
+fn sealed(session: &[u8]) -> (Time, bool) {
+    let lineage = lineage_of_sealed(Session::parse(session).as_ref(), NOW);
+    (lineage.birth, lineage.is_known)
+}
+
+fn stored(session: &[u8]) -> (Time, bool) {
+    let lineage = lineage(Session::parse(session).as_ref(), NOW);
+    (lineage.birth, lineage.is_known)
+}
+
+fn context() -> Option<Box<Context>> {
+    Some(Context::new(BEGAN))
+}
+
+#[test]
+fn without_a_context_the_same_secret_inherits_once() {
+    give(&tls12(b"secret"));
+    assert_eq!(sealed(&tls12(b"secret")), (BORN, true));
+    assert_eq!(sealed(&tls12(b"secret")), (NOW, true));
+}
+
+#[test]
+fn without_a_context_another_secret_ends_the_trace() {
+    give(&tls12(b"secret"));
+    assert_eq!(sealed(&tls12(b"other")), (NOW, true));
+    assert_eq!(sealed(&tls12(b"secret")), (NOW, true));
+}
+
+#[test]
+fn what_cannot_be_parsed_is_taken_for_a_renewal() {
+    give(b"unheard of");
+    assert_eq!(sealed(&tls12(b"any")), (BORN, true));
+    give(&tls12(b"secret"));
+    assert_eq!(sealed(b"unheard of"), (BORN, true));
+    assert_eq!(sealed(b"unheard of"), (NOW, false));
+    for (given, made) in [
+        (&b"unheard of"[..], &tls13(b"any")[..]),
+        (&tls13(b"secret"), b"unheard of"),
+    ] {
+        let mut context = context();
+        within(&mut context, || {
+            give(given);
+            assert_eq!(stored(made), (BORN, true));
+        });
+    }
+}
+
+#[test]
+fn without_a_context_tls13_has_no_known_birth() {
+    give(&tls13(b"secret"));
+    assert_eq!(sealed(&tls13(b"secret")), (NOW, false));
+    assert_eq!(stored(&tls13(b"secret")), (NOW, false));
+    give(&tls12(b"secret"));
+    assert_eq!(sealed(&tls13(b"secret")), (NOW, false));
+}
+
+#[test]
+fn a_full_handshake_is_as_old_as_its_context() {
+    let mut context = context();
+    within(&mut context, || {
+        for session in [tls12(b"secret"), tls13(b"secret")] {
+            assert_eq!(stored(&session), (BEGAN, true));
+            assert_eq!(sealed(&session), (BEGAN, true));
+        }
+    });
+    let context = context.unwrap();
+    assert!(context.given().is_none() && !context.was_declined());
+}
+
+#[test]
+fn in_a_context_every_session_of_the_same_name_and_suite_inherits() {
+    let mut context = context();
+    within(&mut context, || give(&tls13(b"secret")));
+    within(&mut context, || {
+        assert_eq!(sealed(&tls13(b"one")), (BORN, true));
+        assert_eq!(stored(&tls13(b"two")), (BORN, true));
+        let mut other_suite = tls13(b"three");
+        other_suite[14] ^= 1;
+        assert_eq!(sealed(&other_suite), (BEGAN, true));
+        let mut other_name = tls13(b"three");
+        other_name[2] ^= 1;
+        assert_eq!(sealed(&other_name), (BEGAN, true));
+        assert_eq!(sealed(&tls12(b"secret")), (BEGAN, true), "another version");
+    });
+    assert!(context.unwrap().was_declined());
+}
+
+#[test]
+fn what_was_of_unknown_birth_stays_so() {
+    let mut context = context();
+    let lineage = Lineage {
+        is_known: false,
+        ..Lineage::of_full_handshake(BORN)
+    };
+    let given = Given {
+        by: ResumedBy::Ticket,
+        lineage,
+        age: Duration::ZERO,
+        key_name: None,
+    };
+    within(&mut context, || {
+        super::give(Session::parse(&tls13(b"secret")).as_ref(), given);
+        assert_eq!(sealed(&tls13(b"other")), (BORN, false));
+    });
+}
+
+#[test]
+fn contexts_nest_and_a_panic_mixes_nothing_up() {
+    let (mut outer, mut inner) = (context(), context());
+    within(&mut outer, || {
+        give(&tls13(b"secret"));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            within(&mut inner, || {
+                assert_eq!(stored(&tls13(b"other")), (BEGAN, true));
+                panic!("on purpose");
+            });
+        }));
+        assert!(result.is_err());
+        assert_eq!(stored(&tls13(b"other")), (BORN, true));
+    });
+    assert_eq!(stored(&tls13(b"other")), (NOW, false), "nothing is left");
+    assert!(inner.unwrap().given().is_none());
+    assert!(outer.unwrap().given().is_some());
+}
+
+#[test]
+fn a_context_goes_from_thread_to_thread() {
+    let mut context = context();
+    within(&mut context, || give(&tls13(b"secret")));
+    let context = thread::spawn(move || {
+        assert_eq!(stored(&tls13(b"other")), (NOW, false));
+        within(&mut context, || {
+            assert_eq!(stored(&tls13(b"other")), (BORN, true));
+        });
+        context
+    });
+    assert!(!context.join().unwrap().unwrap().was_declined());
+}
