@@ -331,5 +331,7 @@ mod fuzzed;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use fuzzed::run as fuzzed;
 
+#[cfg(all(test, rustls_resumption_shuttle))]
+mod interleavings;
 #[cfg(test)]
 mod tests;
