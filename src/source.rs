@@ -42,22 +42,24 @@ pub(crate) use withdrawal::Withdrawal;
 
 /// A source of STEKs. It answers one question: which STEKs exist now, and when may each be used?
 ///
-/// It is loaded on a thread of its own (on a [`FakeClock`](crate::FakeClock), by whoever steps), so
-/// it may do I/O. Each answer replaces the one before. One that has not answered within a second and
-/// a half counts as failed: [`StekStats::source_late`](crate::stats::StekStats::source_late) says so,
-/// and its answer is taken when it comes, less what was revoked or has expired since. A source that
-/// hangs for good costs one thread. While it fails, the ring keeps its current keys until they
-/// expire, then seals with local random ones until the source answers again.
+/// It is loaded on a thread of its own (with a [`FakeClock`](crate::FakeClock), on the thread that
+/// calls `step`), so it may do I/O. Each answer replaces the one before. A source that has not
+/// answered within a second and a half counts as failed, and
+/// [`StekStats::source_late`](crate::stats::StekStats::source_late) says so; a late answer is still
+/// used, without the keys that were revoked or have expired since. A source that never returns costs
+/// one thread. While the source fails, the ring keeps its current keys until they expire, then seals
+/// with local random ones until the source answers again.
 ///
-/// A panic in any of these methods counts as a failure and ends nothing.
+/// A panic in any of these methods counts as a failure, and the ring goes on.
 ///
-/// For key management that this crate does not know, [`source_fn`] turns a closure into a source.
+/// For a key management system that this crate does not support, [`source_fn`] turns a closure into
+/// a source.
 pub trait StekSource: Send {
-    /// The STEKs that exist now. An error leaves the ring as it is and is reported once per change.
+    /// The STEKs that exist now. An error leaves the ring unchanged, and is logged once per change.
     ///
     /// # Errors
     ///
-    /// Whatever tells the operator what is wrong and where, and nothing secret.
+    /// Should tell the operator what is wrong and where, without secrets.
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError>;
 
     /// Its name in errors, logs and [`Stats`](crate::Stats).
@@ -72,13 +74,13 @@ pub trait StekSource: Send {
         SourceQuery::DEFAULT_INTERVAL
     }
 
-    /// Whether other processes have the same STEKs. If so, windows are in wall time, the only time
-    /// that means the same to all, and a shared session store makes sense.
+    /// Whether other processes have the same STEKs. If so, windows are in wall time, the only clock
+    /// that hosts have in common, and a shared session store makes sense.
     fn is_shared(&self) -> bool {
         true
     }
 
-    /// Whether it has another STEK seal when [`SourceQuery::rotate`] asks for it.
+    /// Whether it switches to another STEK when [`SourceQuery::rotate`] asks for it.
     fn can_rotate(&self) -> bool {
         true
     }
@@ -118,8 +120,8 @@ impl StekSource for Box<dyn StekSource> {
     }
 }
 
-/// Makes a [`StekSource`] of a closure: [shared](StekSource::is_shared), as other processes may ask
-/// the same key management.
+/// Makes a [`StekSource`] of a closure. It counts as [shared](StekSource::is_shared), since other
+/// processes may use the same key management system.
 ///
 /// ```
 /// use rustls_resumption::Resumption;
@@ -193,8 +195,8 @@ impl SourceQuery<'_> {
         self.now.into()
     }
 
-    /// Monotonic time since an arbitrary start, for steps that must not be taken because of a wrong
-    /// wall clock.
+    /// Monotonic time since an arbitrary start, for irreversible steps, which a wrong wall clock must
+    /// not trigger.
     pub fn monotonic(&self) -> Duration {
         self.monotonic
     }
@@ -231,16 +233,16 @@ mod tests {
 
     const SECRET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-    /// One that answers every question unlike the default.
-    struct Peculiar;
+    /// A source that overrides every default.
+    struct Custom;
 
-    impl StekSource for Peculiar {
+    impl StekSource for Custom {
         fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
             Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
         }
 
         fn name(&self) -> &'static str {
-            "peculiar"
+            "overriding"
         }
 
         fn poll_interval(&self) -> Duration {
@@ -273,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn a_boxed_source_answers_as_the_source_does() {
-        let mut boxed: Box<dyn StekSource> = Box::new(Peculiar);
+    fn a_boxed_source_forwards_every_method() {
+        let mut boxed: Box<dyn StekSource> = Box::new(Custom);
         let boxed = &mut boxed as &mut dyn StekSource;
-        assert_eq!(boxed.name(), "peculiar");
+        assert_eq!(boxed.name(), "overriding");
         assert_eq!(boxed.poll_interval(), Duration::from_secs(7));
         assert!(!boxed.is_shared() && !boxed.can_rotate());
         assert_eq!(boxed.fleet_agrees(), Some(false));
@@ -284,7 +286,7 @@ mod tests {
         assert_eq!(keys.len(), 1);
         assert_eq!(
             format!("{boxed:?}"),
-            r#"StekSource { name: "peculiar", .. }"#
+            r#"StekSource { name: "overriding", .. }"#
         );
         let silent: Box<dyn StekSource> = Box::new(source_fn("mine", |_| Ok(Vec::new())));
         let silent = &silent as &dyn StekSource;
@@ -292,25 +294,25 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_says_nothing_of_itself_is_shared_and_rotates() {
-        /// Says nothing of itself.
-        struct Silent;
+    fn by_default_a_source_is_shared_and_can_rotate() {
+        /// Has all the defaults.
+        struct Default;
 
-        impl StekSource for Silent {
+        impl StekSource for Default {
             fn load(&mut self, _: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
                 Ok(Vec::new())
             }
         }
 
         let source = source_fn("mine", |_| Ok(Vec::new()));
-        assert_eq!((source.name(), Silent.name()), ("mine", "custom"));
+        assert_eq!((source.name(), Default.name()), ("mine", "custom"));
         assert_eq!(source.poll_interval(), Duration::from_secs(2));
         assert!(source.is_shared() && source.can_rotate());
         assert_eq!(source.fleet_agrees(), None);
     }
 
     #[test]
-    fn each_source_has_its_name_and_those_whose_operator_decides_do_not_rotate() {
+    fn each_source_has_a_name_and_those_with_keys_of_an_operator_cannot_rotate() {
         let derived = DerivedSource::new(SECRET).unwrap();
         assert_eq!((derived.name(), derived.can_rotate()), ("derived", false));
         let files = KeyFiles::new(["keys"]).unwrap();
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_told_all_that_it_is_asked() {
+    fn a_query_gives_all_that_it_was_made_of() {
         let rotation = Rotation::new().interval(Duration::from_secs(60));
         let revoked = [KeyName::from_bytes([7; KeyName::LEN])];
         let query = query(&rotation, &revoked);

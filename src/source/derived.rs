@@ -92,17 +92,18 @@ impl DerivedSource {
     /// Derives from this secret: at least 32 bytes from a random generator, the same on each node.
     /// Not a password: anyone with a ticket can try passwords on it.
     ///
-    /// The caller's bytes are the caller's to wipe; nothing is kept from which they follow.
+    /// The caller must wipe its own copy; nothing is kept from which the secret could be recovered.
     ///
-    /// When the source begins, it logs a fingerprint of the secret, which gives nothing away of it,
-    /// and shows it in [`Debug`]: nodes that log another do not know each other's tickets.
+    /// When the source is first loaded, it logs a fingerprint of the secret, which reveals nothing
+    /// about it and is also shown by [`Debug`]: nodes that log different ones cannot open each other's
+    /// tickets.
     ///
     /// # Errors
     ///
     /// [`Error::WeakKey`] naming the `secret` if it is shorter than [`Stek::MIN_SECRET_LEN`](crate::Stek::MIN_SECRET_LEN) bytes,
     /// consists of one block that is repeated, such as `changeme` four times, or is text that ends in
-    /// a newline or a space, which orchestrators add and cut off as they like. Text that is too short
-    /// to hold 32 random bytes is warned of.
+    /// a newline or a space, which orchestrators may add or remove. Text that is too short to encode
+    /// 32 random bytes is logged as a warning.
     pub fn new(secret: &[u8]) -> Result<Self, Error> {
         shared_secret::check("secret", secret)?;
         let secret = SharedSecret::new(secret, Time(0).plus(Self::DEFAULT_ORIGIN))?;
@@ -190,7 +191,7 @@ impl StekSource for DerivedSource {
                 seals = other.is_none(),
                 origin = secret.origin.0 / 1_000,
                 interval = ?rotation.sealing_time(),
-                "STEKs are derived from the secret of this fingerprint: compare it on all nodes"
+                "deriving STEKs from a secret; its fingerprint must be the same on all nodes"
             );
             self.epochs.push(match other {
                 None => Epochs::sealing(&secret, *query.rotation)?,

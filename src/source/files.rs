@@ -23,8 +23,8 @@ use listing::Listing;
 pub use listing::fuzzed::run as fuzzed;
 use succession::Succession;
 
-/// STEKs from key files that something else makes and ships: for fleets that already have ticket
-/// keys of nginx, Apache, HAProxy, H2O or Traffic Server on every node, or mount a Kubernetes
+/// STEKs from key files that other software makes and ships: for fleets that already have the
+/// ticket keys of nginx, Apache, HAProxy, H2O or Traffic Server on every node, or mount a Kubernetes
 /// secret.
 ///
 /// ```no_run
@@ -32,7 +32,7 @@ use succession::Succession;
 /// use rustls_resumption::source::KeyFiles;
 ///
 /// let files = KeyFiles::new(["/etc/tickets/current.key", "/etc/tickets/previous.key"])?;
-/// files.check()?; // better no server than one on random keys
+/// files.check()?; // rather no server than one with random keys
 /// let resumption = Resumption::builder().stek_source(files).build()?;
 /// # Ok::<(), rustls_resumption::Error>(())
 /// ```
@@ -49,8 +49,8 @@ use succession::Succession;
 /// | Traffic Server | one file: keys of 48 bytes, one after the other | the first; the others open |
 /// | H2O | one file: YAML, a list of mappings | the newest whose `not_before` has passed; all of them open, whatever their `not_after` says |
 ///
-/// Of YAML only what H2O itself writes is read: block style, values on one line. The message about
-/// a file in another format, such as dnsdist's, lighttpd's or GnuTLS's, says how to convert it.
+/// Only the YAML that H2O itself writes is read: block style, values on one line. The error for a
+/// file in another format, such as dnsdist's, lighttpd's or GnuTLS's, says how to convert it.
 ///
 /// *The same keys do not make the same tickets.* A STEK is derived from all the bytes of a key, its
 /// name included. Nodes with this crate open each other's tickets, in whichever format they have
@@ -66,7 +66,7 @@ use succession::Succession;
 ///
 /// A key that was not listed before opens at once, but seals only after
 /// [`publish_ahead`](crate::Rotation::publish_ahead), when the other nodes have it too. Until then
-/// the previous key continues to seal, if it is still listed; so *list the old key behind the new
+/// the previous key continues to seal, if it is still listed; so *list the old key after the new
 /// one*. If no other key is listed, the new one seals at once. At the start, a key counts as listed
 /// since its file was changed.
 ///
@@ -79,9 +79,9 @@ use succession::Succession;
 ///
 /// # When something is wrong
 ///
-/// No new keys are taken over, the problem is logged once per change, each failed reading is counted
-/// in [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by
-/// itself once the files are good. That applies to a file that
+/// No new keys are taken over, the problem is logged once per change, each failed read is counted in
+/// [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by itself
+/// once the files are valid. That applies to a file that
 ///
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
@@ -90,19 +90,19 @@ use succession::Succession;
 ///   with the secret of another;
 /// - changes while it is read. Replace a file by renaming another over it to avoid that.
 ///
-/// Meanwhile the current keys stay in use, except those that were *taken out for certain*: a key
-/// that no file lists, in two readings in a row, is wiped although the rest is refused, unless a
-/// file that held it is missing or no key can be read of it. So to take a key out, put another in
-/// its place; to delete its file does not take it out. If the key that seals goes, another that
-/// every node has takes over.
+/// Meanwhile the current keys stay in use, except those that were *certainly removed*: a key that no
+/// file lists, in two reads in a row, is wiped although the rest is refused, unless a file that held
+/// it is missing or no key can be read from it. So to remove a key, put another in its place;
+/// deleting its file does not remove it. If the active key is removed, another that every node has
+/// takes over.
 pub struct KeyFiles {
     paths: Vec<PathBuf>,
-    /// The keys that were listed when the files were last good, in order.
+    /// The keys that were listed when the files were last valid, in order.
     listed: Option<Vec<Listed>>,
-    /// Those that were not when the files were last read, and were not good.
+    /// Those that were missing when the files were last read, and were invalid.
     missing: Vec<KeyName>,
     succession: Succession,
-    /// What was advised last, so that it is logged once.
+    /// The last advice, so that it is logged once.
     advice: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ struct Listed {
 /// How often the files are read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long changed files must stay the same before they are believed: they might be half-written.
+/// How long changed files must stay the same before they are used: they might be half written.
 const SETTLE: Duration = Duration::from_millis(20);
 
 impl KeyFiles {
@@ -130,7 +130,7 @@ impl KeyFiles {
         let refuse = |why: String| Err(Error::config("paths", why));
         if !(1..=MAX_KEYS).contains(&paths.len()) {
             let count = paths.len();
-            return refuse(format!("{count} files of keys: from 1 to {MAX_KEYS}"));
+            return refuse(format!("{count} key files: must be from 1 to {MAX_KEYS}"));
         }
         for (i, path) in paths.iter().enumerate() {
             if paths.iter().take(i).any(|other| other == path) {
@@ -146,9 +146,8 @@ impl KeyFiles {
         })
     }
 
-    /// Reads the files and reports what is wrong with them. For a server that should rather not
-    /// start than start on random keys, as it does otherwise until the files are good: `build` does
-    /// not fail.
+    /// Reads the files and reports what is wrong with them. For a server that should not start with
+    /// random keys: without this it does until the files are valid, as `build` does not fail.
     ///
     /// # Errors
     ///
@@ -195,7 +194,8 @@ impl KeyFiles {
         })
     }
 
-    /// What the files list, and the STEKs of it. New keys must be read twice with the same result.
+    /// What the files list, and the STEKs of these keys. New ones must be read twice with the same
+    /// result.
     fn read(&self, query: &SourceQuery<'_>) -> Result<(Listing, Vec<Stek>), SourceError> {
         let read = || {
             let listing = Listing::read(&self.paths, query.now);
@@ -213,13 +213,13 @@ impl KeyFiles {
         thread::sleep(SETTLE);
         let again = read()?;
         if again.0.wrong.is_none() && !names().eq(again.1.iter().map(Stek::name)) {
-            return Err("the files change as they are read: rename whole files into place".into());
+            return Err("the files changed while they were read: replace files by renaming".into());
         }
         Ok(again)
     }
 
-    /// What becomes of the keys in use when the files are not good: one goes on unless it was taken
-    /// out for certain. That is, twice in a row no file has it, and each that had it has others.
+    /// Which keys stay in use while the files are invalid: all but those that were certainly removed.
+    /// That is, twice in a row no file has them, and each that had them has others.
     fn refuse(
         &mut self,
         wrong: SourceError,
@@ -243,7 +243,7 @@ impl KeyFiles {
         }
         listed.retain(|key| !gone.contains(&key.name));
         for name in &gone {
-            warn!(key = %name, "STEK was taken out of files that are not good otherwise: it goes");
+            warn!(key = %name, "STEK removed from key files that are otherwise invalid; wiping it");
         }
         let keys = self.succession.withdraw(&gone, query);
         Box::new(Withdrawal { keys, cause: wrong })

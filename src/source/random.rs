@@ -13,11 +13,11 @@ pub(crate) struct RandomSource {
     keys: Vec<Planned<Arc<Stek>>>,
 }
 
-/// How many keys it has at most, the one that seals and its successor aside.
+/// The most keys it holds besides the active one and its successor.
 const MOST: usize = Rotation::MAX_KEYS as usize - 2;
 
 impl RandomSource {
-    /// One that goes on with these keys.
+    /// Continues with these keys.
     pub(crate) fn with(keys: &[SourceKey]) -> Self {
         let planned = |key: &SourceKey| Planned {
             key: Arc::clone(&key.stek),
@@ -46,7 +46,7 @@ impl StekSource for RandomSource {
             not_before: Time(0),
             rotate: query.rotate,
         };
-        // Whoever rotates by hand, again and again, gets no more than there may be.
+        // However often somebody rotates by hand, there are no more keys than there may be.
         let too_many = self.keys.len().saturating_sub(MOST);
         self.keys.drain(..too_many);
         planner.update(&mut self.keys, || Stek::random(query.sealing).map(Arc::new))?;

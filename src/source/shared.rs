@@ -152,8 +152,8 @@ impl<B: Backend> Shared<B> {
             self.overflows = self.overflows.saturating_add(1);
             warn!(
                 place = %self.backend.place(),
-                "too much was withdrawn to remember each of it: STEKs, or scopes, that are as old as \
-                 the oldest of that are withdrawn too"
+                "too many STEKs were revoked, or scopes forgotten, to remember each: all that are as \
+                 old as the oldest of them are withdrawn too"
             );
         }
     }
@@ -167,11 +167,11 @@ impl<B: Backend> Shared<B> {
         let (place, version) = (self.backend.place(), record.version);
         match loss {
             Some(Loss::Missing) => {
-                warn!(%place, version, "the record of STEKs was missing: written again");
+                warn!(%place, version, "the STEK record was missing; wrote it again");
             }
             Some(Loss::RolledBack { found }) => warn!(
                 %place, found, version,
-                "an old copy of the record of STEKs had been restored: what it lacked was added"
+                "an old copy of the STEK record was restored; added what it lacked"
             ),
             None => {}
         }
@@ -180,8 +180,8 @@ impl<B: Backend> Shared<B> {
         if !agrees && self.agrees != Some(false) {
             warn!(
                 %place, theirs = %record.schedule, %ours,
-                "another process rotates STEKs on another schedule: configure the same for all; \
-                 until then some clients may get full handshakes"
+                "another process rotates STEKs on another schedule; configure all alike, until then \
+                 some clients may get full handshakes"
             );
         }
         self.agrees = Some(agrees);

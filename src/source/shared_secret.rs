@@ -1,12 +1,12 @@
-//! What is asked of a secret that a fleet shares, beyond what is asked of any key: it came through
-//! the hands of an operator and an orchestrator.
+//! Checks of a secret that a fleet shares, beyond those of any key: operators and orchestrators handle
+//! it, and may alter it.
 
 use tracing::warn;
 
 use crate::error::Error;
 use crate::stek::{Stek, weakness};
 
-/// The longest block that is looked for, of which a secret may consist.
+/// The longest repeated block that is looked for.
 const MAX_BLOCK: usize = 256;
 
 /// As many characters of base64 as hold 32 random bytes.
@@ -15,20 +15,20 @@ const SHORTEST_TEXT: usize = 43;
 /// As many hexadecimal digits as hold 32 random bytes.
 const SHORTEST_HEXADECIMAL: usize = 64;
 
-/// Refuses a secret that is weak, or that another node is likely to have with another ending. Warns
-/// of one that is likely to be guessed.
+/// Refuses a secret that is weak, or that another node is likely to get with another ending. Warns
+/// about one that can be guessed.
 pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
     let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     let is_text = secret.iter().all(is_text);
     let ends_in_space = secret.last().is_some_and(u8::is_ascii_whitespace);
     let why = match weakness(secret, Stek::MIN_SECRET_LEN) {
         Some(why) => Some(why),
-        None if repeats(secret) => Some(
-            "it is one block, repeated: make it with a random generator (`openssl rand -base64 32`)",
-        ),
+        None if repeats(secret) => {
+            Some("it is one block, repeated: generate it at random (`openssl rand -base64 32`)")
+        }
         None if is_text && ends_in_space => Some(
-            "text that ends in a newline or a space, which the next node may get without it: cut \
-             it off (`printf %s`, `tr -d '\\n'`, or `trim_ascii_end` on all nodes)",
+            "text that ends in a newline or a space, which another node may get without it: remove \
+             it (`printf %s`, `tr -d '\\n'`, or `trim_ascii_end` on all nodes)",
         ),
         None => None,
     };
@@ -42,15 +42,15 @@ pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
         warn!(
             secret = field,
             characters = secret.len(),
-            "secret is too short a text to hold 32 random bytes: whoever has a ticket can try what \
-             it may be. Make it with `openssl rand -base64 32`"
+            "secret is text, and too short to encode 32 random bytes: with one ticket it can be \
+             guessed offline; generate it with `openssl rand -base64 32`"
         );
     } else if !is_text && secret.ends_with(b"\n") && !secret.len().is_multiple_of(8) {
         warn!(
             secret = field,
             bytes = secret.len(),
-            "secret ends in a newline, which the next node may get without it: cut it off if it \
-             was not made by the random generator"
+            "secret ends in a newline, which another node may get without it; remove it unless it \
+             is one of the random bytes"
         );
     }
     Ok(())
@@ -75,7 +75,7 @@ mod tests {
         check("secret", secret).unwrap_err().to_string()
     }
 
-    /// What is warned of, if it is accepted.
+    /// The warnings about a secret that is accepted.
     fn warnings(secret: &[u8]) -> Vec<String> {
         let (log, outcome) = Log::of(|| check("kek", secret));
         outcome.unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn text_with_a_newline_behind_it_is_refused() {
+    fn text_that_ends_in_a_newline_is_refused() {
         for end in ["\n", "\r\n", " ", "\n\n"] {
             let said = refused(&[BASE64, end.as_bytes()].concat());
             assert!(said.contains("ends in a newline or a space"), "{said}");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bytes_may_end_as_they_like_but_one_too_many_is_warned_of() {
+    fn random_bytes_may_end_in_a_newline_but_an_extra_one_is_warned_about() {
         let mut random = RANDOM;
         random[31] = b'\n';
         assert!(warnings(&random).is_empty());
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_cannot_hold_32_random_bytes_is_warned_of() {
+    fn text_too_short_for_32_random_bytes_is_warned_about() {
         let too_short = |secret: &[u8]| warnings(secret).len() == 1;
         assert!(too_short(b"correct horse battery staple, twice"));
         assert!(too_short(b"8c7d1a90f3b24e65a1c2d3e4f5061728"));

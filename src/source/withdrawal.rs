@@ -3,10 +3,10 @@ use std::fmt;
 
 use super::{SourceError, SourceKey};
 
-/// The error of a source that cannot answer, but knows of keys that must not go on meanwhile.
+/// The error of a source that cannot answer, but knows of keys that must not be used meanwhile.
 #[derive(Debug)]
 pub(crate) struct Withdrawal {
-    /// Those that go on, of the ones it gave before.
+    /// Of the keys it gave before, those that stay in use.
     pub(crate) keys: Vec<SourceKey>,
     pub(crate) cause: SourceError,
 }

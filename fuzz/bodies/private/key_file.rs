@@ -52,7 +52,7 @@ fn listed(listing: &Listing, contents: &[&[u8]]) {
         return;
     }
     let is_first = |other: &&[u8]| *other == contents[0];
-    assert!(contents.iter().all(is_first), "a list stands alone");
+    assert!(contents.iter().all(is_first), "a list is the only file");
     let text = String::from_utf8_lossy(contents[0]);
     if text.contains(':') {
         return;

@@ -115,7 +115,7 @@ impl Epochs {
         }
         if count > MAX_KEYS {
             return Err(format!(
-                "{count} STEKs would open at once: at most {MAX_KEYS} may, so choose a longer \
+                "{count} STEKs would open at once, and at most {MAX_KEYS} may: choose a longer \
                  interval or a shorter ticket lifetime"
             )
             .into());
@@ -142,7 +142,7 @@ impl Epochs {
             );
         }
         if self.epoch_at(now) < self.first {
-            return Err("the clock went back to a time whose STEKs were forgotten: \
+            return Err("the clock went back to a time whose STEKs were erased: \
                         correct it, or restart the process if it is right now"
                 .into());
         }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_epochs_up_to_the_last_and_none_behind_it() {
+    fn there_are_epochs_up_to_the_last_and_none_after_it() {
         let rotation = Rotation::new()
             .interval(MOMENT)
             .ticket_lifetime(Duration::from_secs(1))
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_may_open_at_once_as_the_bound_says_and_not_one_more() {
+    fn no_more_steks_may_open_at_once_than_the_bound() {
         for (beside_the_active, fits) in [(MAX_KEYS - 1, true), (MAX_KEYS, false)] {
             let rotation = Rotation::new()
                 .interval(MOMENT)

@@ -12,7 +12,7 @@ use crate::source::SourceError;
 pub(super) struct Contents {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     pub(super) modified: Time,
-    /// Why they must not be used, though they could be read.
+    /// Why it must not be used, although it could be read.
     pub(super) wrong: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl Contents {
         let read = limited.read_to_end(&mut bytes);
         read.map_err(|error| at(&error))?;
         if bytes.len() > MAX_LEN {
-            return Err(at(&format!("more than {MAX_LEN} bytes: not a file of keys")).into());
+            return Err(at(&format!("more than {MAX_LEN} bytes: not a key file")).into());
         }
         let modified = metadata.modified().map_or(Time(u64::MAX), Time::from);
         Ok(Self {

@@ -59,10 +59,10 @@ impl Content {
         let wrong = (keys.len() > MAX_KEYS).then_some(FormatError::TooManyKeys);
         let mut advice = Vec::new();
         if content.len().is_multiple_of(LONG) {
-            // Harmless if it is: they are random bytes all the same, and the same on every node.
+            // Harmless if they are: the bytes are random, and the same on every node.
             let (short, long) = (keys.len(), content.chunks(LONG).len());
             advice.push(format!(
-                "taken for {short} keys of Traffic Server: if it is {long} keys of dnsdist, put \
+                "read as {short} keys of Traffic Server: if these are {long} keys of dnsdist, put \
                  each in a file of its own (`split -b 80`)"
             ));
         }

@@ -38,7 +38,7 @@ impl KeyInventory {
         &self.keys
     }
 
-    /// What works, but should be improved: what the source warns of.
+    /// What works, but should be improved: what the source logs as warnings.
     pub fn advice(&self) -> &[String] {
         &self.advice
     }
@@ -69,8 +69,8 @@ impl InventoryKey {
         self.modified
     }
 
-    /// Whether it is the one that is meant to seal now. A server that has just learnt of it goes on
-    /// with another until [`publish_ahead`](crate::Rotation::publish_ahead) has passed.
+    /// Whether it is the one that is meant to seal now. A server that has just read it for the first
+    /// time seals with another until [`publish_ahead`](crate::Rotation::publish_ahead) has passed.
     pub fn seals(&self) -> bool {
         self.seals
     }

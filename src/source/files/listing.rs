@@ -16,9 +16,9 @@ pub(super) struct Listing {
     pub(super) sealing: usize,
     /// What works, but should be improved.
     pub(super) advice: Vec<String>,
-    /// Why the files as a whole cannot be used: what was found wrong first.
+    /// Why the files cannot be used: the first problem found.
     pub(super) wrong: Option<SourceError>,
-    /// The files of which no key is listed here: they tell nothing about the keys they held before.
+    /// The files of which no key could be read: they say nothing about the keys they held before.
     pub(super) silent: Vec<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Listing {
         )
     }
 
-    /// The same of contents, each of which is read when its turn comes.
+    /// The same with contents, each of which is read when its turn comes.
     fn of<'a>(
         files: impl ExactSizeIterator<Item = (&'a Path, Result<Contents, SourceError>)>,
         now: Time,
@@ -75,7 +75,7 @@ impl Listing {
                     continue;
                 }
                 if !lists.is_empty() || (content.is_list && file > 0) {
-                    listing.refuse(format!("{place}: {STANDS_ALONE}"));
+                    listing.refuse(format!("{place}: {ONLY_FILE}"));
                 }
             }
             if file == 0 {
@@ -113,7 +113,7 @@ impl Listing {
         if key.is_text() {
             self.advise(
                 &place,
-                "a key made of text, of which each byte is worth 6 bits at most, or 4 if it is \
+                "a key made of text, each byte of which holds 6 random bits at most, or 4 if it is \
                  hexadecimal: make keys with `openssl rand 80`",
             );
         }
@@ -125,12 +125,12 @@ impl Listing {
         });
     }
 
-    /// Leaves out weak keys and those that contradict each other, which are reasons to refuse, and
-    /// merges those that are the same, which is none.
+    /// Drops weak keys and those that contradict each other, for which the files are refused, and
+    /// merges equal ones, for which they are not.
     fn settle(&mut self, files: usize, twins: &[usize]) {
         let mut kept: Vec<ListedKey> = Vec::new();
         let mut contradicted = Vec::new();
-        // Where each key has gone, of those that are not weak.
+        // Where each key that is not weak went.
         let mut places = Vec::new();
         for mut this in std::mem::take(&mut self.keys) {
             if let Some(why) = this.key.weakness() {
@@ -183,7 +183,7 @@ impl ListedKey {
     }
 }
 
-const STANDS_ALONE: &str = "a list of keys stands alone, not beside other files";
+const ONLY_FILE: &str = "a list of keys must be the only file";
 
 #[cfg(any(test, rustls_resumption_fuzzing))]
 #[path = "../../../fuzz/bodies/private/key_file.rs"]

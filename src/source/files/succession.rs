@@ -29,7 +29,7 @@ struct KeyInUse {
 
 impl Succession {
     /// Takes over the keys that are listed now, each with the time at which its file was changed.
-    /// The operator wants the one named `wanted` to seal.
+    /// The one named `wanted` is meant to seal.
     pub(super) fn update(
         &mut self,
         listed: impl Iterator<Item = (Stek, Time)>,
@@ -52,7 +52,7 @@ impl Succession {
         self.answer(wanted, at_start, query)
     }
 
-    /// Drops the keys of these names, which are listed no more, though no others may be taken over.
+    /// Drops the keys of these names, which are no longer listed, and takes over no others.
     pub(super) fn withdraw(
         &mut self,
         names: &[KeyName],
@@ -128,8 +128,8 @@ impl KeyInUse {
         if self.everywhere_from > monotonic {
             warn!(
                 key = %self.stek.name(),
-                "STEK seals before other nodes may have it, because no other is listed: \
-                 list the old key behind the new one"
+                "STEK seals before other nodes may have it, because no other is listed; list \
+                 the old key after the new one"
             );
         }
     }

@@ -275,15 +275,15 @@ fn a_file_that_is_written_over_in_place_is_read_whole_or_not_at_all() {
 #[test]
 fn paths_that_make_no_sense_are_refused() {
     let refused = |paths: &[&str]| KeyFiles::new(paths).unwrap_err().to_string();
-    assert!(refused(&[]).starts_with("paths: 0 files of keys"));
+    assert!(refused(&[]).starts_with("paths: 0 key files"));
     assert!(refused(&["a", "b", "a"]).starts_with("paths: a twice"));
-    assert!(refused(&["a"; 65]).starts_with("paths: 65 files of keys"));
+    assert!(refused(&["a"; 65]).starts_with("paths: 65 key files"));
     let shown = format!("{:?}", KeyFiles::new(["a"]).unwrap());
     assert_eq!(shown, "KeyFiles { paths: [\"a\"], .. }");
 }
 
-/// Loads as often as it takes to be sure of what was taken out.
-fn what_goes_on(files: &mut Files) -> Option<Vec<KeyName>> {
+/// Loads often enough for a removed key to be certain.
+fn keys_kept(files: &mut Files) -> Option<Vec<KeyName>> {
     files.error();
     files.pass(SECOND);
     let error = files.try_load().unwrap_err();
@@ -302,8 +302,8 @@ fn a_key_that_was_taken_out_of_files_that_are_not_good_goes() {
     files.write("c", key(4));
     files.write("b", "half");
     // What `b` held may be there again: only `c` has another key for certain.
-    assert_eq!(what_goes_on(&mut files), Some(vec![name(1), name(2)]));
-    assert_eq!(what_goes_on(&mut files), None, "it went once");
+    assert_eq!(keys_kept(&mut files), Some(vec![name(1), name(2)]));
+    assert_eq!(keys_kept(&mut files), None, "it went once");
     // Nothing new is taken over, and what comes back is new.
     files.write("b", key(3));
     files.write("c", key(2));
@@ -340,21 +340,21 @@ fn nothing_goes_because_of_a_file_that_tells_nothing_or_for_a_moment_only() {
     let path = files.directory.path().join("a");
     for spoil in [&[][..], &key(1)[..37], &[0; 80], b"a key", &key(2)[..79]] {
         files.write("a", spoil);
-        assert_eq!(what_goes_on(&mut files), None);
+        assert_eq!(keys_kept(&mut files), None);
     }
     fs::remove_file(&path).unwrap();
-    assert_eq!(what_goes_on(&mut files), None);
+    assert_eq!(keys_kept(&mut files), None);
     // Moved to the other file, while its own is missing.
     files.write("b", key(1));
     files.error();
     files.write("b", key(2));
-    assert_eq!(what_goes_on(&mut files), None, "it was away once");
+    assert_eq!(keys_kept(&mut files), None, "it was away once");
     permit(&files.directory.path().join("b"), 0o644);
-    assert_eq!(what_goes_on(&mut files), None, "it is still listed");
+    assert_eq!(keys_kept(&mut files), None, "it is still listed");
     // At the start nothing is known.
     let mut files = Files::new(&["a", "b"]);
     files.write("a", key(1));
-    assert_eq!(what_goes_on(&mut files), None);
+    assert_eq!(keys_kept(&mut files), None);
 }
 
 #[test]

@@ -480,7 +480,7 @@ fn the_same_key_twice_counts_once_and_is_warned_of_once() {
 }
 
 #[test]
-fn a_key_that_was_taken_out_opens_nothing_though_the_other_files_are_refused() {
+fn a_key_that_was_removed_opens_nothing_though_the_other_files_are_refused() {
     for spoil in ["half a key", ""] {
         let host = Host::new(NGINX);
         host.ship(10);
@@ -495,9 +495,9 @@ fn a_key_that_was_taken_out_opens_nothing_though_the_other_files_are_refused() {
         assert_eq!((stats.active, stats.keys), (Some(name(9)), 2));
         assert_eq!((stats.source_failures, stats.fallen_back), (3, false));
         assert_eq!(kind(&client, &node.server), FULL);
-        let taken_out = format!("key={} ", name(10));
+        let removed = format!("key={} ", name(10));
         let said =
-            |line: &&String| line.contains("taken out") && format!("{line} ").contains(&taken_out);
+            |line: &&String| line.contains("STEK removed") && format!("{line} ").contains(&removed);
         assert_eq!(
             log.warnings().iter().filter(said).count(),
             1,

@@ -98,13 +98,13 @@ fn advice(keys: &[(Place, FileKey)], times: &[Times], sealing: usize, now: Time)
         let place = place.trim_start();
         if time.not_before > TOO_LATE {
             advice.push(format!(
-                "{place}: `not_before` is not in this age: H2O counts seconds, though its manual \
-                 says milliseconds"
+                "{place}: `not_before` is thousands of years ahead: H2O counts seconds, though its \
+                 manual says milliseconds"
             ));
         } else if index == sealing && time.not_after < now.0 / 1_000 {
             advice.push(format!(
-                "{place}: `not_after` is over, and H2O would no longer seal with this key: here it \
-                 goes on until another begins"
+                "{place}: `not_after` has passed, and H2O would no longer seal with this key: \
+                 here it stays active until another begins"
             ));
         }
     }
@@ -226,7 +226,7 @@ fn unquoted(value: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
-/// So many bytes in hexadecimal, read in constant time.
+/// Reads this many bytes in hexadecimal, in constant time.
 fn hexadecimal(digits: &str, len: usize) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; len]);
     let read = base16ct::mixed::decode(digits, &mut bytes).ok()?.len();

@@ -89,7 +89,7 @@ fn base64_of_openssl_is_read() {
 }
 
 #[test]
-fn what_is_decoded_has_its_room_from_the_start_and_leaves_no_copies() {
+fn decoding_allocates_once_and_leaves_no_copies() {
     let decoded = decode(&base64(&[7; 80])).unwrap();
     assert_eq!((decoded.len(), decoded.capacity()), (80, 81));
 }
@@ -206,7 +206,7 @@ proptest! {
 }
 
 #[test]
-fn base64_of_one_key_says_so_and_names_the_double_encoding() {
+fn base64_of_a_single_key_is_refused_with_advice() {
     let key = base64(&[1; 80]);
     let said = error(key.as_bytes());
     for part in [
@@ -228,7 +228,7 @@ fn base64_of_one_key_says_so_and_names_the_double_encoding() {
 }
 
 #[test]
-fn what_other_programs_write_is_called_by_its_name() {
+fn formats_of_other_programs_are_recognised() {
     let utf16 = |text: &str, mark: &[u8]| {
         let units = text.encode_utf16().flat_map(u16::to_le_bytes);
         mark.iter().copied().chain(units).collect::<Vec<u8>>()
@@ -238,7 +238,7 @@ fn what_other_programs_write_is_called_by_its_name() {
     let lighttpd = [&[0; 4][..], &[0x99; 88]].concat();
     let hexadecimal = "0a".repeat(80);
     for (content, said) in [
-        (&[0x99; 64][..], "64 bytes, as GnuTLS has keys"),
+        (&[0x99; 64][..], "64 bytes, the length of a GnuTLS key"),
         (&lighttpd, "92 bytes, as lighttpd's `ssl.stek-file` has"),
         (&[0x99; 160], "2 keys of 80 bytes, as dnsdist lists them"),
         (
@@ -266,7 +266,7 @@ fn what_other_programs_write_is_called_by_its_name() {
 }
 
 #[test]
-fn traffic_servers_keys_stand_in_a_row_and_the_first_seals() {
+fn traffic_servers_keys_follow_each_other_and_the_first_seals() {
     let bytes: Vec<u8> = (0..144).collect();
     let content = Content::parse(&bytes, NOW);
     assert_eq!(
@@ -280,7 +280,7 @@ fn traffic_servers_keys_stand_in_a_row_and_the_first_seals() {
     let five: Vec<u8> = (0..240).collect();
     let content = Content::parse(&five, NOW);
     assert_eq!((content.wrong, content.keys.len()), (None, 5));
-    assert!(content.advice[0].contains("if it is 3 keys of dnsdist"));
+    assert!(content.advice[0].contains("if these are 3 keys of dnsdist"));
     let many: Vec<u8> = (0..66 * 48).map(|i| i as u8).collect();
     assert_eq!(error(&many), "more than 64 keys");
 }

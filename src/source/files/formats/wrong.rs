@@ -8,19 +8,19 @@ pub(in super::super) enum FormatError {
     Empty,
     /// Neither 48 nor 80 bytes, nor text.
     Length(usize),
-    /// So many bytes are a key, and a newline behind them.
+    /// A key of this many bytes, and a newline after it.
     Newline(usize),
     ByteOrderMark,
     Utf16,
     GnuTls,
     Lighttpd,
-    /// So many keys of 80 bytes, one after the other.
+    /// This many keys of 80 bytes, one after the other.
     Dnsdist(usize),
     Line {
         number: usize,
         wrong: WrongLine,
     },
-    /// A key of so many bytes, by itself.
+    /// A single key of this many bytes.
     Base64OfKey {
         len: usize,
         twice: bool,
@@ -55,7 +55,7 @@ pub(in super::super) enum WrongEntry {
 }
 
 impl FormatError {
-    /// What bytes that are no text and neither 48 nor 80 are, unless they are several keys of 48.
+    /// What is wrong with a binary file of neither 48 nor 80 bytes, unless it is several keys of 48.
     pub(super) fn of_binary(content: &[u8]) -> Option<Self> {
         let len = content.len();
         let is_keys_of = |size| len.checked_rem(size) == Some(0);
@@ -126,7 +126,7 @@ impl fmt::Display for FormatError {
             ),
             Self::Newline(len) => write!(
                 f,
-                "a key of {len} bytes and a newline, which an editor may have added: cut it off \
+                "a key of {len} bytes and a newline, which an editor may have added: remove it \
                  (`head -c {len}`)"
             ),
             Self::ByteOrderMark => f.write_str(
@@ -137,8 +137,8 @@ impl fmt::Display for FormatError {
                  (`Out-File -Encoding ascii`)",
             ),
             Self::GnuTls => f.write_str(
-                "64 bytes, as GnuTLS has keys: make one of 80 bytes (`openssl rand 80`), as nginx \
-                 has them",
+                "64 bytes, the length of a GnuTLS key: make one of 80 bytes (`openssl rand 80`), as \
+                 for nginx",
             ),
             Self::Lighttpd => f.write_str(
                 "92 bytes, as lighttpd's `ssl.stek-file` has: a version, two times and a key. Give \

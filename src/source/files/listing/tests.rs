@@ -66,7 +66,7 @@ fn keys_are_listed_in_order_and_one_of_them_is_to_seal() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_file_is_said_with_its_name() {
+fn every_error_names_its_file() {
     let good = key(1);
     for (wrong, message) in [
         (vec![], "/1: empty"),
@@ -76,7 +76,7 @@ fn whatever_is_wrong_with_a_file_is_said_with_its_name() {
         (vec![b'\n'; MAX_LEN + 1], "/1: more than 16384 bytes"),
         (
             list(&[5, 6]).into_bytes(),
-            "/1: a list of keys stands alone",
+            "/1: a list of keys must be the only file",
         ),
     ] {
         let error = error(&[&good, &wrong]);
@@ -113,7 +113,7 @@ fn keys_that_are_weak_or_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn the_same_key_twice_counts_once_and_is_advised_of() {
+fn a_key_listed_twice_counts_once_and_gives_advice() {
     let bytes = |listing: &Listing| {
         let keys = listing.keys.iter().map(|key| key.key.as_bytes().to_vec());
         keys.collect::<Vec<_>>()
@@ -150,7 +150,7 @@ fn the_same_key_twice_counts_once_and_is_advised_of() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_that_is_reached_by_two_paths_counts_once() {
+fn a_key_reached_by_two_paths_counts_once() {
     use std::os::unix::fs::symlink;
 
     let directory = TempDir::new().unwrap();
@@ -166,7 +166,7 @@ fn a_key_that_is_reached_by_two_paths_counts_once() {
 }
 
 #[test]
-fn what_is_not_good_tells_what_is_listed_all_the_same() {
+fn files_with_errors_still_list_their_good_keys() {
     let told = |contents: &[&[u8]]| {
         let directory = TempDir::new().unwrap();
         let paths = (0..contents.len()).map(|i| directory.path().join(i.to_string()));
@@ -203,7 +203,7 @@ fn what_is_not_good_tells_what_is_listed_all_the_same() {
 }
 
 #[test]
-fn what_could_be_better_is_advised() {
+fn usable_but_poor_keys_give_advice() {
     let listing = read(&[&key(1)[..48]]).unwrap();
     assert!(
         listing.advice[0]

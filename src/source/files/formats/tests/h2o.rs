@@ -20,7 +20,7 @@ fn hmac(number: u8, len: usize) -> [u8; 64] {
 }
 
 #[test]
-fn of_h2os_keys_the_newest_that_has_begun_seals() {
+fn the_newest_key_of_h2o_that_has_begun_seals() {
     let seconds = NOW.0 / 1_000;
     let [past, future] = [[seconds - 900, seconds + 60], [seconds + 60, seconds + 900]];
     let long_past = [seconds - 1_800, seconds - 900];
@@ -54,7 +54,7 @@ fn of_h2os_keys_the_newest_that_has_begun_seals() {
 }
 
 #[test]
-fn a_key_of_nginx_is_the_same_in_h2os_yaml() {
+fn an_nginx_key_in_h2os_yaml_is_the_same_key() {
     let yaml = entry(3, 32, hmac(3, 32), [0, 1]);
     let content = Content::parse(yaml.as_bytes(), NOW);
     let cipher = content.keys[0].1.as_bytes()[48..].to_vec();
@@ -69,7 +69,7 @@ fn a_key_of_nginx_is_the_same_in_h2os_yaml() {
 }
 
 #[test]
-fn yaml_that_is_not_h2os_says_what_is_wrong_and_where() {
+fn errors_in_yaml_name_the_line_and_the_problem() {
     let good = entry(1, 32, hmac(1, 64), [5, 6]);
     for (old, new, said) in [
         (
