@@ -75,7 +75,7 @@ async fn the_client_hello_may_come_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_no_client_hello_fails_as_it_does_without_an_acceptor() {
+async fn bytes_that_are_no_client_hello_fail_as_without_an_acceptor() {
     let too_long = [22, 3, 1, 0x40, 0, 1, 1, 0, 0].to_vec();
     let cases = [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
@@ -115,7 +115,7 @@ async fn answered<T: std::fmt::Debug, R: Future<Output = io::Result<T>>>(
 }
 
 #[tokio::test]
-async fn a_client_that_must_say_hello_twice_resumes_too() {
+async fn a_client_resumes_after_a_hello_retry_request() {
     for (_, resumption) in ways() {
         let acceptor = acceptor(&resumption, retrying_server());
         let client = never_learning(client_config(&TLS13));
@@ -161,7 +161,7 @@ async fn no_session_outlives_its_full_handshake_by_renewal() {
 }
 
 #[tokio::test]
-async fn sessions_met_through_a_plain_acceptor_have_no_known_age() {
+async fn sessions_accepted_by_a_plain_acceptor_have_no_known_age() {
     let (_, resumption) = &ways()[0];
     let acceptor = acceptor(resumption, server_config());
     let client = client(&TLS13);
@@ -182,7 +182,7 @@ async fn sessions_met_through_a_plain_acceptor_have_no_known_age() {
 }
 
 #[tokio::test]
-async fn the_applications_own_data_comes_back_as_it_was() {
+async fn resumption_data_of_the_application_is_preserved() {
     let servers: [fn() -> ServerConfig; 2] = [server_config, retrying_server];
     for server in servers {
         for (_, resumption) in ways() {
@@ -274,7 +274,7 @@ fn nodes<const N: usize>(store: &Arc<MemoryStore>) -> [(Resumption, ResumptionAc
 }
 
 #[tokio::test]
-async fn clients_resume_on_whichever_node_they_meet() {
+async fn clients_resume_on_any_node() {
     let store = Arc::new(MemoryStore::default());
     let nodes = nodes::<3>(&store);
     let clients = [client(&TLS12), client(&TLS13), client_without_tickets()];
@@ -368,7 +368,7 @@ async fn a_store_that_hangs_costs_the_deadline_and_a_full_handshake() {
 }
 
 #[tokio::test]
-async fn what_was_claimed_for_a_client_that_left_is_wiped_and_counted() {
+async fn a_session_claimed_for_a_client_that_left_is_wiped_and_counted() {
     let store = Arc::new(MemoryStore::default());
     let resumption = sharing(&store).build().unwrap();
     let acceptor = acceptor(&resumption, retrying_server());
@@ -523,7 +523,7 @@ async fn a_tls12_server_resumes_clients_that_would_speak_tls13() {
 }
 
 #[tokio::test]
-async fn a_session_that_rustls_declines_is_counted_as_that() {
+async fn a_session_that_rustls_declines_is_counted_as_declined() {
     let store = Arc::new(MemoryStore::default());
     let resumption = sharing(&store).build().unwrap();
     let client = client(&TLS13);
@@ -612,7 +612,7 @@ async fn each_server_name_may_have_a_configuration_and_scope_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_configuration_without_resumption_is_served_as_ever() {
+async fn a_configuration_without_resumption_still_works() {
     let acceptor = ResumptionAcceptor::from(Arc::new(server_config()));
     let client = client(&TLS13);
     let met = meet_with(&client, &acceptor, b"", |connection| {

@@ -281,7 +281,7 @@ fn each(test: impl Fn(&'static SupportedProtocolVersion, Server) + Sync) {
 }
 
 #[test]
-fn whoever_was_not_asked_does_not_resume_where_certificates_are_asked_for() {
+fn a_session_made_without_a_certificate_request_does_not_resume_where_one_is_made() {
     let ca = Authority::new();
     each(|version, server| {
         let required = [
@@ -345,7 +345,7 @@ fn sessions_with_certificates_resume_where_their_verifier_is_known() {
 }
 
 #[test]
-fn the_owner_may_ask_for_sessions_that_nobody_verifies() {
+fn unverified_client_certificates_resume_only_on_request() {
     let ca = Authority::new();
     for version in VERSIONS {
         let builder = Resumption::builder().resume_unverified_client_certificates();
@@ -360,7 +360,7 @@ fn the_owner_may_ask_for_sessions_that_nobody_verifies() {
 }
 
 #[test]
-fn an_expired_certificate_does_not_resume_and_a_renewed_one_gets_in_at_once() {
+fn an_expired_certificate_does_not_resume_and_a_renewed_one_is_accepted_at_once() {
     let ca = Authority::new();
     each(|version, server| {
         let config = server.verifying(ca.verifier());
@@ -383,7 +383,7 @@ fn an_expired_certificate_does_not_resume_and_a_renewed_one_gets_in_at_once() {
 }
 
 #[test]
-fn a_new_crl_turns_away_whom_it_names_and_costs_nobody_else_a_session() {
+fn a_new_crl_refuses_the_clients_it_lists_and_costs_no_other_a_session() {
     let ca = Authority::new();
     each(|version, server| {
         let (good, evil) = (ca.issue(), ca.issue());
@@ -406,7 +406,7 @@ fn a_new_crl_turns_away_whom_it_names_and_costs_nobody_else_a_session() {
 }
 
 #[test]
-fn a_ca_that_was_replaced_admits_nobody_of_the_one_before() {
+fn clients_of_a_replaced_ca_do_not_resume() {
     each(|version, server| {
         let (old, new) = (Authority::new(), Authority::new());
         let client = client(version, Some(&old.issue()));
@@ -516,7 +516,7 @@ impl ClientCertVerifier for Watched {
 }
 
 #[test]
-fn a_verdict_is_remembered_for_the_interval_and_a_new_verifier_has_none() {
+fn a_verdict_is_cached_for_the_interval_and_a_new_verifier_has_none() {
     let ca = Authority::new();
     each(|version, server| {
         let verifier = Watched::new(ca.verifier());
@@ -561,7 +561,7 @@ fn a_verifier_that_panics_refuses() {
 }
 
 #[test]
-fn one_client_hello_has_two_chains_verified_at_most() {
+fn at_most_two_chains_are_verified_for_one_client_hello() {
     let ca = Authority::new();
     let server = Server::new(false);
     let verifier = Watched::new(ca.verifier());
@@ -605,7 +605,7 @@ fn identity(flight: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn parts_set_by_hand_serve_servers_that_ask_nobody() {
+fn fields_set_by_hand_work_without_client_authentication() {
     let ca = Authority::new();
     each(|version, server| {
         let by_hand = |mut config: ServerConfig| {

@@ -115,7 +115,7 @@ async fn no_session_outlives_its_full_handshake_where_a_plain_acceptor_is_follow
 }
 
 #[tokio::test]
-async fn what_happened_is_told_and_counted() {
+async fn outcomes_are_reported_and_counted() {
     for (_, resumption) in ways() {
         let makes_tickets = resumption.stats().steks.active.is_some();
         let acceptor = plain(&resumption, server_config());
@@ -254,7 +254,7 @@ async fn a_session_declined_for_its_cipher_suite_makes_others_as_young_as_they_a
 }
 
 #[tokio::test]
-async fn without_new_tickets_it_is_told_all_the_same() {
+async fn the_outcome_is_reported_without_new_tickets_too() {
     for (_, resumption) in ways() {
         let acceptor = plain(&resumption, server_config());
         let mut sparing = server_config();
@@ -387,7 +387,7 @@ async fn polled_at_most(
 }
 
 #[tokio::test]
-async fn it_may_be_cancelled_at_each_poll() {
+async fn following_can_be_cancelled_at_any_poll() {
     for (_, resumption) in ways() {
         let acceptor = plain(&resumption, server_config());
         for version in VERSIONS {
@@ -497,7 +497,7 @@ fn a_blocking_handshake_is_followed_as_well() {
 }
 
 #[tokio::test]
-async fn where_a_store_is_shared_a_plain_acceptor_finds_nothing_of_tls13_and_says_so() {
+async fn with_a_shared_store_a_plain_acceptor_finds_no_tls13_session_and_counts_it() {
     let store = Arc::new(MemoryStore::default());
     let resumption = sharing(&store).build().unwrap();
     let acceptor = plain(&resumption, server_config());
@@ -540,7 +540,7 @@ async fn an_acceptor_reports_what_rustls_says_too() {
 }
 
 #[tokio::test]
-async fn what_came_from_a_store_is_told_as_that() {
+async fn sessions_from_a_store_are_reported_as_such() {
     let store = Arc::new(MemoryStore::default());
     let told = Arc::new(Mutex::new(Vec::new()));
     let nodes = [(); 2].map(|()| {

@@ -317,7 +317,7 @@ fn tls13_without_an_acceptor_has_no_known_age_and_that_is_counted() {
 }
 
 #[test]
-fn tickets_of_one_process_mean_nothing_to_another() {
+fn tickets_of_another_process_are_refused() {
     let (_, one) = fake(Resumption::builder());
     let (_, other) = fake(Resumption::builder());
     for version in VERSIONS {
@@ -329,7 +329,7 @@ fn tickets_of_one_process_mean_nothing_to_another() {
 }
 
 #[test]
-fn handles_outlive_the_resumption_and_its_timer_lives_as_long_as_they() {
+fn handles_outlive_the_resumption_and_keep_its_timer_running() {
     let server = installed(&Resumption::tickets().unwrap(), "a");
     let client = client(&TLS13);
     assert_eq!(kind(&client, &server), FULL);
@@ -357,7 +357,7 @@ fn after_shutdown_every_handshake_is_full_and_none_fails() {
 }
 
 #[test]
-fn a_cache_of_nothing_and_a_cache_of_one_work() {
+fn caches_of_zero_and_one_entry_work() {
     let (_, none) = fake(Resumption::builder().stateful(0));
     let server = installed(&none, "a");
     assert!(!server.session_storage.can_cache());

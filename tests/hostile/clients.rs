@@ -99,7 +99,7 @@ fn every_flipped_bit_and_every_cut_of_a_ticket_is_refused() {
 }
 
 #[test]
-fn the_parts_of_two_tickets_make_no_third() {
+fn parts_of_two_tickets_do_not_combine() {
     let resumption = resumption();
     let ring = resumption.ticketer("a");
     let one = ring.encrypt(&tls12(b"one")).unwrap();
@@ -198,7 +198,7 @@ fn a_session_id_replayed_elsewhere_finds_nothing_and_burns_nothing() {
 }
 
 #[test]
-fn names_of_expired_and_revoked_keys_are_told_from_unknown_ones() {
+fn names_of_expired_and_revoked_keys_are_distinguished_from_unknown_ones() {
     let time = FakeClock::new();
     let resumption = Resumption::builder().clock(time.clock()).build().unwrap();
     let ring = resumption.ticketer("a");

@@ -5,7 +5,7 @@ use fuzz_bodies::{cache, ring, sessions, ticket};
 use test_support::inputs::try_all;
 
 #[test]
-fn whatever_is_done_the_cache_does_what_its_model_does() {
+fn whatever_is_done_the_cache_behaves_like_its_model() {
     try_all("cache", 1_000, cache::run);
 }
 

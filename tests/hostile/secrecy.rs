@@ -126,7 +126,7 @@ fn a_run_at_trace_level_logs_no_secret_session_or_id() {
 }
 
 #[test]
-fn a_flood_of_junk_is_no_flood_of_warnings() {
+fn a_flood_of_junk_causes_no_flood_of_warnings() {
     let (log, ()) = Log::of(|| {
         let resumption = Resumption::builder()
             .clock(FakeClock::new().clock())

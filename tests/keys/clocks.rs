@@ -306,7 +306,7 @@ fn a_clock_after_2106_works_and_is_set_right() {
 }
 
 #[test]
-fn a_machine_that_slept_for_hours_or_a_week_opens_nothing_old() {
+fn after_a_suspension_of_hours_or_a_week_nothing_expired_opens() {
     for origin in &origins() {
         for asleep in [6 * HOUR, 14 * HOUR, 7 * DAY] {
             // With a clock that runs on, or that is set on waking.

@@ -204,8 +204,8 @@ fn what_one_process_seals_another_opens() {
 }
 
 #[test]
-fn when_all_processes_have_ended_the_next_one_goes_on_with_their_keys() {
-    const TEST: &str = "when_all_processes_have_ended_the_next_one_goes_on_with_their_keys";
+fn after_all_processes_ended_the_next_one_continues_with_their_keys() {
+    const TEST: &str = "after_all_processes_ended_the_next_one_continues_with_their_keys";
     if am_the_other_process() {
         return;
     }
@@ -436,7 +436,7 @@ fn three_servers_whose_clocks_differ_resume_each_others_sessions_across_five_rot
 }
 
 #[test]
-fn a_ticket_lives_as_long_as_its_window_and_no_restart_makes_it_longer() {
+fn restarts_do_not_extend_the_life_of_a_ticket() {
     let (_parent, directory) = fresh();
     let ticket = Server::new(&directory).seal();
     let late = Server::new(&directory);
@@ -454,7 +454,7 @@ fn a_ticket_lives_as_long_as_its_window_and_no_restart_makes_it_longer() {
 }
 
 #[test]
-fn a_directory_gone_wrong_leaves_the_keys_as_they_were_until_it_is_mended() {
+fn a_broken_directory_leaves_the_keys_unchanged_until_it_is_repaired() {
     let (_parent, directory) = fresh();
     let ours = Server::new(&directory);
     let ticket = ours.seal();
@@ -489,7 +489,7 @@ fn a_directory_gone_wrong_leaves_the_keys_as_they_were_until_it_is_mended() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_read_for_long_means_local_keys_and_comes_back_by_itself() {
+fn a_directory_unreadable_for_long_means_local_keys_until_it_recovers() {
     let (_parent, directory) = fresh();
     let ours = Server::new(&directory);
     let ticket = ours.seal();

@@ -187,7 +187,7 @@ fn what_one_node_revokes_is_gone_for_all() {
 }
 
 #[test]
-fn without_redis_the_keys_live_on_to_their_end_then_local_ones_seal_and_it_comes_back_by_itself() {
+fn without_redis_keys_last_until_they_expire_then_local_ones_seal_until_it_recovers() {
     let mut redis = RedisServer::start();
     let (a, b) = (Node::new(&redis), Node::new(&redis));
     let ticket = a.seal();
@@ -219,7 +219,7 @@ fn without_redis_the_keys_live_on_to_their_end_then_local_ones_seal_and_it_comes
 }
 
 #[test]
-fn a_node_that_starts_without_redis_begins_on_local_keys_and_joins_when_it_is_there() {
+fn a_node_started_without_redis_uses_local_keys_and_joins_when_redis_is_up() {
     let mut redis = RedisServer::start();
     redis.stop();
     let node = Node::new(&redis);
@@ -234,7 +234,7 @@ fn a_node_that_starts_without_redis_begins_on_local_keys_and_joins_when_it_is_th
 }
 
 #[test]
-fn a_redis_that_does_not_answer_is_given_up_in_time_and_asked_again() {
+fn a_redis_that_does_not_answer_times_out_and_is_asked_again() {
     let redis = RedisServer::start();
     let (a, b) = (Node::new(&redis), Node::new(&redis));
     let ticket = a.seal();
@@ -254,7 +254,7 @@ fn a_redis_that_does_not_answer_is_given_up_in_time_and_asked_again() {
 }
 
 #[test]
-fn connections_that_died_between_two_questions_are_made_again_without_a_failure() {
+fn connections_lost_between_polls_are_reopened_without_a_failure() {
     let mut redis = RedisServer::start();
     let node = Node::new(&redis);
     redis.save();
@@ -266,7 +266,7 @@ fn connections_that_died_between_two_questions_are_made_again_without_a_failure(
 }
 
 #[test]
-fn a_redis_that_comes_back_empty_is_given_the_newest_keys_whoever_is_there_first() {
+fn an_emptied_redis_gets_the_newest_keys_whichever_node_writes_first() {
     let mut redis = RedisServer::start();
     let (old, new) = (Node::new(&redis), Node::new(&redis));
     let before = old.seal();
@@ -289,7 +289,7 @@ fn a_redis_that_comes_back_empty_is_given_the_newest_keys_whoever_is_there_first
 }
 
 #[test]
-fn an_old_dump_is_refused_and_written_over_and_what_was_revoked_stays_out() {
+fn an_old_dump_is_overwritten_and_revoked_keys_stay_revoked() {
     let mut redis = RedisServer::start();
     let node = Node::new(&redis);
     let revoked = node.seal();
@@ -311,7 +311,7 @@ fn an_old_dump_is_refused_and_written_over_and_what_was_revoked_stays_out() {
 }
 
 #[test]
-fn garbage_is_an_error_that_nobody_writes_over_and_deleting_it_mends_all() {
+fn garbage_is_an_error_that_nobody_overwrites_and_deleting_it_repairs_all() {
     let redis = RedisServer::start();
     let node = Node::new(&redis);
     let (ticket, good) = (node.seal(), value(&redis));
@@ -351,7 +351,7 @@ fn garbage_is_an_error_that_nobody_writes_over_and_deleting_it_mends_all() {
 }
 
 #[test]
-fn a_wrong_password_is_told_without_showing_it_and_a_right_one_works() {
+fn a_wrong_password_is_reported_without_showing_it_and_the_right_one_works() {
     let redis = RedisServer::with_flags(&["--requirepass", "hunter2"]);
     let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}", redis.port());
     let node = Node::with(RedisSource::new(&url("hunter3"), &kek(0)).unwrap());
@@ -387,7 +387,7 @@ fn a_full_redis_is_reported_and_costs_nothing_but_rotation() {
 }
 
 #[test]
-fn a_wrong_kek_neither_opens_nor_harms() {
+fn a_wrong_kek_opens_nothing_and_overwrites_nothing() {
     let redis = RedisServer::start();
     let node = Node::new(&redis);
     let before = value(&redis);
@@ -514,7 +514,7 @@ fn sentinels_name_the_server() {
 }
 
 #[test]
-fn tls_protects_the_way_to_redis_and_a_stranger_in_its_place_is_not_spoken_to() {
+fn tls_to_redis_works_and_an_impostor_is_refused() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let certificates = Certificates::for_names(&["localhost"]);
     let path = |path: PathBuf| path.to_str().unwrap().to_owned();

@@ -40,7 +40,7 @@ proptest! {
 }
 
 #[test]
-fn after_a_week_idle_without_a_timer_nothing_old_opens_and_nothing_old_seals() {
+fn after_a_week_idle_without_a_timer_no_expired_key_opens_or_seals() {
     let (time, resumption, ring) = fake(Rotation::new());
     let ticket = ring.encrypt(b"session").unwrap();
     time.advance(7 * 24 * HOUR);
@@ -84,7 +84,7 @@ fn no_jump_of_the_wall_clock_revives_an_expired_key() {
 }
 
 #[test]
-fn a_clock_stepped_back_lengthens_no_life() {
+fn stepping_the_clock_back_extends_no_key() {
     let (time, resumption, ring) = fake(Rotation::new());
     let ticket = ring.encrypt(b"session").unwrap();
     for _ in 0..13 {
@@ -174,7 +174,7 @@ fn a_schedule_of_milliseconds_is_kept_by_the_timer_thread() {
 }
 
 #[test]
-fn a_source_of_ones_own_serves_and_its_failure_keeps_the_keys_until_they_expire() {
+fn a_custom_source_works_and_its_failure_keeps_the_keys_until_they_expire() {
     let time = FakeClock::new();
     let answer = Arc::new(Mutex::new(true));
     let (asked, clock) = (answer.clone(), time.clone());
@@ -239,7 +239,7 @@ fn a_source_that_never_answered_is_not_ready_but_the_ring_works() {
 }
 
 #[test]
-fn a_source_that_panics_is_one_that_failed() {
+fn a_source_that_panics_counts_as_failed() {
     let time = FakeClock::new();
     let mut answers = 0;
     let born = time.wall();
@@ -313,7 +313,7 @@ fn a_source_in_use_at_shutdown_is_dropped_by_whoever_uses_it() {
 }
 
 #[test]
-fn what_a_source_may_not_answer_is_refused_by_name() {
+fn invalid_answers_of_a_source_are_refused_by_name() {
     let secret = b"0123456789abcdef0123456789abcdef";
     let complaint = |source| {
         let time = FakeClock::new();
@@ -347,7 +347,7 @@ fn what_a_source_may_not_answer_is_refused_by_name() {
 }
 
 #[test]
-fn a_revoked_key_stays_out_even_if_its_source_goes_on_giving_it() {
+fn a_revoked_key_stays_revoked_even_if_its_source_still_lists_it() {
     let time = FakeClock::new();
     let resumption = Resumption::builder()
         .stek_source(source_fn("stubborn", |query| {

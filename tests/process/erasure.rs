@@ -45,7 +45,7 @@ const NOTHING: [usize; 4] = [0; 4];
 #[test]
 fn keys_and_sessions_are_wiped_when_their_time_has_come() {
     alone(|| {
-        looking_finds_what_is_there();
+        the_memory_search_finds_what_is_there();
         a_live_stek_keeps_its_keys_but_not_its_secret();
         an_expired_stek_is_wiped();
         a_revoked_stek_is_wiped_at_once();
@@ -57,7 +57,7 @@ fn keys_and_sessions_are_wiped_when_their_time_has_come() {
     });
 }
 
-fn looking_finds_what_is_there() {
+fn the_memory_search_finds_what_is_there() {
     let needle = Needle::numbered("planted", 1);
     assert_eq!(needle.count(), 0);
     let mut planted = Vec::new();

@@ -129,7 +129,7 @@ fn brief(wheel: Wheel) -> impl StekSource + 'static {
 }
 
 #[test]
-fn building_ends_at_its_deadline_though_the_source_hangs() {
+fn building_ends_at_its_deadline_while_the_source_hangs() {
     let (brake, wheel) = brake();
     brake.stop();
     let source = vault(wheel);
@@ -150,7 +150,7 @@ fn building_ends_at_its_deadline_though_the_source_hangs() {
 }
 
 #[test]
-fn revoking_all_takes_effect_and_returns_though_the_source_hangs() {
+fn revoking_all_takes_effect_and_returns_while_the_source_hangs() {
     let (brake, wheel) = brake();
     let source = vault(wheel.clone());
     let builder = Resumption::builder().stek_source(source);
@@ -207,7 +207,7 @@ fn a_cache_is_cleared_before_a_source_is_asked() {
 }
 
 #[test]
-fn keys_expire_and_others_stand_in_though_the_source_hangs() {
+fn keys_expire_and_local_ones_take_over_while_the_source_hangs() {
     let (brake, wheel) = brake();
     let source = brief(wheel.clone());
     let builder = Resumption::builder().stek_source(source);
@@ -234,7 +234,7 @@ fn keys_expire_and_others_stand_in_though_the_source_hangs() {
 }
 
 #[test]
-fn what_a_late_answer_lists_of_the_revoked_is_left_out() {
+fn revoked_keys_in_a_late_answer_are_ignored() {
     let (brake, wheel) = brake();
     let theirs = wheel.clone();
     let stubborn = source_fn("stubborn", move |query| {
@@ -513,7 +513,7 @@ fn goes_on() -> Resumption {
 }
 
 #[test]
-fn a_recorder_that_hangs_keeps_nothing_back() {
+fn a_recorder_that_hangs_delays_nothing() {
     alone(|| {
         let (brake, wheel) = brake();
         brake.stop();
@@ -530,7 +530,7 @@ fn a_recorder_that_hangs_keeps_nothing_back() {
 }
 
 #[test]
-fn a_recorder_that_panics_keeps_nothing_back() {
+fn a_recorder_that_panics_delays_nothing() {
     alone(|| {
         assert!(metrics::set_global_recorder(Scribe(|| panic!("on purpose"))).is_ok());
         let resumption = goes_on();

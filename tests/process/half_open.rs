@@ -93,7 +93,7 @@ fn ways() -> [(&'static str, Resumption); 3] {
 }
 
 #[test]
-fn ten_thousand_half_open_connections_last_as_long_as_the_caller_lets_them() {
+fn ten_thousand_half_open_connections_end_when_the_caller_ends_them() {
     alone_and_paused(async {
         let hello = first_flight(&Arc::new(client_config(&TLS13)), b"");
         let stages = [
@@ -199,7 +199,7 @@ fn a_hello_that_never_ends_is_bounded_however_it_comes() {
 }
 
 #[test]
-fn what_was_claimed_for_those_who_left_is_wiped_and_others_go_on_resuming() {
+fn sessions_claimed_for_clients_that_left_are_wiped_and_others_still_resume() {
     alone_and_paused(async {
         let store = Arc::new(MemoryStore::default());
         let resumption = sharing(&store).build().unwrap();

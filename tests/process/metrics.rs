@@ -165,7 +165,7 @@ fn the_timer_publishes_what_handshakes_did() {
 }
 
 #[test]
-fn a_label_keeps_two_of_a_process_apart() {
+fn a_label_distinguishes_two_resumptions_of_a_process() {
     let board = Board::default();
     let make = |name: &str, entries| {
         let builder = Resumption::builder().metrics_label("service", name);
@@ -202,7 +202,7 @@ fn units_are_told_and_unknown_times_are_not_zero() {
 }
 
 #[test]
-fn how_long_a_shared_source_took_is_measured() {
+fn the_latency_of_a_shared_source_is_measured() {
     let board = Board::default();
     let time = FakeClock::new();
     let secret: Vec<u8> = (0..32).collect();

@@ -30,7 +30,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 const SCOPES: [&str; 4] = ["a", "b", "c", "d"];
 
 #[test]
-fn whatever_many_threads_do_to_each_other_the_promises_hold() {
+fn the_contracts_hold_among_many_threads() {
     alone(|| {
         let seconds = env::var("STRESS_SECONDS").map_or(3.0, |seconds| seconds.parse().unwrap());
         let phase = Duration::from_secs_f64(seconds) / PHASES;

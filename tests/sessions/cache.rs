@@ -26,7 +26,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn behaves_as_a_naive_model_does(ops in ops(), entries in 0..30_usize, bytes in 0..3_000_usize) {
+    fn behaves_like_a_naive_model(ops in ops(), entries in 0..30_usize, bytes in 0..3_000_usize) {
         check(ops, entries, bytes);
     }
 }
@@ -48,7 +48,7 @@ fn as_many_sessions_fit_as_the_budget_says() {
 }
 
 #[test]
-fn taking_and_putting_for_long_wastes_no_room() {
+fn taking_and_putting_for_long_leaks_no_entries() {
     let cache = SessionCache::new(1_000);
     let mut live: Vec<u64> = (0..1_000).collect();
     for number in &live {
@@ -65,7 +65,7 @@ fn taking_and_putting_for_long_wastes_no_room() {
 }
 
 #[test]
-fn what_expired_is_wiped_within_a_minute_even_where_few_are_left_among_many() {
+fn expired_sessions_are_wiped_within_a_minute_however_few_there_are() {
     let time = FakeClock::new();
     let resumption = Resumption::builder()
         .stateful(50_000)
@@ -134,7 +134,7 @@ fn a_session_of_one_tls_version_is_not_handed_to_the_other() {
 }
 
 #[test]
-fn whatever_the_id_a_session_is_found_in_its_scope_alone() {
+fn whatever_its_id_a_session_is_found_in_its_own_scope_only() {
     let cache = SessionCache::new(1_000);
     let scopes = ["", "a", "b", "ab", "a\0", "\u{1}"];
     for (number, scope) in scopes.into_iter().enumerate() {
@@ -164,7 +164,7 @@ fn only_one_of_many_threads_takes_a_session() {
 }
 
 #[test]
-fn a_flood_of_sessions_that_never_return_leaves_those_that_do() {
+fn a_flood_of_unused_sessions_evicts_no_used_ones() {
     let resumption = Resumption::stateful(20_000).unwrap();
     let cache = resumption.session_storage("a");
     for number in 0..10_000 {

@@ -96,7 +96,7 @@ fn early_client() -> ClientConfig {
 }
 
 #[tokio::test]
-async fn clients_resume_on_whichever_node_they_meet() {
+async fn clients_resume_on_any_node() {
     let redis = RedisServer::start();
     let url = redis.url();
     let nodes = [
@@ -281,7 +281,7 @@ async fn a_redis_that_is_stopped_costs_resumption_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_paused_is_waited_for_by_few() {
+async fn few_clients_wait_for_a_paused_redis() {
     let redis = RedisServer::start();
     let store = RedisStore::new(&redis.url()).unwrap();
     let deadline = Duration::from_millis(50);
@@ -311,7 +311,7 @@ async fn a_redis_that_is_paused_is_waited_for_by_few() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_slow_is_given_up_and_taken_back_when_it_is_not() {
+async fn a_slow_redis_is_given_up_and_used_again_once_it_is_fast() {
     let redis = RedisServer::start();
     let proxy = Proxy::before(&redis).await;
     let store = RedisStore::new(&proxy.url).unwrap();
@@ -391,7 +391,7 @@ fn configure(redis: &RedisServer, setting: &str, value: &str) {
 }
 
 #[tokio::test]
-async fn a_redis_that_takes_no_writes_is_given_up_but_not_if_it_answers_between() {
+async fn a_redis_that_takes_no_writes_is_given_up_unless_it_answers_in_between() {
     let redis = RedisServer::start();
     let node = Node::new(&redis.url()).await;
     for replicas in ["1", "0"].repeat(5) {
@@ -439,7 +439,7 @@ async fn garbage_in_redis_is_a_counted_miss() {
 }
 
 #[tokio::test]
-async fn what_is_no_redis_is_never_up() {
+async fn a_server_that_is_not_redis_is_never_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let visits = Arc::new(AtomicU64::new(0));
@@ -492,7 +492,7 @@ async fn a_wrong_password_costs_resumption_until_it_is_right() {
 }
 
 #[tokio::test]
-async fn redis_and_the_way_to_it_see_nothing_secret() {
+async fn redis_and_the_wire_see_no_secret() {
     let redis = RedisServer::with_flags(&["--rdbcompression", "no"]);
     let proxy = Proxy::before(&redis).await;
     let node = Node::new(&proxy.url).await;
@@ -574,7 +574,7 @@ async fn values_expire_and_fleets_may_share_a_redis() {
 const HOUR: u64 = 60 * 60 * 1_000;
 
 #[tokio::test]
-async fn strangers_push_out_neither_those_who_come_back_nor_the_steks() {
+async fn strangers_evict_neither_returning_clients_nor_the_steks() {
     const RETURNING: usize = 50;
     let redis = RedisServer::with_flags(&["--maxmemory-policy", "volatile-ttl"]);
     let node = Node::new(&redis.url()).await;

@@ -132,7 +132,7 @@ async fn a_demoted_master_is_down_until_it_is_promoted_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_right_that_is_missing_is_told_and_taken_up_when_it_is_given() {
+async fn a_missing_right_is_reported_and_used_once_it_is_granted() {
     let redis = RedisServer::start();
     for (lacking, rights) in [
         ("getdel", "+get +set"),
@@ -177,7 +177,7 @@ async fn a_redis_without_a_command_is_down_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_address_of_the_wrong_kind_is_told_when_it_is_connected_to() {
+async fn an_address_of_the_wrong_kind_is_reported_on_connecting() {
     let cluster = RedisServer::cluster();
     Node::on(&cluster).until_down(StoreTrouble::Misplaced).await;
     let redis = RedisServer::start();
@@ -192,7 +192,7 @@ async fn an_address_of_the_wrong_kind_is_told_when_it_is_connected_to() {
 }
 
 #[tokio::test]
-async fn a_redis_far_away_serves_whoever_gives_it_the_time() {
+async fn a_distant_redis_works_with_a_longer_deadline() {
     let redis = RedisServer::start();
     let way = Way::to(redis.port(), Duration::from_millis(80));
     let far = RedisClient::open(way.url()).unwrap();

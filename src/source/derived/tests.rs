@@ -110,7 +110,7 @@ fn what_is_shown_of_it_holds_no_secret() {
 
 /// Against Python's `hmac`.
 #[test]
-fn it_logs_a_fingerprint_of_each_secret_when_it_begins_and_no_other_time() {
+fn it_logs_a_fingerprint_of_each_secret_once() {
     let mut other = secret();
     other[0] ^= 1;
     let other = DerivedSource::new(&other).unwrap();
@@ -175,7 +175,7 @@ fn secret_origin_and_interval_are_all_bound_into_the_keys() {
 }
 
 #[test]
-fn nodes_up_to_publish_ahead_apart_open_what_each_other_seals() {
+fn nodes_with_clocks_publish_ahead_apart_open_each_others_tickets() {
     for apart in [Duration::ZERO, AHEAD / 3, AHEAD] {
         let mut early = Node::new(source(), START.plus(apart));
         let mut late = Node::new(source(), START);
@@ -246,7 +246,7 @@ fn a_clock_that_is_wrong_at_the_start_and_set_right_recovers() {
 }
 
 #[test]
-fn a_clock_wrong_for_longer_is_believed_and_says_so_when_set_right() {
+fn correcting_a_clock_that_was_wrong_beyond_the_settling_time_is_an_error() {
     let mut node = Node::new(source(), START.plus(YEAR));
     node.load();
     node.pass(14 * HOUR);
@@ -259,7 +259,7 @@ fn a_clock_wrong_for_longer_is_believed_and_says_so_when_set_right() {
 }
 
 #[test]
-fn a_clock_that_stood_still_for_long_is_believed_in_the_end() {
+fn a_clock_that_stood_still_for_long_is_believed_eventually() {
     let mut node = Node::new(source(), START);
     node.load();
     node.pass(20 * HOUR);
@@ -316,7 +316,7 @@ fn the_end_of_time_and_a_schedule_of_too_many_keys_are_errors() {
 }
 
 #[test]
-fn each_step_of_a_change_opens_what_the_steps_beside_it_seal() {
+fn each_step_of_a_rollout_opens_what_its_neighbours_seal() {
     let old = || DerivedSource::new(&secret()).unwrap();
     let new = || DerivedSource::new(&secret().map(|byte| !byte)).unwrap();
     let old_schedule = Rotation::new();

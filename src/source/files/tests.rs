@@ -101,7 +101,7 @@ fn the_first_file_seals_and_all_open() {
 }
 
 #[test]
-fn of_a_list_the_last_but_one_seals_and_all_open() {
+fn the_last_but_one_key_of_a_list_seals_and_all_open() {
     let mut files = Files::new(&["keys"]);
     files.write("keys", list(&[1, 2, 3]));
     assert_eq!(files.load(), (name(2), vec![name(1), name(2), name(3)]));
@@ -234,7 +234,7 @@ fn a_revoked_key_is_dropped_and_another_seals() {
 }
 
 #[test]
-fn after_trouble_the_source_goes_on_where_it_was() {
+fn after_an_error_the_source_continues_where_it_was() {
     let mut files = Files::new(&["a", "b"]);
     files.write("a", key(1));
     files.write("b", key(2));
@@ -247,7 +247,7 @@ fn after_trouble_the_source_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_file_that_is_written_over_in_place_is_read_whole_or_not_at_all() {
+fn a_file_overwritten_in_place_is_read_whole_or_not_at_all() {
     let mut files = Files::new(&["a"]);
     files.write("a", key(1));
     files.load();
@@ -273,7 +273,7 @@ fn a_file_that_is_written_over_in_place_is_read_whole_or_not_at_all() {
 }
 
 #[test]
-fn paths_that_make_no_sense_are_refused() {
+fn missing_too_many_and_repeated_paths_are_refused() {
     let refused = |paths: &[&str]| KeyFiles::new(paths).unwrap_err().to_string();
     assert!(refused(&[]).starts_with("paths: 0 key files"));
     assert!(refused(&["a", "b", "a"]).starts_with("paths: a twice"));
@@ -293,7 +293,7 @@ fn keys_kept(files: &mut Files) -> Option<Vec<KeyName>> {
 }
 
 #[test]
-fn a_key_that_was_taken_out_of_files_that_are_not_good_goes() {
+fn a_key_removed_from_otherwise_invalid_files_is_dropped() {
     let mut files = Files::new(&["a", "b", "c"]);
     for (number, name) in [(1, "a"), (2, "b"), (3, "c")] {
         files.write(name, key(number));
@@ -314,7 +314,7 @@ fn a_key_that_was_taken_out_of_files_that_are_not_good_goes() {
 }
 
 #[test]
-fn another_seals_if_it_was_the_one_that_did() {
+fn another_key_seals_if_the_active_one_was_removed() {
     let mut files = Files::new(&["keys"]);
     files.write("keys", list(&[1, 2, 3]));
     assert_eq!(files.load().0, name(2));
@@ -332,7 +332,7 @@ fn another_seals_if_it_was_the_one_that_did() {
 }
 
 #[test]
-fn nothing_goes_because_of_a_file_that_tells_nothing_or_for_a_moment_only() {
+fn an_unreadable_file_or_a_single_read_removes_no_key() {
     let mut files = Files::new(&["a", "b"]);
     files.write("a", key(1));
     files.write("b", key(2));
@@ -380,7 +380,7 @@ fn h2os_next_key_seals_when_it_begins_and_every_node_has_it() {
 }
 
 #[test]
-fn an_inventory_tells_what_the_source_would_do_and_shows_no_secret() {
+fn an_inventory_shows_what_the_source_would_do_and_no_secret() {
     let files = Files::new(&["a"]);
     files.write("a", list(&[1, 2, 3, 3]));
     let inventory = files.source.inspect(SEALING).unwrap();

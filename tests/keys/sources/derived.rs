@@ -59,7 +59,7 @@ fn clocks_may_be_as_far_apart_as_the_schedule_publishes_ahead() {
 }
 
 #[test]
-fn clocks_further_apart_cost_full_handshakes_about_rotations_and_nothing_worse() {
+fn clocks_further_apart_only_cost_full_handshakes_around_rotations() {
     let nodes = [Duration::ZERO, 4 * MINUTE].map(|by| {
         let rotation = Rotation::new().publish_ahead(2 * MINUTE);
         Node::new(source(), rotation, clock_ahead(by))
@@ -80,7 +80,7 @@ fn clocks_further_apart_cost_full_handshakes_about_rotations_and_nothing_worse()
 }
 
 #[test]
-fn a_restarted_node_has_forgotten_nothing() {
+fn a_restarted_node_opens_earlier_tickets() {
     for version in VERSIONS {
         let before = node(FakeClock::new());
         let client = client(version);
@@ -92,7 +92,7 @@ fn a_restarted_node_has_forgotten_nothing() {
 }
 
 #[test]
-fn another_secret_or_interval_means_full_handshakes_and_nothing_worse() {
+fn a_different_secret_or_interval_only_costs_full_handshakes() {
     for version in VERSIONS {
         let other = DerivedSource::new(&secret(2)).unwrap();
         let half = Rotation::new().interval(HOUR / 2);
@@ -236,7 +236,7 @@ fn revoking_all_ends_every_ticket_here_and_the_next_epoch_seals_again() {
 }
 
 #[test]
-fn it_keeps_time_on_the_system_clock_too() {
+fn it_works_on_the_system_clock() {
     let build = || {
         let rotation = Rotation::new().interval(Duration::from_millis(100));
         let rotation = rotation.ticket_lifetime(Duration::from_secs(1));

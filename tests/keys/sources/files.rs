@@ -128,7 +128,7 @@ fn three_nodes_resume_each_others_clients_across_rotations_shipped_one_by_one() 
 }
 
 #[test]
-fn nodes_open_each_others_tickets_in_whichever_format_they_have_the_keys() {
+fn nodes_open_each_others_tickets_whatever_the_format_of_their_key_files() {
     for version in VERSIONS {
         let hosts = [Host::new(NGINX), Host::new(HAPROXY)];
         hosts.iter().for_each(|host| host.ship(10));
@@ -142,7 +142,7 @@ fn nodes_open_each_others_tickets_in_whichever_format_they_have_the_keys() {
 }
 
 #[test]
-fn a_key_that_is_listed_no_more_opens_nothing() {
+fn a_key_that_is_no_longer_listed_opens_nothing() {
     let host = Host::new(NGINX);
     host.ship(10);
     let node = host.node();
@@ -212,7 +212,7 @@ fn a_change_is_found_without_a_restart() {
 }
 
 #[test]
-fn whatever_happens_to_a_file_the_ring_stays_as_it_was_and_says_so_once() {
+fn a_bad_key_file_leaves_the_ring_unchanged_and_is_logged_once() {
     type Spoil = fn(&Path);
     let spoil: [(&str, Spoil); 11] = [
         ("is empty", |path| write(path, "")),
@@ -276,7 +276,7 @@ fn whatever_happens_to_a_file_the_ring_stays_as_it_was_and_says_so_once() {
 }
 
 #[test]
-fn a_server_whose_files_are_missing_starts_on_its_own_and_joins_when_they_come() {
+fn a_server_without_its_key_files_starts_with_local_keys_and_joins_when_they_appear() {
     let host = Host::new(NGINX);
     let source = KeyFiles::new(host.paths()).unwrap();
     let error = source.check().unwrap_err().to_string();
@@ -299,7 +299,7 @@ fn a_server_whose_files_are_missing_starts_on_its_own_and_joins_when_they_come()
 }
 
 #[test]
-fn the_files_are_read_each_second_and_no_sooner() {
+fn the_files_are_read_once_a_second() {
     let host = Host::new(NGINX);
     host.ship(10);
     let node = host.node();
@@ -338,7 +338,7 @@ fn changed_files_are_read_twice_and_the_same_ones_once() {
 }
 
 #[test]
-fn a_key_that_seals_before_other_nodes_may_have_it_is_warned_of() {
+fn a_key_that_seals_before_other_nodes_may_have_it_is_logged() {
     let host = Host::new(&["current", "previous"]);
     host.ship(10);
     let node = host.node();
@@ -404,7 +404,7 @@ fn an_active_key_older_than_the_interval_is_kept_and_reported_once() {
 }
 
 #[test]
-fn a_file_that_bears_no_date_is_over_age_like_any_other() {
+fn a_file_without_a_date_is_over_age_like_any_other() {
     let host = Host::new(NGINX);
     host.ship(10);
     let file = File::options().write(true).open(&host.paths()[0]).unwrap();
@@ -416,7 +416,7 @@ fn a_file_that_bears_no_date_is_over_age_like_any_other() {
 }
 
 #[test]
-fn a_key_for_aes_128_is_taken_with_a_warning() {
+fn a_48_byte_key_is_accepted_with_a_warning() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a");
     write(&path, &key(1)[..48]);
@@ -435,7 +435,7 @@ fn a_key_for_aes_128_is_taken_with_a_warning() {
 }
 
 #[test]
-fn a_revoked_key_stays_out_though_it_is_listed() {
+fn a_revoked_key_stays_revoked_although_it_is_listed() {
     let host = Host::new(NGINX);
     host.ship(10);
     let node = host.node();
@@ -449,7 +449,7 @@ fn a_revoked_key_stays_out_though_it_is_listed() {
 }
 
 #[test]
-fn the_same_key_twice_counts_once_and_is_warned_of_once() {
+fn a_key_listed_twice_counts_once_and_is_logged_once() {
     let host = Host::new(NGINX);
     host.ship(10);
     let node = host.node();
@@ -480,7 +480,7 @@ fn the_same_key_twice_counts_once_and_is_warned_of_once() {
 }
 
 #[test]
-fn a_key_that_was_removed_opens_nothing_though_the_other_files_are_refused() {
+fn a_removed_key_opens_nothing_although_other_files_are_refused() {
     for spoil in ["half a key", ""] {
         let host = Host::new(NGINX);
         host.ship(10);
