@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::source::bulletin::{Bulletin, Heard};
 use crate::source::{SourceQuery, StekSource, Withdrawal};
 use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
+use crate::sync::mpsc::{RecvTimeoutError, sync_channel};
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::Terms;
 

@@ -13,13 +13,19 @@ pub(crate) use arc_swap::ArcSwap;
 #[cfg(not(all(test, rustls_resumption_shuttle)))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(not(all(test, rustls_resumption_shuttle)))]
-pub(crate) use std::{sync::atomic, thread_local};
+pub(crate) use std::{
+    sync::{atomic, mpsc},
+    thread_local,
+};
 
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod tried;
 #[cfg(all(test, rustls_resumption_shuttle))]
 pub(crate) use shuttle::sync::MutexGuard;
 #[cfg(all(test, rustls_resumption_shuttle))]
-pub(crate) use shuttle::{sync::atomic, thread_local};
+pub(crate) use shuttle::{
+    sync::{atomic, mpsc},
+    thread_local,
+};
 #[cfg(all(test, rustls_resumption_shuttle))]
 pub(crate) use tried::{ArcSwap, Mutex, try_schedules};

@@ -1,10 +1,10 @@
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use crate::errands::guarded;
 use crate::error::Error;
 use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::sync::Mutex;
+use crate::sync::mpsc::SyncSender;
 
 /// How long a source may take to answer. One that takes longer counts as failed, and local STEKs
 /// stand in as soon as none of its own seals; what it says later is taken all the same.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls_resumption::source::{SourceKey, source_fn};
 use rustls_resumption::{
-    Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, SessionCache, Stek,
+    Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, Sealing, SessionCache, Stek,
 };
 use test_support::handshake::{VERSIONS, client, client_without_tickets, handshake, server_config};
 use test_support::log::Log;
@@ -20,7 +20,10 @@ fn debug_shows_names_and_settings_and_nothing_secret() {
     let shown = [
         (
             format!("{stek:?}"),
-            format!("Stek {{ name: KeyName({name}), sealing: Aes256GcmSiv, .. }}"),
+            format!(
+                "Stek {{ name: KeyName({name}), sealing: {:?}, .. }}",
+                Sealing::default()
+            ),
         ),
         (
             format!("{:?}", KeyName::from_bytes([0xab; 16])),
