@@ -36,11 +36,11 @@ use snapshot::Snapshot;
 use supply::{After, Manners, PATIENCE, Supply, Wish};
 pub(crate) use tickets::SharingKey;
 
-/// How long set-up waits before it asks a source again that failed.
+/// How long set-up waits before it asks a failed source again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step does what
-/// the time asks for, has the source asked, and stores the next snapshot.
+/// is due, has the source asked, and stores the next snapshot.
 /// [`StekRing`](crate::StekRing) is the handle on it.
 ///
 /// ```text
@@ -50,14 +50,14 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 pub(crate) struct Ring {
     /// What handshakes read.
     snapshot: ArcSwap<Snapshot>,
-    /// What makes the next snapshot, which is stored while this is locked: never by a handshake.
+    /// Makes the next snapshot, which is stored while this is locked. Handshakes never lock it.
     keeper: Mutex<Keeper>,
     supply: Supply,
     settings: RingSettings,
     counters: Counters<TicketStats>,
 }
 
-/// What a source is asked, to be kept while it is.
+/// A query that owns its parts, kept while the source is asked.
 struct Question {
     now: Time,
     monotonic: Duration,
@@ -82,10 +82,10 @@ impl Ring {
         }))
     }
 
-    /// A ring that goes on with the keys of this one in a process that was forked from this one's.
-    /// Nothing is waited for: any lock may have been held by a thread that was not forked. What is
-    /// here is dropped, so that it is wiped when it expires there; but a snapshot that another thread
-    /// was just reading stays.
+    /// A ring that continues with the keys of this one in a forked child. It waits for no lock, since
+    /// threads that were not forked may have held any. The keys here are dropped, so that they are
+    /// wiped when they expire there; only a snapshot that another thread was just reading is never
+    /// dropped.
     pub(crate) fn heir(&self, terms: &Terms, outside: &Outside) -> Arc<Self> {
         let snapshot = self.snapshot.load_full();
         let monotonic = terms.clock.monotonic();
@@ -110,13 +110,13 @@ impl Ring {
         })
     }
 
-    /// Holds every lock, as threads may that were not forked.
+    /// Holds every lock, as threads that were not forked may.
     #[cfg(test)]
     pub(crate) fn hold(&self) -> impl Sized {
         (self.keeper.lock(), self.supply.hold())
     }
 
-    /// By which clock it goes.
+    /// Which clock decides.
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {
             true => Basis::Wall,
@@ -148,7 +148,7 @@ impl Ring {
         guarded(|| drop(source));
     }
 
-    /// Waits until the source is no longer asked. False if the deadline passed first.
+    /// Waits until the source is not being asked. False if the deadline passed first.
     pub(crate) fn wait_for_source(&self, deadline: Duration) -> bool {
         let until = instant_in(deadline);
         while self.supply.is_busy() {
@@ -161,7 +161,7 @@ impl Ring {
     }
 
     /// Does what is due: publishes, activates, retires, wipes, falls back, and has the source asked.
-    /// Returns how long nothing will be due, at most.
+    /// Returns the longest time to wait before the next step.
     pub(crate) fn step(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Duration {
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let worn = self.snapshot.load().is_worn(now) && self.supply.can_rotate();
@@ -171,10 +171,10 @@ impl Ring {
         };
         let standing = self.supply.look(monotonic, without);
         if self.supply.is_own {
-            self.keeper.lock().note_answered(monotonic); // it always can
+            self.keeper.lock().note_answered(monotonic); // it always answers
         }
         let is_due = match self.supply.is_own {
-            // Whatever it has to do is due when something is due here.
+            // Its work is due when something is due here.
             true => is_any_due,
             false => standing.is_due,
         };
@@ -191,14 +191,14 @@ impl Ring {
             self.ask(terms, outside, wish);
         }
         let standing = self.supply.look(monotonic, without);
-        // What goes wrong is that no random key can be made, and then none seals: that is told.
+        // This fails only if no random key can be made. Then none seals, which is logged.
         let _ = self.tend(terms, outside, standing.is_awaited);
         let idle = self.keeper.lock().idle(&self.settings, now);
         idle.min(standing.next)
     }
 
-    /// Asks the source for the first time. One that does not answer by the deadline is not the end:
-    /// the ring begins on local random STEKs, and says so.
+    /// Asks the source for the first time. If it does not answer by the deadline, the ring starts with
+    /// local random STEKs, and logs that.
     pub(crate) fn begin(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
         let deadline = self.settings.source_deadline;
         let until = instant_in(deadline);
@@ -250,17 +250,17 @@ impl Ring {
         revoked
     }
 
-    /// Has another STEK seal where the one that did was revoked: of the source if it answers in
-    /// time, else a local one.
+    /// Activates another STEK where the active one was revoked: the source's if it answers in time,
+    /// else a local one.
     pub(crate) fn succeed(self: &Arc<Self>, terms: &Terms, outside: &Outside) {
-        // What goes wrong was told and counted, and local random keys seal.
+        // A failure was logged and counted, and local random keys seal.
         if self.supply.late_for(terms.clock.monotonic()).is_none() {
             let _ = self.ask_and_wait(terms, outside, false, PATIENCE);
         }
         let _ = self.tend(terms, outside, false);
     }
 
-    /// Has the source asked, and waits until its answer was taken.
+    /// Has the source asked, and waits until its answer is in use.
     fn ask_and_wait(
         self: &Arc<Self>,
         terms: &Terms,
@@ -282,7 +282,7 @@ impl Ring {
         }
     }
 
-    /// Has the source asked: on a thread of its own if it may take its time.
+    /// Has the source asked: on a thread of its own if it may block.
     fn ask(self: &Arc<Self>, terms: &Terms, outside: &Outside, wish: Wish) {
         let Some((source, wish)) = self.supply.begin(wish, terms.clock.monotonic()) else {
             return;
@@ -291,7 +291,7 @@ impl Ring {
             self.put_to(source, wish, terms, outside);
             return;
         }
-        // The thread may hang, and so must not keep the ring and its keys.
+        // The thread may hang, so it must not keep the ring and its keys alive.
         let weak = Arc::downgrade(self);
         let settings = self.settings.clone();
         let (their_terms, their_outside) = (terms.clone(), outside.clone());
@@ -335,7 +335,7 @@ impl Ring {
         }
     }
 
-    /// Asks the source on this thread, until nobody wants to know more.
+    /// Asks the source on this thread until there are no more queries.
     fn put_to(&self, source: Box<dyn StekSource>, wish: Wish, terms: &Terms, outside: &Outside) {
         let mut next = Some((source, wish));
         while let Some((mut source, wish)) = next {
@@ -354,8 +354,8 @@ impl Ring {
         }
     }
 
-    /// Takes what the source said, however late: what does not fit any more is left out. Returns
-    /// the source if it is to be asked again.
+    /// Takes over the source's answer, however late, without what is no longer valid. Returns the
+    /// source if it is to be asked again.
     fn take_answer(
         &self,
         source: Box<dyn StekSource>,
@@ -407,8 +407,8 @@ impl Ring {
         None
     }
 
-    /// Does what the time asks for: wipes what has expired, says who seals, and has local keys stand
-    /// in where none of the source's may, unless those are still awaited.
+    /// Does what is due: wipes expired keys, logs which one is active, and falls back to local keys
+    /// where none of the source's is, unless its answer is still awaited.
     fn tend(&self, terms: &Terms, outside: &Outside, is_awaited: bool) -> Result<(), Error> {
         let mut events = Vec::new();
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
@@ -457,7 +457,8 @@ impl Ring {
     }
 }
 
-/// Asks a source. One that panics has failed, and no more: who would wipe the keys that expire?
+/// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when they
+/// expire.
 fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
     let bulletin = Bulletin::default();
     let query = SourceQuery {
@@ -477,7 +478,7 @@ fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Qu
                 Ok(withdrawal) => (Some(withdrawal.keys), withdrawal.cause),
                 Err(cause) => (None, cause),
             };
-            // How it is told, and dropped, is the source's own code too.
+            // Formatting and dropping the error runs the source's own code, too.
             let trouble = guarded(|| cause.to_string()).unwrap_or_else(|| PANICKED.into());
             guarded(|| drop(cause));
             Failure { trouble, left }

@@ -6,7 +6,7 @@ use crate::error::Error;
 /// The shortest interval between rotations, and the resolution of every window: 1 millisecond.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The longest interval that makes sense to anyone: 100 years.
+/// The longest interval between rotations: 100 years.
 const MAX_INTERVAL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 /// The schedule of STEKs.
@@ -88,8 +88,8 @@ impl Rotation {
         self
     }
 
-    /// How long before it seals a STEK opens: at least what the clocks of a fleet may differ plus
-    /// what a new key takes to reach every node. At most the interval.
+    /// How long before it seals a STEK opens: at least the clock skew within the fleet plus the time
+    /// that a new key takes to reach every node. At most the interval.
     ///
     /// Defaults to [`Rotation::DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
     #[must_use]
@@ -111,29 +111,28 @@ impl Rotation {
             publish_ahead,
         } = *self;
         if interval < MIN_INTERVAL {
-            return refuse("interval", interval, "a STEK must seal for 1 ms at least");
+            return refuse("interval", interval, "must be at least 1 ms");
         }
         if interval > MAX_INTERVAL {
-            let why = "a STEK that never rotates protects nothing: at most 100 years";
+            let why = "must be at most 100 years: without rotation there is no forward secrecy";
             return refuse("interval", interval, why);
         }
         if ticket_lifetime < Duration::from_secs(1) {
-            let why = "TLS counts ticket lifetimes in seconds: at least 1 s";
+            let why = "must be at least 1 s: TLS counts ticket lifetimes in seconds";
             return refuse("ticket_lifetime", ticket_lifetime, why);
         }
         if ticket_lifetime > Self::MAX_TICKET_LIFETIME {
-            let why = "TLS 1.3 lets tickets live 7 days at most (RFC 8446 section 4.6.1)";
+            let why = "must be at most 7 days (RFC 8446 section 4.6.1)";
             return refuse("ticket_lifetime", ticket_lifetime, why);
         }
         if let Some(ahead) = publish_ahead.filter(|ahead| *ahead > interval) {
-            let why =
-                format!("longer than the interval of {interval:?}: at most one key is published");
+            let why = format!("must be at most the interval of {interval:?}");
             return refuse("publish_ahead", ahead, &why);
         }
         if self.most_keys() > Self::MAX_KEYS {
             let why = format!(
                 "too short for a ticket lifetime of {ticket_lifetime:?}: {} keys would open at once, \
-                 at most {} may",
+                 and at most {} may",
                 self.most_keys(),
                 Self::MAX_KEYS
             );
@@ -152,7 +151,7 @@ impl Rotation {
         life.as_nanos().div_ceil(self.interval.as_nanos())
     }
 
-    /// The same for sessions that resume for so long at most.
+    /// The same schedule for sessions that resume no later than this age.
     pub(crate) fn at_most(mut self, age: Duration) -> Self {
         self.ticket_lifetime = self.ticket_lifetime.min(age);
         self
@@ -163,8 +162,8 @@ impl Rotation {
         self.interval
     }
 
-    /// Whether a STEK that has sealed for so long should have retired. Only one whose operator
-    /// decides can.
+    /// Whether a STEK that has been active for this long should have been replaced. Only an operator's
+    /// key can have been.
     pub(crate) fn is_over_age(&self, age: Duration) -> bool {
         age > self.interval
     }
@@ -215,8 +214,7 @@ impl Window {
         self.published <= now && now < self.expires
     }
 
-    /// Each of its times, or the other's if that is earlier: what remains of a key that two cut
-    /// short.
+    /// The earlier of each of their times.
     pub(crate) fn earlier(self, other: Self) -> Self {
         Self {
             published: self.published.min(other.published),
@@ -226,7 +224,7 @@ impl Window {
         }
     }
 
-    /// The next moment after `now` at which something changes.
+    /// The next time after `now` at which something changes.
     pub(crate) fn next_change(&self, now: Time) -> Option<Time> {
         [self.published, self.activates, self.retires, self.expires]
             .into_iter()
@@ -252,28 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_naming_the_value_and_why() {
+    fn impossible_schedules_are_refused_naming_the_value_and_why() {
         let rotation = Rotation::new();
         for (rotation, message) in [
             (
                 rotation.interval(Duration::ZERO),
-                "interval = 0ns: a STEK must seal",
+                "interval = 0ns: must be at least 1 ms",
             ),
             (
                 rotation.interval(Duration::MAX),
-                "a STEK that never rotates",
+                "must be at most 100 years",
             ),
             (
                 rotation.ticket_lifetime(Duration::ZERO),
-                "ticket_lifetime = 0ns: TLS counts",
+                "ticket_lifetime = 0ns: must be at least 1 s",
             ),
             (
                 rotation.ticket_lifetime(7 * 24 * HOUR + Duration::from_secs(1)),
-                "ticket_lifetime = 604801s: TLS 1.3 lets tickets live 7 days",
+                "ticket_lifetime = 604801s: must be at most 7 days",
             ),
             (
                 rotation.publish_ahead(2 * HOUR),
-                "publish_ahead = 7200s: longer than the interval of 3600s",
+                "publish_ahead = 7200s: must be at most the interval of 3600s",
             ),
         ] {
             let error = rotation.validate().unwrap_err().to_string();

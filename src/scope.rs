@@ -7,7 +7,7 @@ mod known;
 
 pub(crate) use known::{HoldsScopes, ScopeState, Scopes};
 
-/// Names who the server is to its clients.
+/// Names a server identity, as its clients know it.
 ///
 /// A session resumes only in the scope that made it, so configurations of different server
 /// identities must have different scopes. See "STEK Sharing is Not Caring" (USENIX Security 2025)
@@ -16,7 +16,7 @@ pub(crate) use known::{HoldsScopes, ScopeState, Scopes};
 /// How clients are authenticated is not declared here: [`install`](crate::Resumption::install)
 /// learns it, and
 /// [`install_with_client_verifier`](crate::Resumption::install_with_client_verifier) asks the
-/// verifier, so that no scope can be wrong enough to let anybody in (CVE-2025-23419).
+/// verifier, so a wrong scope lets nobody in whom a full handshake would refuse (CVE-2025-23419).
 ///
 /// Any string converts into a scope, so most callers just pass `"api.example.com"`. Two scopes are
 /// equal only if both their names and their client CAs are.
@@ -49,8 +49,8 @@ impl Scope {
     }
 
     /// Binds client CAs (certificates in DER, in any order), so that a changed set is another scope:
-    /// every client then does a full handshake. Replaces any CAs bound before. Not needed to keep
-    /// anybody out; see above.
+    /// every client then does a full handshake. Replaces any CAs bound before. Not needed for access
+    /// control; see above.
     #[must_use]
     pub fn client_cas(self, cas: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut cas: Vec<[u8; 32]> = cas.into_iter().map(|ca| sha256(ca.as_ref())).collect();
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_client_cas_never_run_together() {
+    fn names_and_client_cas_are_never_confused() {
         let scopes = [
             Scope::default(),
             Scope::new("a"),

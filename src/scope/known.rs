@@ -13,11 +13,11 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) struct ScopeState {
     pub(crate) scope: Scope,
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
-    /// everything stored before is out of reach at once. 0 while numbers are given out anew.
+    /// everything stored before is out of reach at once. 0 while scopes are numbered anew.
     number: AtomicU32,
     /// Tickets issued up to this time (in milliseconds) are refused.
     forgotten: AtomicU64,
-    /// The same of every scope.
+    /// The same for every scope.
     all_forgotten: Arc<AtomicU64>,
     /// Whether anything was stored under any of its numbers.
     has_stored: AtomicBool,
@@ -33,7 +33,7 @@ impl ScopeState {
         Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
 
-    /// Has the state kept for as long as the cache has a session of it.
+    /// Keeps the state for as long as the cache may have a session of it.
     pub(crate) fn note_stored(&self) {
         if !self.has_stored.load(Ordering::Relaxed) {
             self.has_stored.store(true, Ordering::Relaxed);
@@ -57,20 +57,20 @@ pub(crate) struct Scopes {
     known: Mutex<Known>,
     /// The last number that was given out; changes under the lock.
     last_number: AtomicU32,
-    /// What was last forgotten of all scopes, those among them that are not known; so too.
+    /// Up to when all scopes were forgotten, unknown ones too; changes under the lock.
     all_forgotten: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Known {
     states: HashMap<Scope, Arc<ScopeState>>,
-    /// Whether there may be others that have handles.
+    /// Whether other scopes may have handles.
     is_partial: bool,
-    /// How many there may be before those that are no longer needed are looked for.
+    /// How many there may be before unneeded ones are dropped.
     limit: usize,
 }
 
-/// So many are kept whether they are needed or not.
+/// Up to this many are kept, needed or not.
 const FEW: usize = 1_024;
 
 /// The longest that anything may be offered again after it was issued: what was forgotten before
@@ -78,7 +78,7 @@ const FEW: usize = 1_024;
 const MEMORY: Duration = Rotation::MAX_TICKET_LIFETIME;
 
 impl Scopes {
-    /// The state of a scope. `sessions` tells of the numbers that the cache has sessions of.
+    /// The state of a scope. `cache` tells which numbers are in use.
     pub(crate) fn state(
         &self,
         scope: Scope,
@@ -106,7 +106,7 @@ impl Scopes {
     }
 
     /// Puts everything the scope made up to `now` out of reach. Returns its previous number; `None`
-    /// if nothing that is in the cache may stay.
+    /// if the whole cache must be emptied.
     pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> Option<u32> {
         if self.known.lock().is_partial {
             // Some handle may have a state of it that is not known here.
@@ -136,7 +136,8 @@ impl Scopes {
         }
     }
 
-    /// One that is not in use. When they are used up the cache is emptied, and all begin again.
+    /// A number that is not in use. When there is none, the cache is emptied and all scopes are
+    /// numbered anew.
     fn fresh_number(&self, known: &mut Known, cache: &impl HoldsScopes) -> u32 {
         let mut last = self.last_number.load(Ordering::Acquire);
         if last == u32::MAX {
@@ -155,8 +156,8 @@ impl Scopes {
         last
     }
 
-    /// The same in a process that was forked. If another thread was changing them just then they are
-    /// not known any more, and what is forgotten of one is forgotten of all.
+    /// The same scopes in a forked child. If another thread was changing them at the fork, they are
+    /// unknown there, and forgetting one scope forgets all.
     pub(crate) fn heir(&self) -> Self {
         let known = self.known.try_lock().map(|known| known.clone());
         let known = known.unwrap_or_else(|| Known {
@@ -191,8 +192,8 @@ pub(crate) trait HoldsScopes {
 }
 
 impl Known {
-    /// Costs a look at each, and now and then at the whole cache; but it is done only after as many
-    /// were added as it leaves.
+    /// Looks at each state, and sometimes at the whole cache; but only after as many were added as it
+    /// leaves.
     fn drop_unneeded(
         &mut self,
         now: Time,
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_million_scopes_those_that_nobody_needs_are_dropped() {
+    fn unneeded_scopes_are_dropped_out_of_a_million() {
         let (scopes, cache) = (Scopes::default(), Holds::default());
         let state = |name: &str| scopes.state(name.into(), NOW, &cache);
         let held = state("held");
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_knows_no_scopes_forgets_all_where_it_should_forget_one() {
+    fn a_child_that_lost_the_scopes_forgets_all_instead_of_one() {
         let (scopes, cache) = (Scopes::default(), Holds::default());
         let installed = scopes.state("a".into(), NOW, &cache);
         let heir = {

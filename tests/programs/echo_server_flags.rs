@@ -49,11 +49,11 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         (&["--max-session-age", "1ms"], "too short"),
         (
             &["--rotate-every", "1us"],
-            "--rotate-every 1us: a STEK must seal for 1 ms",
+            "--rotate-every 1us: must be at least 1 ms",
         ),
         (
             &["--ticket-lifetime", "8d"],
-            "--ticket-lifetime 8days: TLS 1.3 lets tickets live 7",
+            "--ticket-lifetime 8days: must be at most 7 days",
         ),
         (&["--handshake-timeout", "0s"], "longer than nothing"),
         (&["--stek", "vault:x"], "no such source; it is random, "),
