@@ -96,8 +96,8 @@ impl ResumptionBuilder {
     /// milliseconds.
     pub const DEFAULT_STORE_DEADLINE: Duration = DEFAULT_STORE_DEADLINE;
 
-    /// How long a session stays in a shared store whose client has not come back yet, by default: 1
-    /// hour.
+    /// How long the session of a client that has not come back yet stays in a shared store, by
+    /// default: 1 hour.
     pub const DEFAULT_FIRST_TTL: Duration = DEFAULT_FIRST_TTL;
 
     pub(crate) fn new() -> Self {
@@ -119,7 +119,7 @@ impl ResumptionBuilder {
         }
     }
 
-    /// Sessions live in a cache of so many entries alone; no tickets are made. TLS 1.3 stores two per
+    /// Sessions live only in a cache of this many entries; no tickets are issued. TLS 1.3 stores two per
     /// handshake, so provide for twice the clients.
     ///
     /// Defaults to tickets.
@@ -137,8 +137,8 @@ impl ResumptionBuilder {
     }
 
     /// How many bytes the values in the cache may have in all. Each costs at most 100 bytes more,
-    /// which are bounded by the budget of entries. Shared out evenly among the shards; a session
-    /// larger than a shard's share is not stored.
+    /// which the number of entries bounds. Divided evenly among the shards; a session larger than a
+    /// shard's share is not stored.
     ///
     /// Defaults to no bound.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
@@ -217,7 +217,7 @@ impl ResumptionBuilder {
 
     /// How long a verdict on a client's certificates holds before the verifier of
     /// [`install_with_client_verifier`](Resumption::install_with_client_verifier) is asked again:
-    /// so long a withdrawn certificate may still resume. With 0 it is asked each time. At most a
+    /// a revoked certificate may resume for that long. With 0 it is asked each time. At most a
     /// day.
     ///
     /// Defaults to
@@ -227,22 +227,22 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Lets sessions with client certificates resume although no verifier was handed over, as rustls
-    /// by itself would. **A client whose certificate has expired or was revoked goes on resuming,
-    /// for up to [`max_session_age`](ResumptionBuilder::max_session_age)**, and without limit where
-    /// its age is not known. Hand the verifier over instead, with
+    /// Lets sessions with client certificates resume although no verifier was given, as rustls by
+    /// itself would. **A client whose certificate has expired or was revoked can still resume, for up
+    /// to [`max_session_age`](ResumptionBuilder::max_session_age)**, and without limit where
+    /// its age is not known. Give the verifier instead, with
     /// [`install_with_client_verifier`](Resumption::install_with_client_verifier).
     ///
-    /// Defaults to such sessions not being made.
+    /// Defaults to not keeping such sessions.
     pub fn resume_unverified_client_certificates(mut self) -> Self {
         self.unverified_client_certificates = true;
         self
     }
 
-    /// How long a session stays in the shared store that a full handshake made. Those of clients
-    /// that come back by then stay for the [`session_ttl`](ResumptionBuilder::session_ttl), of which
-    /// this is at most the whole: so strangers cannot fill the store for long, and a store that
-    /// evicts what expires first, as Redis with `volatile-ttl`, evicts theirs. From 1 millisecond to
+    /// How long a session that a full handshake made stays in the shared store. Once its client comes
+    /// back, the next stays for the [`session_ttl`](ResumptionBuilder::session_ttl), which also
+    /// bounds this. So clients that never return cannot fill the store for long, and a store that
+    /// evicts what expires first, as Redis does with `volatile-ttl`, evicts their sessions. From 1 millisecond to
     /// 7 days.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_FIRST_TTL`].
@@ -252,7 +252,7 @@ impl ResumptionBuilder {
     }
 
     /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
-    /// before it begins on local random STEKs.
+    /// before it starts with local random STEKs.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_SOURCE_DEADLINE`].
     pub fn source_deadline(mut self, deadline: Duration) -> Self {
@@ -277,7 +277,8 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Where the time comes from. On a [`FakeClock`](crate::FakeClock) no housekeeping thread is started.
+    /// Where the time comes from. With a [`FakeClock`](crate::FakeClock) no housekeeping thread is
+    /// started.
     ///
     /// Defaults to [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -285,9 +286,9 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often enough, say every second.
-    /// STEKs keep to their windows even if it does not, but are wiped late, and without a successor
-    /// no tickets are made.
+    /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often, say every second.
+    /// STEKs keep to their windows even if it does not, but are wiped late, and no tickets are issued
+    /// once the last one has retired.
     pub fn manual_stepping(mut self) -> Self {
         self.manual = true;
         self
@@ -317,19 +318,19 @@ impl ResumptionBuilder {
             false => Rotation::new(),
         });
         self.validate()?;
-        // A key that opens nothing any more need not be kept, nor a ticket by the client.
+        // Neither a key nor a ticket need be kept once it opens nothing.
         self.ring.rotation = self.ring.rotation.at_most(self.terms.max_session_age);
         let has_housekeeper = self.terms.clock.runs() && !self.manual;
         let is_shared = |source: &dyn StekSource| guarded(|| source.is_shared()) == Some(true);
         let is_shared = self.source.as_deref().is_some_and(is_shared);
         if self.store.is_some() && !is_shared {
-            let why = "sealed under random keys, which no other node could open: \
-                       set a `stek_source` that the nodes share";
+            let why = "needs a `stek_source` that the nodes share: what random keys seal opens on \
+                       no other node";
             return Err(Error::config("shared_store", why));
         }
         if is_shared && self.ring.rotation.ahead().is_zero() {
-            let why = "other nodes could not open what this one seals: at least the difference of \
-                       their clocks, plus what a key takes to reach them";
+            let why = "must cover the nodes' clock skew plus the time a key takes to reach them: \
+                       they could not open each other's tickets";
             return Err(Error::duration("publish_ahead", Duration::ZERO, why));
         }
         let sharing = SharingSettings {
@@ -389,7 +390,7 @@ impl ResumptionBuilder {
         }
         let longest = Duration::from_secs(24 * 60 * 60);
         if *recheck_interval > longest {
-            let why = "at most a day: so long a withdrawn certificate goes on resuming";
+            let why = "must be at most 1 day: a revoked certificate may resume for that long";
             return Err(Error::duration("recheck_interval", *recheck_interval, why));
         }
         let ttl_min = Duration::from_millis(1);
@@ -406,7 +407,7 @@ impl ResumptionBuilder {
             return Err(Error::duration("store_deadline", *store_deadline, why));
         }
         if cache.shards == Some(0) {
-            return Err(Error::config("cache_shards", "0: at least 1 is needed"));
+            return Err(Error::config("cache_shards", "must be at least 1"));
         }
         Ok(())
     }
@@ -414,11 +415,11 @@ impl ResumptionBuilder {
 
 fn between(field: &'static str, value: Duration, least: Duration) -> Result<(), Error> {
     if value < least {
-        let why = format!("too short to resume anything: at least {least:?}");
+        let why = format!("must be at least {least:?}");
         return Err(Error::duration(field, value, why));
     }
     if value > Rotation::MAX_TICKET_LIFETIME {
-        let why = "too long: at most 7 days, as TLS 1.3 asks for (RFC 8446 section 4.6.1)";
+        let why = "must be at most 7 days (RFC 8446 section 4.6.1)";
         return Err(Error::duration(field, value, why));
     }
     Ok(())
@@ -500,8 +501,8 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "shared_store: sealed under random keys, which no other node could open: set a \
-             `stek_source` that the nodes share"
+            "shared_store: needs a `stek_source` that the nodes share: what random keys seal opens \
+             on no other node"
         );
     }
 
@@ -601,28 +602,28 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_naming_the_setting() {
+    fn impossible_settings_are_refused_by_name() {
         let new = Resumption::builder;
         for (builder, message) in [
             (
                 new().session_ttl(Duration::ZERO),
-                "session_ttl = 0ns: too short",
+                "session_ttl = 0ns: must be at least 1ms",
             ),
             (
                 new().session_ttl(8 * DAY),
-                "session_ttl = 691200s: too long",
+                "session_ttl = 691200s: must be at most 7 days",
             ),
             (
                 new().max_session_age(Duration::ZERO),
-                "max_session_age = 0ns: too short",
+                "max_session_age = 0ns: must be at least 1s",
             ),
             (
                 new().max_session_age(8 * DAY),
-                "max_session_age = 691200s: too long",
+                "max_session_age = 691200s: must be at most 7 days",
             ),
             (new().max_ticket_len(100), "max_ticket_len: 100 bytes"),
             (new().max_ticket_len(70_000), "max_ticket_len: 70000 bytes"),
-            (new().cache_shards(0), "cache_shards: 0"),
+            (new().cache_shards(0), "cache_shards: must be at least 1"),
             (
                 new().store_deadline(Duration::ZERO),
                 "store_deadline = 0ns: must be between",

@@ -37,7 +37,7 @@ impl RingSettings {
         if !(1024..=usize::from(u16::MAX)).contains(&self.max_ticket_len) {
             let len = self.max_ticket_len;
             let why =
-                format!("{len} bytes: TLS carries up to 65,535, and less than 1,024 is no use");
+                format!("{len} bytes: must be from 1,024 to 65,535, the most that TLS can carry");
             return Err(Error::config("max_ticket_len", why));
         }
         Ok(())

@@ -40,13 +40,13 @@ fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
         (&["--session-ttl", "0s"], "longer than nothing"),
         (
             &["--session-ttl", "8d"],
-            "--session-ttl 8days: too long: at most 7 days",
+            "--session-ttl 8days: must be at most 7 days",
         ),
         (
             &["--max-session-age", "8d"],
-            "--max-session-age 8days: too long: at most 7 days",
+            "--max-session-age 8days: must be at most 7 days",
         ),
-        (&["--max-session-age", "1ms"], "too short"),
+        (&["--max-session-age", "1ms"], "must be at least 1s"),
         (
             &["--rotate-every", "1us"],
             "--rotate-every 1us: must be at least 1 ms",

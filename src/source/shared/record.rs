@@ -504,7 +504,7 @@ pub(super) mod tests {
         let query = query(NOW, &rotation, false, &[]);
         let error = record.updated(Some(NOW), NOW.into(), &query);
         let error = error.unwrap_err().to_string();
-        assert!(error.starts_with("interval = 10s: so short"), "{error}");
+        assert!(error.starts_with("interval = 10s: too short"), "{error}");
         assert!(error.contains("4323 keys"), "{error}");
     }
 

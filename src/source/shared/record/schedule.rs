@@ -44,7 +44,7 @@ impl Schedule {
             return Ok(());
         }
         let why = format!(
-            "so short for a ticket lifetime of {:?} that {keys} keys would be alive at once: at \
+            "too short for a ticket lifetime of {:?}: {keys} keys would be alive at once, and at \
              most {most} can be shared",
             self.ticket_lifetime
         );
