@@ -1,4 +1,5 @@
-//! Putting, getting and taking sessions in full caches, beside rustls's own cache and other crates'.
+//! Putting, getting and taking sessions in full caches, beside rustls's own cache and other
+//! crates'.
 
 use std::env;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A TLS echo server of threads, without an async runtime: `cargo run --release --example blocking`.
+//! A TLS echo server of threads, without an async runtime:
+//! `cargo run --release --example blocking`.
 
 use std::error::Error;
 use std::io::{self, Read as _, Write as _};

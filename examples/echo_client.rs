@@ -1,5 +1,5 @@
-//! A TLS client that counts resumed handshakes: it connects to an echo server repeatedly, checks that
-//! what it sent comes back, and shows how many handshakes were full and how many resumed.
+//! A TLS client that counts resumed handshakes: it connects to an echo server repeatedly, checks
+//! that what it sent comes back, and shows how many handshakes were full and how many resumed.
 //!
 //! ```text
 //! cargo run --release --example echo_client -- --connect 127.0.0.1:8443 --ca ca.pem --count 1000

@@ -1,6 +1,7 @@
 //! Acceptors for servers of one thread per connection and for axum-server;
 //! [`ResumptionAcceptor`](crate::ResumptionAcceptor), for tokio, is at the root. And
-//! [`follow`](crate::Resumption::follow), for whatever else accepts connections, with what it tells.
+//! [`follow`](crate::Resumption::follow), for whatever else accepts connections, with what it
+//! tells.
 
 // The steps are the same for all acceptors, so they stand here, without input and output:
 //
@@ -8,8 +9,8 @@
 //  Accepting  sessions are looked up; rustls processes the ClientHello and what follows it, in the
 //             context of the handshake; what came of it is counted
 //
-// Whoever wants a say once rustls has processed the ClientHello (`accept_with`) has it after a second
-// one too; then the acceptor itself drives rustls that far.
+// Whoever wants a say once rustls has processed the ClientHello (`accept_with`) has it after a
+// second one too; then the acceptor itself drives rustls that far.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -117,8 +118,8 @@ impl fmt::Debug for Target {
 /// A connection until its ClientHello is complete.
 struct Greeting {
     acceptor: Acceptor,
-    /// What was read so far, for [`Offer`]. rustls bounds it, to the 64 KiB of the largest handshake
-    /// message.
+    /// What was read so far, for [`Offer`]. rustls bounds it, to the 64 KiB of the largest
+    /// handshake message.
     seen: Vec<u8>,
     /// Whether there may be sessions to look up.
     may_share: bool,
@@ -196,8 +197,8 @@ impl From<(rustls::Error, AcceptedAlert)> for Refused {
     }
 }
 
-/// A handshake with one client, from its complete ClientHello on. Dropped before its end it counts as
-/// failed, and wipes what was claimed.
+/// A handshake with one client, from its complete ClientHello on. Dropped before its end it counts
+/// as failed, and wipes what was claimed.
 struct Accepting {
     config: Arc<ServerConfig>,
     report: Option<Report>,
@@ -231,7 +232,8 @@ impl Accepting {
         Ok(Box::new(connection))
     }
 
-    /// Lets rustls process what was read. True once it has something to say to a second ClientHello.
+    /// Lets rustls process what was read. True once it has something to say to a second
+    /// ClientHello.
     fn go_on(&mut self, connection: &mut ServerConnection) -> io::Result<bool> {
         match self.following.during(|| connection.process_new_packets()) {
             Ok(_) => Ok(connection.wants_write()),

@@ -71,7 +71,8 @@ const SWEEP_STEP: u32 = 256;
 const USUAL_LEN: usize = 256;
 
 /// Locks a shard for a handshake. In a process that was just forked a thread that is not there may
-/// hold the lock for ever; in no other does anybody for so long. Then there is no session to be had.
+/// hold the lock for ever; in no other does anybody for so long. Then there is no session to be
+/// had.
 fn lock(shard: &Mutex<Shard>) -> Option<MutexGuard<'_, Shard>> {
     const LONG: Duration = Duration::from_millis(100);
     shard.try_lock().or_else(|| shard.try_lock_for(LONG))
@@ -136,8 +137,8 @@ impl Cache {
         }
     }
 
-    /// An empty one in a process that was forked: a session that is to be used once must not be used
-    /// once in each process. What is here is wiped as far as no other thread had locked it.
+    /// An empty one in a process that was forked: a session that is to be used once must not be
+    /// used once in each process. What is here is wiped as far as no other thread had locked it.
     pub(crate) fn heir(&self) -> Self {
         for shard in &self.shards {
             let Some(mut shard) = shard.try_lock() else {
@@ -337,8 +338,8 @@ impl Cache {
         }
     }
 
-    /// Drops and wipes what is stored under this number of a scope, or all. Takes time in proportion
-    /// to the cache, in small steps between which handshakes go on.
+    /// Drops and wipes what is stored under this number of a scope, or all. Takes time in
+    /// proportion to the cache, in small steps between which handshakes go on.
     pub(crate) fn drop_all(&self, scope: Option<u32>) {
         for shard in &self.shards {
             let mut from = 0;

@@ -1,8 +1,8 @@
 //! What a server does about its clients' certificates: learnt from its configuration, and asked
 //! anew of its verifier whenever a session is to resume.
 //!
-//! On resumption rustls restores the client's certificates unread. So whoever resumes skips what the
-//! full handshake would check; here it is checked again.
+//! On resumption rustls restores the client's certificates unread. So whoever resumes skips what
+//! the full handshake would check; here it is checked again.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,12 +11,12 @@
 //!   rustls resumes no other), or its master secret (TLS 1.2);
 //! * [`take_claimed`] hands out what was claimed for this connection, and for no other.
 //!
-//! Wherever it is in doubt whether a session is a renewal, it is one and as old, so that doubt ends in
-//! a full handshake.
+//! Wherever it is in doubt whether a session is a renewal, it is one and as old, so that doubt ends
+//! in a full handshake.
 //!
-//! A server without contexts has, for TLS 1.2, the slot of [`last`]: there the renewal is sealed back
-//! to back with the look-up, on one thread, so the very next `encrypt` takes what was left. A TLS 1.3
-//! session made without a context says that its birth is not known.
+//! A server without contexts has, for TLS 1.2, the slot of [`last`]: there the renewal is sealed
+//! back to back with the look-up, on one thread, so the very next `encrypt` takes what was left. A
+//! TLS 1.3 session made without a context says that its birth is not known.
 
 mod last;
 mod search;

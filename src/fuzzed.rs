@@ -1,6 +1,6 @@
 //! What a fuzzer runs of what is private. Each takes any bytes, and panics if a promise is broken.
-//! There under a cfg of its own for the targets in `fuzz/`, and in the tests below: whoever fuzzes a
-//! server has `cfg(fuzzing)` set in every crate, and not the files.
+//! There under a cfg of its own for the targets in `fuzz/`, and in the tests below: whoever fuzzes
+//! a server has `cfg(fuzzing)` set in every crate, and not the files.
 
 #[path = "../fuzz/bodies/changed.rs"]
 mod changed;

@@ -37,7 +37,8 @@ pub enum Outcome {
     Resumed {
         /// How it was kept until then.
         by: ResumedBy,
-        /// How long its full handshake is ago. `None` if some handshake since then was not followed.
+        /// How long its full handshake is ago. `None` if some handshake since then was not
+        /// followed.
         age: Option<Duration>,
         /// The STEK that had sealed it, if one had.
         key_name: Option<KeyName>,

@@ -56,8 +56,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 
 impl Housekeeper {
-    /// Starts the thread, which this wakes. The job returns how long it may sleep, or `None` if there
-    /// is nothing more to do. One that panics is done again after the longest sleep.
+    /// Starts the thread, which this wakes. The job returns how long it may sleep, or `None` if
+    /// there is nothing more to do. One that panics is done again after the longest sleep.
     pub(crate) fn start(
         alarm: Alarm,
         mut job: impl FnMut() -> Option<Duration> + Send + 'static,
@@ -95,8 +95,8 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        // Not joined: the last handle may go anywhere, on a thread that must not wait. Nor for ever for
-        // the lock, which in a process that was forked nobody may be there to release.
+        // Not joined: the last handle may go anywhere, on a thread that must not wait. Nor for ever
+        // for the lock, which in a process that was forked nobody may be there to release.
         if let Some(mut state) = self.0.0.state.try_lock_for(Duration::from_millis(100)) {
             state.stopped = true;
         }

@@ -1,7 +1,7 @@
 use crate::clock::Time;
 
-/// What is known of a session's descent. It travels with the session, sealed, wherever that goes: in
-/// a ticket, in the cache, in a shared store.
+/// What is known of a session's descent. It travels with the session, sealed, wherever that goes:
+/// in a ticket, in the cache, in a shared store.
 ///
 /// ```text
 ///  0       6       7
@@ -11,8 +11,8 @@ use crate::clock::Time;
 /// The birth is in milliseconds since the Unix epoch, big-endian.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Lineage {
-    /// When the full handshake began that the session descends from, or the oldest time at which its
-    /// age was not known.
+    /// When the full handshake began that the session descends from, or the oldest time at which
+    /// its age was not known.
     pub(crate) birth: Time,
     /// False if some handshake on the way had no context: the session may be older than its birth.
     pub(crate) is_known: bool,
@@ -20,7 +20,8 @@ pub(crate) struct Lineage {
     pub(crate) is_renewal: bool,
     /// Whether the full handshake asked for a client certificate.
     pub(crate) was_asked: bool,
-    /// Whether it is not known what the full handshake asked for, because no configuration was seen.
+    /// Whether it is not known what the full handshake asked for, because no configuration was
+    /// seen.
     pub(crate) is_unseen: bool,
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, Time};
 
-/// When housekeeping was last done. Handshakes look whether that is too long ago: then its thread is
-/// late, or is that of the process which this one was forked from.
+/// When housekeeping was last done. Handshakes look whether that is too long ago: then its thread
+/// is late, or is that of the process which this one was forked from.
 #[derive(Default)]
 pub(crate) struct Pulse {
     /// By the clock that windows go by, so that whoever has read it need not read another.

@@ -105,7 +105,8 @@ impl RedisClient {
     }
 
     /// How the master behind Sentinels is spoken with: as a server at this address would be. User,
-    /// password, database, protocol and whether TLS is used are taken from it; host and port are not.
+    /// password, database, protocol and whether TLS is used are taken from it; host and port are
+    /// not.
     ///
     /// Defaults to neither TLS nor a password. Without effect unless there are
     /// [Sentinels](RedisClient::sentinels).

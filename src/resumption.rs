@@ -62,14 +62,15 @@ impl Resumption {
     ///
     /// Sessions resume only between configurations installed with the same scope.
     ///
-    /// Whether the configuration asks clients for certificates, and whether it insists, is learnt by
-    /// a handshake in memory (some 0.5 ms). A session without certificates resumes only where the
-    /// full handshake would admit its client without one. Sessions *with* certificates are not made
-    /// at all, because nobody could tell whether the certificate still holds: hand the verifier over
-    /// with [`install_with_client_verifier`](Resumption::install_with_client_verifier).
+    /// Whether the configuration asks clients for certificates, and whether it insists, is learnt
+    /// by a handshake in memory (some 0.5 ms). A session without certificates resumes only where
+    /// the full handshake would admit its client without one. Sessions *with* certificates are not
+    /// made at all, because nobody could tell whether the certificate still holds: hand the
+    /// verifier over with
+    /// [`install_with_client_verifier`](Resumption::install_with_client_verifier).
     ///
-    /// Warns (in the log) if the configuration asks for certificates, if that cannot be learnt (then
-    /// nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
+    /// Warns (in the log) if the configuration asks for certificates, if that cannot be learnt
+    /// (then nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
     pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
         let scope = scope.into();
         let policy = client_auth::learn(config);
@@ -94,9 +95,10 @@ impl Resumption {
     /// the configuration was built with.
     ///
     /// A session with client certificates resumes only while the verifier accepts them, by the time
-    /// of the configuration's `time_provider`. Otherwise there is a full handshake, which asks for a
-    /// certificate, so that a client with a renewed one gets in at once. To withdraw a certificate,
-    /// install a configuration whose verifier has the new CRL: no other client loses its session.
+    /// of the configuration's `time_provider`. Otherwise there is a full handshake, which asks for
+    /// a certificate, so that a client with a renewed one gets in at once. To withdraw a
+    /// certificate, install a configuration whose verifier has the new CRL: no other client loses
+    /// its session.
     ///
     /// Verdicts hold for [`recheck_interval`](ResumptionBuilder::recheck_interval). At most two
     /// chains are verified for one ClientHello. A verifier that panics refuses.
@@ -172,9 +174,10 @@ impl Resumption {
         self.inner.stats()
     }
 
-    /// Publishes [`stats`](Resumption::stats) through the `metrics` facade, under the names that the
-    /// page [`operating`](crate::docs::operating#metrics) lists. The housekeeping thread does so every
-    /// second by itself; call it before a scrape that must see the very latest, or without a thread.
+    /// Publishes [`stats`](Resumption::stats) through the `metrics` facade, under the names that
+    /// the page [`operating`](crate::docs::operating#metrics) lists. The housekeeping thread does
+    /// so every second by itself; call it before a scrape that must see the very latest, or without
+    /// a thread.
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         self.inner.publish();
@@ -199,22 +202,22 @@ impl Resumption {
     /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. False if
     /// there is no such STEK here.
     ///
-    /// That is done at once. Then the source is asked for a successor, and given a second and a half
-    /// to answer; if it does not, a local random STEK takes over. From async code call it through
-    /// `spawn_blocking`.
+    /// That is done at once. Then the source is asked for a successor, and given a second and a
+    /// half to answer; if it does not, a local random STEK takes over. From async code call it
+    /// through `spawn_blocking`.
     pub fn revoke(&self, name: &KeyName) -> bool {
         self.inner.revoke(name)
     }
 
     /// Drops and wipes every STEK and every session: nothing that was made before resumes, from the
-    /// next handshake on. The answer to an incident, on this node. It waits for the source afterwards,
-    /// as [`revoke`](Resumption::revoke) does.
+    /// next handshake on. The answer to an incident, on this node. It waits for the source
+    /// afterwards, as [`revoke`](Resumption::revoke) does.
     pub fn revoke_all(&self) {
         self.inner.revoke_all();
     }
 
-    /// Drops and wipes the sessions of a scope and refuses its tickets made up to now, from the next
-    /// handshake on.
+    /// Drops and wipes the sessions of a scope and refuses its tickets made up to now, from the
+    /// next handshake on.
     pub fn forget(&self, scope: impl Into<Scope>) {
         self.inner.forget(&scope.into());
     }
@@ -225,31 +228,31 @@ impl Resumption {
         self.inner.ready()
     }
 
-    /// Does what the housekeeping thread does: rotates, wipes, sweeps, publishes metrics. Returns how long
-    /// nothing will be due, at most. For builders with
+    /// Does what the housekeeping thread does: rotates, wipes, sweeps, publishes metrics. Returns
+    /// how long nothing will be due, at most. For builders with
     /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
         self.inner.step()
     }
 
-    /// For a process that was forked from the one that set this up, as prefork servers do: call it in
-    /// the child, first of all. It starts the housekeeping thread, which the child has not, and takes
-    /// the place of every lock that another thread may have held at the fork. STEKs go on, each
-    /// process making its own successors where they are random; the child's cache begins empty, so
-    /// that no single-use session is used once in each process.
+    /// For a process that was forked from the one that set this up, as prefork servers do: call it
+    /// in the child, first of all. It starts the housekeeping thread, which the child has not, and
+    /// takes the place of every lock that another thread may have held at the fork. STEKs go on,
+    /// each process making its own successors where they are random; the child's cache begins
+    /// empty, so that no single-use session is used once in each process.
     ///
-    /// Without this call a child finds out by itself, in its first handshake 2 seconds or more after
-    /// the fork, or when any other method is called. Until then it keeps the keys that it inherited,
-    /// and a handshake may wait for 100 ms, then do without a session. A STEK source that another
-    /// thread was asking at the fork is lost to the child
-    /// ([`source_late`](crate::stats::StekStats::source_late)), and keys that another thread was just
-    /// using stay in the child's memory: fork while the parent does nothing, if you can.
+    /// Without this call a child finds out by itself, in its first handshake 2 seconds or more
+    /// after the fork, or when any other method is called. Until then it keeps the keys that it
+    /// inherited, and a handshake may wait for 100 ms, then do without a session. A STEK source
+    /// that another thread was asking at the fork is lost to the child
+    /// ([`source_late`](crate::stats::StekStats::source_late)), and keys that another thread was
+    /// just using stay in the child's memory: fork while the parent does nothing, if you can.
     pub fn after_fork(&self) {
         self.inner.after_fork();
     }
 
-    /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session. From now
-    /// on every handshake is a full one. False if that thread, the source, the log or the
+    /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session.
+    /// From now on every handshake is a full one. False if that thread, the source, the log or the
     /// metrics recorder were still busy at the deadline; what they do ends by itself then.
     ///
     /// Not needed: dropping the last handle, and the last configuration that it was installed in,

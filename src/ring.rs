@@ -39,9 +39,9 @@ pub(crate) use tickets::SharingKey;
 /// How long set-up waits before it asks a failed source again.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step does what
-/// is due, has the source asked, and stores the next snapshot.
-/// [`StekRing`](crate::StekRing) is the handle on it.
+/// STEKs, each with its window. Handshakes read one immutable [`Snapshot`] of them; a step does
+/// what is due, has the source asked, and stores the next snapshot. [`StekRing`](crate::StekRing)
+/// is the handle on it.
 ///
 /// ```text
 ///  step ──▶ tend: expire, wipe, activate, fall back ──▶ Snapshot ──▶ handshakes
@@ -82,10 +82,10 @@ impl Ring {
         }))
     }
 
-    /// A ring that continues with the keys of this one in a forked child. It waits for no lock, since
-    /// threads that were not forked may have held any. The keys here are dropped, so that they are
-    /// wiped when they expire there; only a snapshot that another thread was just reading is never
-    /// dropped.
+    /// A ring that continues with the keys of this one in a forked child. It waits for no lock,
+    /// since threads that were not forked may have held any. The keys here are dropped, so that
+    /// they are wiped when they expire there; only a snapshot that another thread was just reading
+    /// is never dropped.
     pub(crate) fn heir(&self, terms: &Terms, outside: &Outside) -> Arc<Self> {
         let snapshot = self.snapshot.load_full();
         let monotonic = terms.clock.monotonic();
@@ -160,8 +160,8 @@ impl Ring {
         true
     }
 
-    /// Does what is due: publishes, activates, retires, wipes, falls back, and has the source asked.
-    /// Returns the longest time to wait before the next step.
+    /// Does what is due: publishes, activates, retires, wipes, falls back, and has the source
+    /// asked. Returns the longest time to wait before the next step.
     pub(crate) fn step(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Duration {
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let worn = self.snapshot.load().is_worn(now) && self.supply.can_rotate();
@@ -197,8 +197,8 @@ impl Ring {
         idle.min(standing.next)
     }
 
-    /// Asks the source for the first time. If it does not answer by the deadline, the ring starts with
-    /// local random STEKs, and logs that.
+    /// Asks the source for the first time. If it does not answer by the deadline, the ring starts
+    /// with local random STEKs, and logs that.
     pub(crate) fn begin(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
         let deadline = self.settings.source_deadline;
         let until = instant_in(deadline);
@@ -457,8 +457,8 @@ impl Ring {
     }
 }
 
-/// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when they
-/// expire.
+/// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when
+/// they expire.
 fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
     let bulletin = Bulletin::default();
     let query = SourceQuery {

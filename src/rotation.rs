@@ -44,8 +44,8 @@ impl Rotation {
     /// How long each STEK seals, by default: 1 hour.
     pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-    /// How long a ticket opens at least after it was sealed, by default: 12 hours, rustls's own hint
-    /// to clients.
+    /// How long a ticket opens at least after it was sealed, by default: 12 hours, rustls's own
+    /// hint to clients.
     pub const DEFAULT_TICKET_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
     /// How far ahead of its activation the next STEK is published, by default: 5 minutes.
@@ -88,8 +88,8 @@ impl Rotation {
         self
     }
 
-    /// How long before it seals a STEK opens: at least the clock skew within the fleet plus the time
-    /// that a new key takes to reach every node. At most the interval.
+    /// How long before it seals a STEK opens: at least the clock skew within the fleet plus the
+    /// time that a new key takes to reach every node. At most the interval.
     ///
     /// Defaults to [`Rotation::DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
     #[must_use]
@@ -162,8 +162,8 @@ impl Rotation {
         self.interval
     }
 
-    /// Whether a STEK that has been active for this long should have been replaced. Only an operator's
-    /// key can have been.
+    /// Whether a STEK that has been active for this long should have been replaced. Only an
+    /// operator's key can have been.
     pub(crate) fn is_over_age(&self, age: Duration) -> bool {
         age > self.interval
     }

@@ -48,9 +48,9 @@ impl Scope {
         }
     }
 
-    /// Binds client CAs (certificates in DER, in any order), so that a changed set is another scope:
-    /// every client then does a full handshake. Replaces any CAs bound before. Not needed for access
-    /// control; see above.
+    /// Binds client CAs (certificates in DER, in any order), so that a changed set is another
+    /// scope: every client then does a full handshake. Replaces any CAs bound before. Not needed
+    /// for access control; see above.
     #[must_use]
     pub fn client_cas(self, cas: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
         let mut cas: Vec<[u8; 32]> = cas.into_iter().map(|ca| sha256(ca.as_ref())).collect();

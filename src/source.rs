@@ -46,9 +46,9 @@ pub(crate) use withdrawal::Withdrawal;
 /// calls `step`), so it may do I/O. Each answer replaces the one before. A source that has not
 /// answered within a second and a half counts as failed, and
 /// [`StekStats::source_late`](crate::stats::StekStats::source_late) says so; a late answer is still
-/// used, without the keys that were revoked or have expired since. A source that never returns costs
-/// one thread. While the source fails, the ring keeps its current keys until they expire, then seals
-/// with local random ones until the source answers again.
+/// used, without the keys that were revoked or have expired since. A source that never returns
+/// costs one thread. While the source fails, the ring keeps its current keys until they expire,
+/// then seals with local random ones until the source answers again.
 ///
 /// A panic in any of these methods counts as a failure, and the ring goes on.
 ///
@@ -195,8 +195,8 @@ impl SourceQuery<'_> {
         self.now.into()
     }
 
-    /// Monotonic time since an arbitrary start, for irreversible steps, which a wrong wall clock must
-    /// not trigger.
+    /// Monotonic time since an arbitrary start, for irreversible steps, which a wrong wall clock
+    /// must not trigger.
     pub fn monotonic(&self) -> Duration {
         self.monotonic
     }

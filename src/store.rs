@@ -70,8 +70,8 @@ pub trait SharedStore: Send + Sync {
 
     /// Tells, before anything is asked, how long look-ups will have: the time to connect.
     ///
-    /// Called when the [`Resumption`](crate::Resumption) is built that the store is for. It must not
-    /// block.
+    /// Called when the [`Resumption`](crate::Resumption) is built that the store is for. It must
+    /// not block.
     fn prepare(&self, _deadline: Duration) {}
 
     /// The store's name in logs and [`Stats`](crate::Stats).

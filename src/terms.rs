@@ -47,8 +47,8 @@ impl Terms {
         self.read().on(self.basis)
     }
 
-    /// Both readings of the clock. Whoever reads it for a handshake sees to it that housekeeping that
-    /// is overdue is done.
+    /// Both readings of the clock. Whoever reads it for a handshake sees to it that housekeeping
+    /// that is overdue is done.
     pub(crate) fn read(&self) -> Now {
         let now = self.clock.now();
         self.pulse.check(now.on(self.basis));

@@ -6,10 +6,10 @@
 //!  |                  |<-------------------- sealed -------------------->|     |
 //! ```
 //!
-//! The trailer comes last, so that opening leaves the session at the front of its buffer. The time is
-//! in milliseconds since the Unix epoch, big-endian; see [`Lineage`] for its bytes. The key name is the additional data; the scope is
-//! inside, and compared after opening, so that a ticket of another scope and a forged one are told
-//! apart.
+//! The trailer comes last, so that opening leaves the session at the front of its buffer. The time
+//! is in milliseconds since the Unix epoch, big-endian; see [`Lineage`] for its bytes. The key name
+//! is the additional data; the scope is inside, and compared after opening, so that a ticket of
+//! another scope and a forged one are told apart.
 
 use crate::clock::Time;
 use crate::lineage::Lineage;

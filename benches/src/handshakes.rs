@@ -160,7 +160,8 @@ impl Site {
         }
     }
 
-    /// The server's configuration for `way` with the implementation `by` and a capacity of `sessions`.
+    /// The server's configuration for `way` with the implementation `by` and a capacity of
+    /// `sessions`.
     pub fn server(&self, way: Way, by: By, sessions: usize) -> ServerConfig {
         let mut config = self.server.clone();
         match (by, way.stateful()) {
@@ -351,8 +352,8 @@ impl Crowd {
     }
 }
 
-/// A crowd for each of `threads`, with real sessions of a server whose cache has a capacity of `room`
-/// sessions and is full: the real ones are spread evenly among filler.
+/// A crowd for each of `threads`, with real sessions of a server whose cache has a capacity of
+/// `room` sessions and is full: the real ones are spread evenly among filler.
 pub fn crowds(
     site: &Site,
     (way, by): (Way, By),
@@ -361,8 +362,8 @@ pub fn crowds(
     effort: Effort,
 ) -> Vec<Crowd> {
     let server = Arc::new(site.server(way, by, room));
-    // Shards do not fill evenly, so that the fullest one evicts its oldest sessions early. Real ones
-    // are not among the oldest fifth.
+    // Shards do not fill evenly, so that the fullest one evicts its oldest sessions early. Real
+    // ones are not among the oldest fifth.
     let real = (room * 4 / 5).min(effort.operations(20_000));
     let mut crowds: Vec<_> = (0..threads)
         .map(|thread| Crowd::new(site, server.clone(), real / threads, thread as u64))

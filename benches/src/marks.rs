@@ -1,5 +1,5 @@
-//! The performance targets of this crate, its *marks*: each is measured against rustls's built-ins or
-//! the bare primitive in the same run.
+//! The performance targets of this crate, its *marks*: each is measured against rustls's built-ins
+//! or the bare primitive in the same run.
 
 use std::fmt;
 use std::hint::black_box;

@@ -30,8 +30,8 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Fills a cache with real sessions of [`SESSION_BYTES`] and measures it. `allocated` returns how
-    /// many bytes are allocated now.
+    /// Fills a cache with real sessions of [`SESSION_BYTES`] and measures it. `allocated` returns
+    /// how many bytes are allocated now.
     fn measure(contender: Contender, entries: usize, allocated: impl Fn() -> usize) -> Self {
         let session = session(&TLS12, SESSION_BYTES);
         let ids = || {
@@ -75,8 +75,8 @@ impl Footprint {
         bytes as f64 / self.live as f64 - SESSION_BYTES as f64
     }
 
-    /// Measures in another process: the running program with the arguments `weigh`, the cache's name
-    /// and the number of entries, to which it answers by [`Footprint::print`].
+    /// Measures in another process: the running program with the arguments `weigh`, the cache's
+    /// name and the number of entries, to which it answers by [`Footprint::print`].
     pub fn in_child(contender: Contender, entries: usize) -> Result<Self, Box<dyn Error>> {
         let output = Command::new(env::current_exe()?)
             .args(["weigh", contender.name(), &entries.to_string()])

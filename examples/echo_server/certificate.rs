@@ -25,8 +25,8 @@ pub(crate) fn read_pem<T: PemObject>(flag: &str, path: &Path) -> Result<Vec<T>, 
     Err(format!("{flag} {}: {why}", path.display()))
 }
 
-/// A CA that is made when the server starts. Its certificate is in a file, for clients to trust, that
-/// is deleted when this value is dropped.
+/// A CA that is made when the server starts. Its certificate is in a file, for clients to trust,
+/// that is deleted when this value is dropped.
 pub(crate) struct LocalAuthority {
     authority: Authority,
     names: Vec<String>,

@@ -10,9 +10,9 @@
 //!
 //! It prints `metrics URL` if it serves metrics, `ca FILE` if it made its certificate itself,
 //! `listening ADDR`, `ready`, and then a line for each connection. SIGHUP reloads certificate, key
-//! and client CAs and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes everything; each
-//! then prints a line `stats ...` with totals, and [`Stats`](rustls_resumption::Stats). SIGINT and
-//! SIGTERM let connections finish for some seconds, print the same and end the server.
+//! and client CAs and keeps every session, SIGUSR1 rotates the STEK, SIGUSR2 revokes everything;
+//! each then prints a line `stats ...` with totals, and [`Stats`](rustls_resumption::Stats). SIGINT
+//! and SIGTERM let connections finish for some seconds, print the same and end the server.
 //!
 //! Clients for it, in another terminal:
 //!

@@ -1,4 +1,5 @@
-//! Prometheus metrics, for `--metrics`: `cargo run --release --example echo_server --features metrics`.
+//! Prometheus metrics, for `--metrics`:
+//! `cargo run --release --example echo_server --features metrics`.
 
 use std::net::SocketAddr;
 

@@ -43,8 +43,8 @@ impl FromStr for Steks {
     }
 }
 
-/// The URL of `redis:URL`, or a bare URL. One of an unknown scheme too: whoever reads it says what is
-/// wrong without showing it, while a value refused here is shown with its password.
+/// The URL of `redis:URL`, or a bare URL. One of an unknown scheme too: whoever reads it says what
+/// is wrong without showing it, while a value refused here is shown with its password.
 pub(crate) fn redis_url(text: &str) -> Option<String> {
     let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if text

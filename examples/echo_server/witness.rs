@@ -1,5 +1,5 @@
-//! Observes what rustls resumes from, which it does not tell: a ticket that was opened, or a session
-//! that was found.
+//! Observes what rustls resumes from, which it does not tell: a ticket that was opened, or a
+//! session that was found.
 
 use std::cell::Cell;
 use std::sync::Arc;

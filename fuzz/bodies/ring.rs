@@ -64,8 +64,8 @@ pub fn fake(rotation: Rotation) -> (FakeClock, Resumption, Arc<dyn ProducesTicke
     (time, resumption, ring)
 }
 
-/// Does the operations and compares each outcome with the model's: a ticket opens exactly as long as
-/// its STEK's window says, by a clock that is the larger of elapsed and wall time and never goes
+/// Does the operations and compares each outcome with the model's: a ticket opens exactly as long
+/// as its STEK's window says, by a clock that is the larger of elapsed and wall time and never goes
 /// back; whether or not anybody steps the ring.
 pub fn check(ops: Vec<Op>) {
     let lifetime = 3 * HOUR;

@@ -10,8 +10,8 @@
 //! It makes about a dozen connections, one after the other. In some it sends a `HEAD` request,
 //! because some servers send their tickets only once they have something to answer.
 //!
-//! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for a
-//! bad flag or an unreadable file.
+//! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for
+//! a bad flag or an unreadable file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

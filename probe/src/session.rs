@@ -52,8 +52,8 @@ pub(crate) struct Issued {
     /// Set only if the client supports session IDs.
     pub(crate) session_id_length: usize,
     pub(crate) tickets: Vec<TicketFacts>,
-    /// Copies of one session: that of the first of [`Issued::tickets`], or of the session ID. Empty if
-    /// there is none.
+    /// Copies of one session: that of the first of [`Issued::tickets`], or of the session ID. Empty
+    /// if there is none.
     pub(crate) copies: Vec<Session>,
 }
 

@@ -85,8 +85,8 @@ pub(crate) async fn survey(
     Ok(findings)
 }
 
-/// Offers the issued session twice, and again with early data if that is allowed. Returns whether it
-/// was resumed.
+/// Offers the issued session twice, and again with early data if that is allowed. Returns whether
+/// it was resumed.
 async fn basics(
     visitor: &Visitor,
     mechanism: Mechanism,

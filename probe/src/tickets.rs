@@ -1,8 +1,8 @@
 //! A TLS 1.3 connection that reads the server's NewSessionTickets itself.
 //!
-//! rustls exposes neither the size nor the lifetime of a TLS 1.3 ticket, and returns each only once.
-//! So rustls is used for the handshake alone: the probe decrypts the records after it, and passes
-//! each ticket to rustls as often as it wants to offer it.
+//! rustls exposes neither the size nor the lifetime of a TLS 1.3 ticket, and returns each only
+//! once. So rustls is used for the handshake alone: the probe decrypts the records after it, and
+//! passes each ticket to rustls as often as it wants to offer it.
 
 use std::error::Error;
 use std::io;

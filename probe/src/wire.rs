@@ -106,8 +106,8 @@ impl TicketFacts {
         (self.lifetime_hint > 0).then(|| Duration::from_secs(self.lifetime_hint.into()))
     }
 
-    /// None if it is no NewSessionTicket, or if the ticket is empty, which withdraws the offer of one
-    /// (RFC 5077 3.3).
+    /// None if it is no NewSessionTicket, or if the ticket is empty, which withdraws the offer of
+    /// one (RFC 5077 3.3).
     fn of_tls12(body: &[u8]) -> Option<Self> {
         let message = NewSessionTicketTls12::tls_deserialize_exact_bytes(body).ok()?;
         let size = message.ticket.as_slice().len();

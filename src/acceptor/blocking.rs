@@ -44,7 +44,8 @@ use crate::clock::instant_in;
 ///
 /// A client may send its part as slowly as it likes. Set timeouts on the socket.
 ///
-/// [`ResumptionAcceptor`]: https://docs.rs/rustls-resumption/latest/rustls_resumption/struct.ResumptionAcceptor.html
+/// [`ResumptionAcceptor`]:
+/// https://docs.rs/rustls-resumption/latest/rustls_resumption/struct.ResumptionAcceptor.html
 #[derive(Clone, Debug)]
 pub struct BlockingAcceptor {
     target: Target,
@@ -84,8 +85,8 @@ impl BlockingAcceptor {
     /// # Errors
     ///
     /// What `io` fails with, [`io::ErrorKind::UnexpectedEof`] if it ends, and
-    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client is
-    /// sent an alert then. Never because of resumption.
+    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client
+    /// is sent an alert then. Never because of resumption.
     pub fn accept<IO>(&self, io: IO) -> io::Result<StreamOwned<ServerConnection, IO>>
     where
         IO: Read + Write,

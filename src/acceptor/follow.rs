@@ -16,12 +16,12 @@ use crate::stats::{AcceptorStats, HandshakeCount};
 use crate::store::Miss;
 
 impl Resumption {
-    /// Follows one handshake: knows from its beginning to its end which session was resumed and which
-    /// are made.
+    /// Follows one handshake: knows from its beginning to its end which session was resumed and
+    /// which are made.
     ///
-    /// So [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3 sessions too,
-    /// [`AcceptorStats`](crate::stats::AcceptorStats) counts the handshake, and the [`Handshake`] that
-    /// comes back beside the stream says what happened.
+    /// So [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3 sessions
+    /// too, [`AcceptorStats`](crate::stats::AcceptorStats) counts the handshake, and the
+    /// [`Handshake`] that comes back beside the stream says what happened.
     ///
     /// `accept` makes any future that performs a handshake, and nothing more, with a configuration
     /// that this `Resumption` is [installed](Resumption::install) in: what `TlsAcceptor::accept` or
@@ -48,8 +48,8 @@ impl Resumption {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the one in it. The handshake then counts as failed, as one does that
-    /// ends in an error.
+    /// Dropping the future drops the one in it. The handshake then counts as failed, as one does
+    /// that ends in an error.
     pub fn follow<F>(&self, accept: impl FnOnce() -> F) -> Follow<F> {
         let mut following = self.following();
         Follow {

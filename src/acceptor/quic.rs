@@ -32,8 +32,8 @@ impl Resumption {
         self.follow_quic_with(config, |_| ())
     }
 
-    /// The same, and calls this at the end of each handshake, with what happened in it: for an access
-    /// log, say.
+    /// The same, and calls this at the end of each handshake, with what happened in it: for an
+    /// access log, say.
     pub fn follow_quic_with(
         &self,
         config: Arc<dyn ServerConfig>,

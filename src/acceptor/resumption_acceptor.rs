@@ -22,9 +22,9 @@ use super::{Accepting, Greeting, Handshake, Hello, Refused, Target, asks_again};
 ///   before rustls asks for it, and waits for the store no longer than
 ///   [`store_deadline`](crate::ResumptionBuilder::store_deadline), in all. At most 4 sessions are
 ///   claimed for a ClientHello, in the client's order, up to the first that there is.
-/// * It [follows](crate::Resumption::follow) each handshake, through a HelloRetryRequest too, so that
-///   [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3, and what rustls
-///   did is counted: [`AcceptorStats`](crate::stats::AcceptorStats).
+/// * It [follows](crate::Resumption::follow) each handshake, through a HelloRetryRequest too, so
+///   that [`max_session_age`](crate::ResumptionBuilder::max_session_age) bounds TLS 1.3, and what
+///   rustls did is counted: [`AcceptorStats`](crate::stats::AcceptorStats).
 ///
 /// Everything it needs it finds in the configuration, in which a
 /// [`Resumption`](crate::Resumption) must be installed.
@@ -63,8 +63,8 @@ use super::{Accepting, Greeting, Handshake, Hello, Refused, Target, asks_again};
 /// # Cost
 ///
 /// Without a store next to nothing. [`accept_with`](ResumptionAcceptor::accept_with) and
-/// [`accept_with_config`](ResumptionAcceptor::accept_with_config) make one more `ServerConnection` for
-/// each connection, some microseconds.
+/// [`accept_with_config`](ResumptionAcceptor::accept_with_config) make one more `ServerConnection`
+/// for each connection, some microseconds.
 #[derive(Clone, Debug)]
 pub struct ResumptionAcceptor {
     target: Target,
@@ -114,8 +114,8 @@ impl ResumptionAcceptor {
     /// # Errors
     ///
     /// As tokio-rustls's: what `io` fails with, [`io::ErrorKind::UnexpectedEof`] if it ends, and
-    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client is
-    /// sent an alert then. Never because of resumption.
+    /// [`io::ErrorKind::InvalidData`] with a [`rustls::Error`] if the handshake fails; the client
+    /// is sent an alert then. Never because of resumption.
     pub fn accept<IO>(&self, io: IO) -> impl Future<Output = io::Result<TlsStream<IO>>> + use<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -168,8 +168,8 @@ impl ResumptionAcceptor {
     ///
     /// # Errors
     ///
-    /// As [`accept`](ResumptionAcceptor::accept), and what `choose` returns; then the client is sent
-    /// nothing.
+    /// As [`accept`](ResumptionAcceptor::accept), and what `choose` returns; then the client is
+    /// sent nothing.
     pub fn accept_with_config<IO, C, T, F>(
         &self,
         io: IO,
@@ -246,7 +246,8 @@ impl Accepting {
             .during(|| start.into_stream_with(config, hear))
     }
 
-    /// The same, and lets the application have its say once the ClientHello that counts is processed.
+    /// The same, and lets the application have its say once the ClientHello that counts is
+    /// processed.
     async fn start_with<IO, F>(
         &mut self,
         accepted: Accepted,
@@ -357,8 +358,8 @@ where
     poll_fn(|cx| Synchronous { io, cx }.poll(|io| read(io))).await
 }
 
-/// Lets rustls, which knows no futures, read from and write to a stream that does: what is not ready
-/// is an error to rustls, and the task is woken when it is.
+/// Lets rustls, which knows no futures, read from and write to a stream that does: what is not
+/// ready is an error to rustls, and the task is woken when it is.
 struct Synchronous<'a, 'b, IO> {
     io: &'a mut IO,
     cx: &'a mut Context<'b>,

@@ -216,7 +216,8 @@ impl Shard {
         true
     }
 
-    /// Adds the scopes of what is in the slots `from..from + slots`. Returns whether there are more.
+    /// Adds the scopes of what is in the slots `from..from + slots`. Returns whether there are
+    /// more.
     pub(crate) fn add_scopes(&self, from: u32, slots: u32, scopes: &mut HashSet<u32>) -> bool {
         for index in from..from.saturating_add(slots) {
             if index >= self.slab.end() {

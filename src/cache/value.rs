@@ -36,8 +36,8 @@ impl Value {
     }
 }
 
-/// Values that were removed from a shard, to be wiped outside its lock. Few are removed at once; who
-/// may remove more makes room for them before.
+/// Values that were removed from a shard, to be wiped outside its lock. Few are removed at once;
+/// who may remove more makes room for them before.
 #[derive(Default)]
 pub(crate) struct Removed {
     values: [Value; 4],

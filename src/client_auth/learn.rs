@@ -3,8 +3,8 @@
 //! rustls keeps the verifier of a `ServerConfig` private. But what the verifier asks of clients
 //! shows on the wire: a client of our own shakes hands with a clone of the configuration, presents
 //! no certificate, and sees whether it was asked for one and whether it was turned away. The clone
-//! has nothing that could be noticed outside: no ticketer, store or key log, and a certificate whose
-//! key signs nothing, so that neither the real key nor `verify_client_cert` is ever called.
+//! has nothing that could be noticed outside: no ticketer, store or key log, and a certificate
+//! whose key signs nothing, so that neither the real key nor `verify_client_cert` is ever called.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

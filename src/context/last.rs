@@ -14,7 +14,8 @@ thread_local! {
     /// The last session that rustls was given.
     static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
 
-    /// Fresh verifications of client certificates that ended in refusals, and when the last one did.
+    /// Fresh verifications of client certificates that ended in refusals, and when the last one
+    /// did.
     static REFUSALS: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
 }
 

@@ -11,8 +11,9 @@ thread_local! {
 
 type Found = Arc<dyn Any + Send + Sync>;
 
-/// Finds what is behind a trait object of rustls's: it is asked a harmless question, and shows itself
-/// while it answers. One that is wrapped in another, which passes questions on, is found too.
+/// Finds what is behind a trait object of rustls's: it is asked a harmless question, and shows
+/// itself while it answers. One that is wrapped in another, which passes questions on, is found
+/// too.
 pub(crate) fn search(ask: impl FnOnce()) -> Option<Found> {
     SEARCH.try_with(|search| search.replace(Some(None))).ok()?;
     ask();

@@ -38,8 +38,8 @@ impl Sentinels {
     ///
     /// All Sentinels are asked at once, so that one that hangs delays nobody, and each server that
     /// any of them names is asked itself: the first that considers itself the master is it. Every
-    /// step has its own limit, and there is none on the whole. They are asked again meanwhile, for a
-    /// server that hangs may be replaced before its limit is reached.
+    /// step has its own limit, and there is none on the whole. They are asked again meanwhile, for
+    /// a server that hangs may be replaced before its limit is reached.
     pub(super) async fn connect(&self, dialer: Dialer) -> RedisResult<MultiplexedConnection> {
         let mut steps = JoinSet::new();
         self.ask_all(&mut steps, dialer);

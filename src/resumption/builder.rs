@@ -119,8 +119,8 @@ impl ResumptionBuilder {
         }
     }
 
-    /// Sessions live only in a cache of this many entries; no tickets are issued. TLS 1.3 stores two per
-    /// handshake, so provide for twice the clients.
+    /// Sessions live only in a cache of this many entries; no tickets are issued. TLS 1.3 stores
+    /// two per handshake, so provide for twice the clients.
     ///
     /// Defaults to tickets.
     pub fn stateful(mut self, entries: usize) -> Self {
@@ -191,14 +191,14 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Shares sessions with the other nodes of a fleet, so that a client resumes on any of them. Needs
-    /// a shared [`stek_source`](ResumptionBuilder::stek_source), whose STEKs seal what is stored, and
-    /// an acceptor (`ResumptionAcceptor` or `BlockingAcceptor`), without which TLS 1.3 clients get
-    /// full handshakes.
+    /// Shares sessions with the other nodes of a fleet, so that a client resumes on any of them.
+    /// Needs a shared [`stek_source`](ResumptionBuilder::stek_source), whose STEKs seal what is
+    /// stored, and an acceptor (`ResumptionAcceptor` or `BlockingAcceptor`), without which TLS 1.3
+    /// clients get full handshakes.
     ///
-    /// Meant for stateful mode. There TLS 1.3 sessions live in the store alone; TLS 1.2 sessions live
-    /// in the store and in the cache. In ticket mode only the sessions of TLS 1.2 clients are stored,
-    /// also of those that use tickets: rarely worth a store.
+    /// Meant for stateful mode. There TLS 1.3 sessions live in the store alone; TLS 1.2 sessions
+    /// live in the store and in the cache. In ticket mode only the sessions of TLS 1.2 clients are
+    /// stored, also of those that use tickets: rarely worth a store.
     ///
     /// Defaults to none.
     pub fn shared_store(mut self, store: impl SharedStore + 'static) -> Self {
@@ -206,8 +206,8 @@ impl ResumptionBuilder {
         self
     }
 
-    /// How long a handshake waits for the shared store, at most and in all. From 1 millisecond to 10
-    /// seconds.
+    /// How long a handshake waits for the shared store, at most and in all. From 1 millisecond to
+    /// 10 seconds.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_STORE_DEADLINE`].
     pub fn store_deadline(mut self, deadline: Duration) -> Self {
@@ -228,9 +228,9 @@ impl ResumptionBuilder {
     }
 
     /// Lets sessions with client certificates resume although no verifier was given, as rustls by
-    /// itself would. **A client whose certificate has expired or was revoked can still resume, for up
-    /// to [`max_session_age`](ResumptionBuilder::max_session_age)**, and without limit where
-    /// its age is not known. Give the verifier instead, with
+    /// itself would. **A client whose certificate has expired or was revoked can still resume, for
+    /// up to [`max_session_age`](ResumptionBuilder::max_session_age)**, and without limit where its
+    /// age is not known. Give the verifier instead, with
     /// [`install_with_client_verifier`](Resumption::install_with_client_verifier).
     ///
     /// Defaults to not keeping such sessions.
@@ -239,11 +239,11 @@ impl ResumptionBuilder {
         self
     }
 
-    /// How long a session that a full handshake made stays in the shared store. Once its client comes
-    /// back, the next stays for the [`session_ttl`](ResumptionBuilder::session_ttl), which also
-    /// bounds this. So clients that never return cannot fill the store for long, and a store that
-    /// evicts what expires first, as Redis does with `volatile-ttl`, evicts their sessions. From 1 millisecond to
-    /// 7 days.
+    /// How long a session that a full handshake made stays in the shared store. Once its client
+    /// comes back, the next stays for the [`session_ttl`](ResumptionBuilder::session_ttl), which
+    /// also bounds this. So clients that never return cannot fill the store for long, and a store
+    /// that evicts what expires first, as Redis does with `volatile-ttl`, evicts their sessions.
+    /// From 1 millisecond to 7 days.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_FIRST_TTL`].
     pub fn first_ttl(mut self, ttl: Duration) -> Self {
@@ -286,9 +286,9 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often, say every second.
-    /// STEKs keep to their windows even if it does not, but are wiped late, and no tickets are issued
-    /// once the last one has retired.
+    /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often, say every
+    /// second. STEKs keep to their windows even if it does not, but are wiped late, and no tickets
+    /// are issued once the last one has retired.
     pub fn manual_stepping(mut self) -> Self {
         self.manual = true;
         self

@@ -141,8 +141,8 @@ impl Inner {
         self.terms.pulse.beat(&self.terms.clock, now);
     }
 
-    /// Sees to it that housekeeping is done which is overdue, without doing it: a handshake found it
-    /// so, and must not wait.
+    /// Sees to it that housekeeping is done which is overdue, without doing it: a handshake found
+    /// it so, and must not wait.
     fn rescue(self: &Arc<Self>) {
         if self.heir_if_forked().is_some() || self.is_rescued.swap(true, Ordering::AcqRel) {
             return;
@@ -159,8 +159,8 @@ impl Inner {
         }
     }
 
-    /// What takes the place of this, if this process was forked from that of this. Asking the system
-    /// costs some 200 ns, so handshakes do only when housekeeping is overdue.
+    /// What takes the place of this, if this process was forked from that of this. Asking the
+    /// system costs some 200 ns, so handshakes do only when housekeeping is overdue.
     pub(super) fn heir_if_forked(&self) -> Option<&Arc<Self>> {
         (process::id() != self.process.load(Ordering::Relaxed))
             .then(|| self.heir.get_or_init(|| self.make_heir()))

@@ -11,10 +11,10 @@ use crate::terms::Terms;
 
 /// Stateful resumption: the server remembers sessions.
 ///
-/// Implements [`rustls::server::StoresServerSessions`] over shards of a segmented LRU. `get`, `take`
-/// and `put` take constant time under one shard's lock. It never holds more than its budget, never
-/// returns what has expired, and wipes each session when it leaves. A TLS 1.2 session is never
-/// `take`n and a TLS 1.3 session never `get`.
+/// Implements [`rustls::server::StoresServerSessions`] over shards of a segmented LRU. `get`,
+/// `take` and `put` take constant time under one shard's lock. It never holds more than its budget,
+/// never returns what has expired, and wipes each session when it leaves. A TLS 1.2 session is
+/// never `take`n and a TLS 1.3 session never `get`.
 ///
 /// A session costs its value's bytes and at most 100 more: 1,000,000 sessions of 200 bytes, 300 MB.
 /// TLS 1.3 stores two per handshake, so provide for twice the clients.
@@ -33,7 +33,8 @@ use crate::terms::Terms;
 /// ```
 ///
 /// Used alone it sweeps expired sessions out in small steps as others are stored; within a
-/// [`Resumption`](crate::Resumption) the housekeeping thread does so without traffic too, within about a minute.
+/// [`Resumption`](crate::Resumption) the housekeeping thread does so without traffic too, within
+/// about a minute.
 #[derive(Clone)]
 pub struct SessionCache {
     pub(crate) inner: Root,
@@ -41,7 +42,8 @@ pub struct SessionCache {
 }
 
 impl SessionCache {
-    /// How many sessions the cache of a [`Resumption`](crate::Resumption) holds, by default: 20,000.
+    /// How many sessions the cache of a [`Resumption`](crate::Resumption) holds, by default:
+    /// 20,000.
     pub const DEFAULT_ENTRIES: usize = DEFAULT_ENTRIES;
 
     /// How long a session is kept, by default: 24 hours.

@@ -34,10 +34,10 @@ use crate::terms::Terms;
 /// # Ok(()) }
 /// ```
 ///
-/// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`](crate::Sealing) says otherwise, and is
-/// 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³² tickets
-/// and still have less than one chance in 2³² that a nonce repeats; and a repeated one would only
-/// show that two equal sessions are equal.
+/// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`](crate::Sealing) says otherwise, and
+/// is 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²
+/// tickets and still have less than one chance in 2³² that a nonce repeats; and a repeated one
+/// would only show that two equal sessions are equal.
 #[derive(Clone)]
 pub struct StekRing {
     /// Always with a ring.

@@ -16,8 +16,8 @@ use crate::stats::AcceptorStats;
 use crate::store::{Miss, Sharing};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
-/// configuration: the cache, or cache and shared store, in the configuration's scope. It is also all
-/// that an acceptor must know of the [`Resumption`](crate::Resumption).
+/// configuration: the cache, or cache and shared store, in the configuration's scope. It is also
+/// all that an acceptor must know of the [`Resumption`](crate::Resumption).
 #[derive(Clone)]
 pub(crate) struct Storage {
     inner: Root,

@@ -108,8 +108,8 @@ impl Keeper {
         &self.sourced
     }
 
-    /// Since when, by monotonic time, no STEK of the source may seal: it should be asked then, once,
-    /// even if it is not time yet.
+    /// Since when, by monotonic time, no STEK of the source may seal: it should be asked then,
+    /// once, even if it is not time yet.
     pub(crate) fn without_since(&mut self, now: Time, monotonic: Duration) -> Option<Duration> {
         if self.is_due(now) {
             self.note_without(now, monotonic);

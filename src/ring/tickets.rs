@@ -177,8 +177,8 @@ fn reason(refused: TicketCount) -> &'static str {
     }
 }
 
-/// The STEK of this name, if it opens now, and the time. The clock is not read for a name that means
-/// nothing.
+/// The STEK of this name, if it opens now, and the time. The clock is not read for a name that
+/// means nothing.
 fn opening<'a>(
     snapshot: &'a Snapshot,
     name: &KeyName,

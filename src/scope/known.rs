@@ -192,8 +192,8 @@ pub(crate) trait HoldsScopes {
 }
 
 impl Known {
-    /// Looks at each state, and sometimes at the whole cache; but only after as many were added as it
-    /// leaves.
+    /// Looks at each state, and sometimes at the whole cache; but only after as many were added as
+    /// it leaves.
     fn drop_unneeded(
         &mut self,
         now: Time,

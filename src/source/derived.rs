@@ -95,15 +95,16 @@ impl DerivedSource {
     /// The caller must wipe its own copy; nothing is kept from which the secret could be recovered.
     ///
     /// When the source is first loaded, it logs a fingerprint of the secret, which reveals nothing
-    /// about it and is also shown by [`Debug`]: nodes that log different ones cannot open each other's
-    /// tickets.
+    /// about it and is also shown by [`Debug`]: nodes that log different ones cannot open each
+    /// other's tickets.
     ///
     /// # Errors
     ///
-    /// [`Error::WeakKey`] naming the `secret` if it is shorter than [`Stek::MIN_SECRET_LEN`](crate::Stek::MIN_SECRET_LEN) bytes,
-    /// consists of one block that is repeated, such as `changeme` four times, or is text that ends in
-    /// a newline or a space, which orchestrators may add or remove. Text that is too short to encode
-    /// 32 random bytes is logged as a warning.
+    /// [`Error::WeakKey`] naming the `secret` if it is shorter than
+    /// [`Stek::MIN_SECRET_LEN`](crate::Stek::MIN_SECRET_LEN) bytes, consists of one block that is
+    /// repeated, such as `changeme` four times, or is text that ends in a newline or a space, which
+    /// orchestrators may add or remove. Text that is too short to encode 32 random bytes is logged
+    /// as a warning.
     pub fn new(secret: &[u8]) -> Result<Self, Error> {
         shared_secret::check("secret", secret)?;
         let secret = SharedSecret::new(secret, Time(0).plus(Self::DEFAULT_ORIGIN))?;

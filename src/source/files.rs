@@ -24,8 +24,8 @@ pub use listing::fuzzed::run as fuzzed;
 use succession::Succession;
 
 /// STEKs from key files that other software makes and ships: for fleets that already have the
-/// ticket keys of nginx, Apache, HAProxy, H2O or Traffic Server on every node, or mount a Kubernetes
-/// secret.
+/// ticket keys of nginx, Apache, HAProxy, H2O or Traffic Server on every node, or mount a
+/// Kubernetes secret.
 ///
 /// ```no_run
 /// use rustls_resumption::Resumption;
@@ -74,25 +74,25 @@ use succession::Succession;
 /// (since it took over, or at the start since its file was changed) is kept, warned about once and
 /// shown as [`over_age`](crate::stats::StekStats::over_age): new keys are no longer being shipped.
 ///
-/// A key that is listed twice, as the same name and secret, counts once, and is warned about: a link
-/// to a file that is listed itself, or a rotator that copied instead of moving.
+/// A key that is listed twice, as the same name and secret, counts once, and is warned about: a
+/// link to a file that is listed itself, or a rotator that copied instead of moving.
 ///
 /// # When something is wrong
 ///
-/// No new keys are taken over, the problem is logged once per change, each failed read is counted in
-/// [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by itself
-/// once the files are valid. That applies to a file that
+/// No new keys are taken over, the problem is logged once per change, each failed read is counted
+/// in [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by
+/// itself once the files are valid. That applies to a file that
 ///
 /// - is missing, not a regular file, or longer than 16 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
 /// - has another length, or a line that is not a key;
-/// - holds a key of which a part (AES or HMAC key) is all one byte, a key with the name of another or
-///   with the secret of another;
+/// - holds a key of which a part (AES or HMAC key) is all one byte, a key with the name of another
+///   or with the secret of another;
 /// - changes while it is read. Replace a file by renaming another over it to avoid that.
 ///
-/// Meanwhile the current keys stay in use, except those that were *certainly removed*: a key that no
-/// file lists, in two reads in a row, is wiped although the rest is refused, unless a file that held
-/// it is missing or no key can be read from it. So to remove a key, put another in its place;
+/// Meanwhile the current keys stay in use, except those that were *certainly removed*: a key that
+/// no file lists, in two reads in a row, is wiped although the rest is refused, unless a file that
+/// held it is missing or no key can be read from it. So to remove a key, put another in its place;
 /// deleting its file does not remove it. If the active key is removed, another that every node has
 /// takes over.
 pub struct KeyFiles {
@@ -218,8 +218,8 @@ impl KeyFiles {
         Ok(again)
     }
 
-    /// Which keys stay in use while the files are invalid: all but those that were certainly removed.
-    /// That is, twice in a row no file has them, and each that had them has others.
+    /// Which keys stay in use while the files are invalid: all but those that were certainly
+    /// removed. That is, twice in a row no file has them, and each that had them has others.
     fn refuse(
         &mut self,
         wrong: SourceError,

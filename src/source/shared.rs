@@ -125,8 +125,8 @@ impl<B: Backend> Shared<B> {
         self.agrees
     }
 
-    /// Drops keys that may not be held any longer, and remembers what was withdrawn in this process,
-    /// even if the record cannot be read or written today.
+    /// Drops keys that may not be held any longer, and remembers what was withdrawn in this
+    /// process, even if the record cannot be read or written today.
     fn withdraw(&mut self, query: &SourceQuery<'_>) -> Record {
         let mut held = self.held.take();
         let held = held.get_or_insert_with(|| Record::empty(query.rotation));

@@ -1,5 +1,5 @@
-//! Checks of a secret that a fleet shares, beyond those of any key: operators and orchestrators handle
-//! it, and may alter it.
+//! Checks of a secret that a fleet shares, beyond those of any key: operators and orchestrators
+//! handle it, and may alter it.
 
 use tracing::warn;
 

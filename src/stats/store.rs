@@ -124,8 +124,8 @@ pub enum StoreTrouble {
     TimedOut,
     /// It refuses writes: Redis's `READONLY`, the answer of a demoted master.
     ReadOnly,
-    /// It is the wrong server: Redis's `MOVED`, or the address is that of a node of a Cluster, or of
-    /// a Sentinel.
+    /// It is the wrong server: Redis's `MOVED`, or the address is that of a node of a Cluster, or
+    /// of a Sentinel.
     Misplaced,
     /// This user may not do it, or the password is missing or wrong: Redis's `NOPERM`, `NOAUTH`,
     /// `WRONGPASS`.

@@ -35,8 +35,8 @@ use connection::Connection;
 /// An [acceptor](SharedStore) looks sessions up. Without one, TLS 1.3 clients get full handshakes,
 /// and TLS 1.2 clients resume only on the node that they met before.
 ///
-/// All commands go over one connection (to each master of a Cluster), on a thread of its own, so the
-/// store works with any async runtime, or none. It connects once the
+/// All commands go over one connection (to each master of a Cluster), on a thread of its own, so
+/// the store works with any async runtime, or none. It connects once the
 /// [`Resumption`](crate::Resumption) is built, or the store is used otherwise. A handle is cheap to
 /// clone. The thread ends once the last handle is dropped and the queue is written.
 ///
@@ -65,11 +65,11 @@ use connection::Connection;
 ///
 /// # Requirements
 ///
-/// Redis 6.2 or later, for `GETDEL`. The page
-/// [`operating`](crate::docs::operating#rights-in-redis) lists the rights it needs. Turn persistence
-/// off (`save ""`, `appendonly no`) unless this Redis holds other data too: sessions are not worth saving, and a
-/// restored dump brings claimed ones back. Set `maxmemory-policy` to `volatile-ttl`, with which
-/// strangers evict neither those who come back nor STEKs.
+/// Redis 6.2 or later, for `GETDEL`. The page [`operating`](crate::docs::operating#rights-in-redis)
+/// lists the rights it needs. Turn persistence off (`save ""`, `appendonly no`) unless this Redis
+/// holds other data too: sessions are not worth saving, and a restored dump brings claimed ones
+/// back. Set `maxmemory-policy` to `volatile-ttl`, with which strangers evict neither those who
+/// come back nor STEKs.
 #[derive(Clone)]
 pub struct RedisStore(Remote);
 
@@ -91,13 +91,14 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the URL cannot be used, [`Error::Thread`] if the system gives no thread.
+    /// [`Error::Config`] if the URL cannot be used, [`Error::Thread`] if the system gives no
+    /// thread.
     pub fn new(url: &str) -> Result<Self, Error> {
         Self::with_client(RedisClient::open(url)?)
     }
 
-    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a Cluster,
-    /// or a server with certificates of your own.
+    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a
+    /// Cluster, or a server with certificates of your own.
     ///
     /// # Errors
     ///

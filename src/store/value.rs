@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Times are milliseconds since the Unix epoch, big-endian; [`Lineage`] draws its own bytes. Sealed
-//! under the STEK's store key, with the key name and the session's [`Binding`] as additional data, so
-//! that no value opens for another scope, version or session ID, however a store may mix them up.
+//! under the STEK's store key, with the key name and the session's [`Binding`] as additional data,
+//! so that no value opens for another scope, version or session ID, however a store may mix them
+//! up.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
@@ -22,8 +23,8 @@ use crate::sealed::{self, Envelope};
 use crate::session::Version;
 use crate::stek::{KeyName, Stek};
 
-/// The largest value that is written or opened. Only a client's certificate chain can make a session
-/// large.
+/// The largest value that is written or opened. Only a client's certificate chain can make a
+/// session large.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
 /// What a value is bound to: it opens for this scope, TLS version and session ID alone.

@@ -102,7 +102,8 @@ fn too_long(server: &str, len: &str) -> Error {
     ))
 }
 
-/// H2O's HMAC key has 64 bytes; one that is shorter is filled up with zeros, which HMAC itself does.
+/// H2O's HMAC key has 64 bytes; one that is shorter is filled up with zeros, which HMAC itself
+/// does.
 fn h2o(key: &Key) -> Result<Zeroizing<Vec<u8>>, Error> {
     const HMAC: usize = 64;
     let Some(parts) = key.parts() else {

@@ -1,7 +1,7 @@
 //! TLS clients of others, each with a way of its own to come back with a session.
 //!
-//! Each method connects at least twice, has its bytes echoed, and returns of each connection whether
-//! it reused a session, as the client tells; `None` if it does not.
+//! Each method connects at least twice, has its bytes echoed, and returns of each connection
+//! whether it reused a session, as the client tells; `None` if it does not.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

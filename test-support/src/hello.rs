@@ -1,7 +1,7 @@
 //! ClientHellos that no library would send.
 
-/// A record, or several, with a TLS 1.3 ClientHello that offers these PSK identities, with binders of
-/// one byte each.
+/// A record, or several, with a TLS 1.3 ClientHello that offers these PSK identities, with binders
+/// of one byte each.
 pub fn offering(identities: &[[u8; 32]]) -> Vec<u8> {
     let list: Vec<u8> = identities
         .iter()

@@ -61,8 +61,8 @@ impl RedisServer {
         server
     }
 
-    /// Lets the user of [`as_user`] do what the page `operating` says a user must be allowed, in all
-    /// the rows that begin with these, and no more.
+    /// Lets the user of [`as_user`] do what the page `operating` says a user must be allowed, in
+    /// all the rows that begin with these, and no more.
     pub fn allow_documented(&self, rows: &[&str]) {
         let page = include_str!("../../src/docs/operating.md");
         let rights = rows.iter().map(|row| {
@@ -207,8 +207,8 @@ impl RedisServer {
     }
 }
 
-/// A master and its replica, watched by three Sentinels that replace a master which hangs for half a
-/// second.
+/// A master and its replica, watched by three Sentinels that replace a master which hangs for half
+/// a second.
 pub struct Replicated {
     pub servers: [RedisServer; 2],
     pub sentinels: Vec<RedisServer>,

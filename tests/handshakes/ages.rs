@@ -1,5 +1,5 @@
-//! Clients who would shed the age of their session: whichever way they come back, it ends a day after
-//! its full handshake.
+//! Clients who would shed the age of their session: whichever way they come back, it ends a day
+//! after its full handshake.
 
 use std::io;
 use std::pin::Pin;
@@ -84,7 +84,8 @@ async fn from_session_id_to_ticket_and_back_no_age_is_shed() {
     for hour in 1..24 {
         time.advance(HOUR);
         resumption.step();
-        // By session ID alone; by session ID, for a ticket in exchange; by that ticket, for another.
+        // By session ID alone; by session ID, for a ticket in exchange; by that ticket, for
+        // another.
         choosy.0.lock().unwrap().offer_id = true;
         assert_eq!(kind(&without, &acceptor).await, RESUMED, "hour {hour}");
         assert_eq!(kind(&with_tickets, &acceptor).await, RESUMED, "hour {hour}");

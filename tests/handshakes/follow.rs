@@ -1,4 +1,5 @@
-//! Handshakes of whatever accepts connections, followed: their age goes on, and what happened is told.
+//! Handshakes of whatever accepts connections, followed: their age goes on, and what happened is
+//! told.
 
 use std::future::Future;
 use std::io;

@@ -238,8 +238,8 @@ impl Fleet {
         }
     }
 
-    /// Each node restarts every ten days or so, as often its clock is set, twice as often its source
-    /// fails for some hours, and every day its line becomes slower or faster.
+    /// Each node restarts every ten days or so, as often its clock is set, twice as often its
+    /// source fails for some hours, and every day its line becomes slower or faster.
     fn suffer(&mut self, now: Duration, chance: &mut Chance) {
         for node in &mut self.nodes {
             if chance.once_in(480) {

@@ -15,8 +15,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// The secret whose derived keys stand below: byte `i` is `37 i + 11`.
 const SECRET: &str = "ae95f0df3a614cab96fdd8076249b493fe25006f4ab19cfb260d6857b299c423";
 
-/// HKDF-SHA256 of it, computed by another implementation: `prk = HMAC("rustls-resumption", secret)`,
-/// key = `HMAC(prk, label ‖ 00 ‖ version 02 ‖ algorithm ‖ "rustls 0.23" ‖ 01)`.
+/// HKDF-SHA256 of it, computed by another implementation:
+/// `prk = HMAC("rustls-resumption", secret)`, key =
+/// `HMAC(prk, label ‖ 00 ‖ version 02 ‖ algorithm ‖ "rustls 0.23" ‖ 01)`.
 const PRK: &str = "0d66059e3b34c1e172736f7ba68b108ab467cdf1e5fabba5e27cdd9ca3e775ae";
 const TICKET_KEY: &str = "8a80c44e9e7737fa21f6d1e3e7f1e57bbb0c7d267328cdf64abd9de5d551b640";
 const STORE_KEY: &str = "d9a8127c288773630b6b8b22dab142357fe9b7c2594a1c468758d95313597f5f";
@@ -235,8 +236,8 @@ fn session_ids_are_wiped_with_their_cache() {
     }
 }
 
-/// With spare capacity, as rustls hands sessions over, and with stale bytes in it: far enough that an
-/// allocator which takes back what is spare does not write over them.
+/// With spare capacity, as rustls hands sessions over, and with stale bytes in it: far enough that
+/// an allocator which takes back what is spare does not write over them.
 fn store(resumption: &Resumption, id: [u8; 32], secret: &[u8]) {
     let mut value = Vec::with_capacity(512);
     value.extend_from_slice(secret);

@@ -28,8 +28,8 @@ const EPOCH_TICKET_KEY: &str = "a1b5aae2292146400c6e727a1cc64006fa75c4670bdb71b3
 const EPOCH_KEY_NAME: &str = "800895be59630a0e8d85a1dd695b9e4d";
 
 /// Secrets of the ratchet's nodes: of those above the epoch, the one below the root, the middle one
-/// and the lowest; and of those that stay when it is forgotten, the next epoch's and the half of the
-/// tree that is farthest ahead.
+/// and the lowest; and of those that stay when it is forgotten, the next epoch's and the half of
+/// the tree that is farthest ahead.
 const NODES_ABOVE: [&str; 3] = [
     "cc18b50729b59d0d2ae1b853d8e2814b6d9fe24646a88d4a733a45b33204a4b5",
     "5ef29397d86366c6ef40a75467edd70d3ee450b513b28d37a09e55927daaaf8d",

@@ -19,8 +19,8 @@ use crate::peers::{MODES, in_every_mode, table};
 /// - Perl's cache gives out a TLS 1.2 session once and keeps none that was renewed with it; rustls
 ///   renews a ticket whenever it resumes.
 /// - Go keeps TLS 1.2 sessions by ticket alone, never by session ID.
-/// - wolfSSL of Debian has room for 8 bytes of a ticket's nonce, of which rustls sends 32: it ends its
-///   first TLS 1.3 connection when it reads the ticket.
+/// - wolfSSL of Debian has room for 8 bytes of a ticket's nonce, of which rustls sends 32: it ends
+///   its first TLS 1.3 connection when it reads the ticket.
 const WHO_RESUMES: &str = "
 client          tickets  stateful  builtin-tickets  builtin-stateful
 node 1.2        fRRR     fRRR      fRRR             fRRR

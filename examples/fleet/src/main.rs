@@ -5,9 +5,9 @@
 //! cargo run --release -p fleet
 //! ```
 //!
-//! Starts everything itself; needs `redis-server` (Debian's package of that name). The exit status is
-//! 0 if no handshake failed and no early data was accepted twice, 1 otherwise, and 2 if something has
-//! to be corrected first.
+//! Starts everything itself; needs `redis-server` (Debian's package of that name). The exit status
+//! is 0 if no handshake failed and no early data was accepted twice, 1 otherwise, and 2 if
+//! something has to be corrected first.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

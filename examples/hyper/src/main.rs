@@ -54,7 +54,8 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let resumption = Resumption::tickets()?;
     resumption.install(&mut config, "localhost");
 
-    // Replaces tokio-rustls's `TlsAcceptor`, which works as well, but does not carry sessions' ages.
+    // Replaces tokio-rustls's `TlsAcceptor`, which works as well, but does not carry sessions'
+    // ages.
     let acceptor = ResumptionAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

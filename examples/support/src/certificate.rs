@@ -52,8 +52,8 @@ impl Authority {
         roots
     }
 
-    /// Makes a server certificate for these DNS names and IP addresses, with a key of its own: a new
-    /// one each time.
+    /// Makes a server certificate for these DNS names and IP addresses, with a key of its own: a
+    /// new one each time.
     pub fn issue(&self, names: &[String]) -> Result<Identity, rcgen::Error> {
         let mut params = CertificateParams::new(names)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

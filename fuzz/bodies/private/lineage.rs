@@ -1,5 +1,5 @@
-//! What may stand in a session, of which much is a client's choice: whatever it is, a renewal on this
-//! thread or in this context is as old as what it renews.
+//! What may stand in a session, of which much is a client's choice: whatever it is, a renewal on
+//! this thread or in this context is as old as what it renews.
 
 use super::*;
 use crate::session::Version;

@@ -69,8 +69,9 @@ impl InventoryKey {
         self.modified
     }
 
-    /// Whether it is the one that is meant to seal now. A server that has just read it for the first
-    /// time seals with another until [`publish_ahead`](crate::Rotation::publish_ahead) has passed.
+    /// Whether it is the one that is meant to seal now. A server that has just read it for the
+    /// first time seals with another until [`publish_ahead`](crate::Rotation::publish_ahead) has
+    /// passed.
     pub fn seals(&self) -> bool {
         self.seals
     }

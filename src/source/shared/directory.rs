@@ -40,20 +40,20 @@ use lock::Lock;
 /// One file, readable by its owner alone, with the secrets, their windows and the schedule. Each
 /// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], without a lock, and the first to do so
 /// when a rotation is due makes it. The file is replaced as a whole, under a lock that the kernel
-/// releases when its holder dies, so a process that is killed at any moment leaves either the old or
-/// the new one; leftovers beside it are wiped by the next process. The next file is written and
+/// releases when its holder dies, so a process that is killed at any moment leaves either the old
+/// or the new one; leftovers beside it are wiped by the next process. The next file is written and
 /// synced before the lock is taken: a disk that is kept busy makes a rotation wait, but nobody for
-/// another. A replaced file is overwritten before it is unlinked. That is the best that can be done,
-/// and enough on a tmpfs that is not swapped out; a copy-on-write or journalling file system, or a
-/// flash medium, may keep old blocks.
+/// another. A replaced file is overwritten before it is unlinked. That is the best that can be
+/// done, and enough on a tmpfs that is not swapped out; a copy-on-write or journalling file system,
+/// or a flash medium, may keep old blocks.
 ///
 /// # Trouble
 ///
 /// If the directory is open to others or belongs to another user, or if the file is damaged, the
 /// ring keeps its current keys until they expire, and the log says what to do. So it does if a
-/// rotation or revocation is due and the lock is held for 2 seconds without a change, or whenever it
-/// is tried for 10. If the file is missing, or an old copy of it was restored, a process that still
-/// holds newer keys writes them again.
+/// rotation or revocation is due and the lock is held for 2 seconds without a change, or whenever
+/// it is tried for 10. If the file is missing, or an old copy of it was restored, a process that
+/// still holds newer keys writes them again.
 ///
 /// # Revocation and rotation by hand
 ///

@@ -131,7 +131,8 @@ impl Record {
         Ok(next)
     }
 
-    /// Whether both hold the same keys and withdraw the same, whatever their versions and schedules.
+    /// Whether both hold the same keys and withdraw the same, whatever their versions and
+    /// schedules.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         let of_key = |key: &Planned<Arc<Key>>| (key.key.id(), key.window);
         self.keys
@@ -204,8 +205,8 @@ impl Record {
         self.keys.retain(|key| now < key.window.expires);
     }
 
-    /// Drops keys that were revoked. One that was revoked by its STEK's name, by a node that did not
-    /// have it, is from now on also known by what it is called with every other algorithm.
+    /// Drops keys that were revoked. One that was revoked by its STEK's name, by a node that did
+    /// not have it, is from now on also known by what it is called with every other algorithm.
     pub(super) fn drop_withdrawn(&mut self) {
         let Self {
             keys, withdrawn, ..

@@ -36,8 +36,8 @@ use exchange::{Exchange, Found};
 /// the secrets, their windows, the schedule and a version, sealed with AES-256-GCM-SIV and bound to
 /// the key's name. Each node reads it every [`SourceQuery::DEFAULT_INTERVAL`], with one command.
 /// The first to do so when a rotation is due makes it: a script compares and sets, so that one node
-/// wins and the others take over its keys. What was revoked stands there too, until no node can hold
-/// it any longer. The value expires when nothing in it matters any longer.
+/// wins and the others take over its keys. What was revoked stands there too, until no node can
+/// hold it any longer. The value expires when nothing in it matters any longer.
 ///
 /// Anyone with a KEK and any copy of the value, be it from a dump, a backup or the wire, has the
 /// STEKs of its time. Protect the KEK accordingly for as long as copies are kept, and replace it
@@ -49,9 +49,9 @@ use exchange::{Exchange, Found};
 /// all. Whether a STEK may be used, each node decides by its own clock, against windows that Redis
 /// cannot alter: control of Redis alone does not make a key seal or open for longer. All clocks may
 /// differ by up to [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock differs
-/// from that of Redis by more logs a warning. As long as it does, it rotates by its own if the shared
-/// STEKs are for that time, else not at all. A STEK is dropped from Redis only once it has expired by
-/// both clocks.
+/// from that of Redis by more logs a warning. As long as it does, it rotates by its own if the
+/// shared STEKs are for that time, else not at all. A STEK is dropped from Redis only once it has
+/// expired by both clocks.
 ///
 /// # Trouble
 ///
@@ -95,8 +95,8 @@ impl RedisSource {
         Self::with_client(RedisClient::open(url)?, kek)
     }
 
-    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a Cluster,
-    /// or a server with certificates of your own.
+    /// The same for whatever else a [`RedisClient`] can reach: the master behind Sentinels, a
+    /// Cluster, or a server with certificates of your own.
     ///
     /// ```no_run
     /// use rustls_resumption::source::RedisSource;
@@ -222,8 +222,8 @@ impl Backend for RedisValue {
         deadline: Instant,
     ) -> Result<bool, SourceError> {
         let sealed = self.keks.seal(&next.record.encode(), &self.key)?;
-        // Longer than any session's, which ends with its STEK: a Redis that evicts what expires first
-        // evicts sessions.
+        // Longer than any session's, which ends with its STEK: a Redis that evicts what expires
+        // first evicts sessions.
         let lifetime = next.lifetime.saturating_add(OUTLIVES_SESSIONS);
         self.exchange
             .swap(&self.key, found.value, sealed, lifetime, deadline)

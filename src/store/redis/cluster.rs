@@ -26,8 +26,8 @@ const CALM: Duration = Duration::from_secs(15);
 /// The least time between two such questions.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A node for each master of a cluster, with a connection, a queue and a circuit breaker of its own:
-/// a master that hangs costs its own slots, until another has them.
+/// A node for each master of a cluster, with a connection, a queue and a circuit breaker of its
+/// own: a master that hangs costs its own slots, until another has them.
 pub(super) struct Masters {
     common: Arc<Common>,
     cluster: Arc<Cluster>,

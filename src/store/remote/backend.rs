@@ -7,8 +7,8 @@ use crate::stats::StoreTrouble;
 
 /// How one server is spoken with. It is displayed in logs, so it must not show a secret.
 ///
-/// Connecting must end by itself. Nothing else here needs a timeout: the node gives up on what takes
-/// too long, by dropping the future.
+/// Connecting must end by itself. Nothing else here needs a timeout: the node gives up on what
+/// takes too long, by dropping the future.
 pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
     /// A connection that many tasks use at once. Its clones share it.
     type Connection: Clone + Send + 'static;

@@ -14,7 +14,8 @@ impl Pauses {
         Self { next: Self::MIN }
     }
 
-    /// Half of it at least, so that a fleet that lost its server at once does not come back at once.
+    /// Half of it at least, so that a fleet that lost its server at once does not come back at
+    /// once.
     pub(in crate::store) fn next(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(Self::MAX);

@@ -55,7 +55,8 @@ pub(in super::super) enum WrongEntry {
 }
 
 impl FormatError {
-    /// What is wrong with a binary file of neither 48 nor 80 bytes, unless it is several keys of 48.
+    /// What is wrong with a binary file of neither 48 nor 80 bytes, unless it is several keys of
+    /// 48.
     pub(super) fn of_binary(content: &[u8]) -> Option<Self> {
         let len = content.len();
         let is_keys_of = |size| len.checked_rem(size) == Some(0);

@@ -42,8 +42,8 @@ pub(super) const BESIDE: &str = "steks.2.";
 /// Another format is another file: processes of two releases do not get in each other's way.
 const _: () = assert!(FORMAT == 2);
 
-/// How long files are: a multiple of this, as they are on most media, and no shorter than what is in
-/// them and the room that a revocation may need.
+/// How long files are: a multiple of this, as they are on most media, and no shorter than what is
+/// in them and the room that a revocation may need.
 const BLOCK_LEN: usize = 4096;
 const ROOM: usize = 256;
 const LENGTH_LEN: usize = 4;

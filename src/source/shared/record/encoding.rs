@@ -20,9 +20,9 @@
 //!             | floor generation | floor time | scope digest | generation | time | …
 //! ```
 //!
-//! Big-endian; times are milliseconds since the Unix epoch, durations milliseconds. The three blocks
-//! stand in this order. Blocks of other kinds, which a later release may add, follow them, and are
-//! written again as they are.
+//! Big-endian; times are milliseconds since the Unix epoch, durations milliseconds. The three
+//! blocks stand in this order. Blocks of other kinds, which a later release may add, follow them,
+//! and are written again as they are.
 
 use std::sync::Arc;
 use std::time::Duration;

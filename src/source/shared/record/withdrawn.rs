@@ -49,7 +49,8 @@ impl Tombstone {
 /// A set that only grows, but for what time has made pointless: so that sets may meet in any order
 /// and any number of times, and nothing that was withdrawn comes back.
 ///
-/// It is bounded. What there is no room for raises a floor, which withdraws more than was asked for.
+/// It is bounded. What there is no room for raises a floor, which withdraws more than was asked
+/// for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Withdrawn {
     pub(super) tombstones: BTreeMap<Id, Tombstone>,
