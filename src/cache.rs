@@ -17,6 +17,7 @@ use crate::stats::{CacheCount, CacheStats};
 use crate::sync::{Mutex, MutexGuard};
 use crate::terms::Terms;
 
+mod certificates;
 #[cfg(test)]
 mod crowding;
 mod index;
@@ -32,8 +33,11 @@ mod spare;
 mod tests;
 mod value;
 
+use certificates::Issuers;
 use key::{Key, KeyHasher};
-pub(crate) use settings::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL, MAX_ENTRIES};
+pub(crate) use settings::{
+    CacheSettings, DEFAULT_BYTES_PER_ENTRY, DEFAULT_ENTRIES, DEFAULT_TTL, MAX_ENTRIES,
+};
 use shard::Shard;
 use slab::Entry;
 use spare::Spare;
@@ -116,7 +120,7 @@ impl Cache {
                 (own, Spare::new(entries - own * count, Some(own)))
             }
         };
-        let byte_limit = settings.bytes.map_or(usize::MAX, |bytes| bytes / count);
+        let byte_limit = settings.byte_budget() / count;
         let hasher = KeyHasher::random();
         let shard = |_| {
             let shard = Shard::new(
@@ -163,8 +167,8 @@ impl Cache {
 
     /// Whether it can hold anything at all.
     pub(crate) fn has_room(&self) -> bool {
-        let CacheSettings { entries, bytes, .. } = self.settings;
-        entries > 0 && bytes != Some(0) && !self.spare.is_closed()
+        let settings = &self.settings;
+        settings.entries > 0 && settings.byte_budget() > 0 && !self.spare.is_closed()
     }
 
     /// Stores a session. False if there is no room for it, or it could never be found.
@@ -181,6 +185,11 @@ impl Cache {
             self.counters.add(CacheCount::MalformedStore);
             return false;
         };
+        if value.len() > terms.max_session_len {
+            id.zeroize();
+            self.counters.add(CacheCount::TooLong);
+            return false;
+        }
         let now = terms.read();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
@@ -194,11 +203,14 @@ impl Cache {
         if version == Some(Version::Tls13) && lineage.begins_unknown() {
             self.counters.add(CacheCount::AgeUnknown);
         }
+        let cut = Issuers::cut(&value, session.as_ref());
+        let (value, issuers) = Value::of(std::mem::take(&mut *value), cut);
         let entry = Entry {
             version,
             expires: now.steady.plus(self.stay(terms, lineage, time)),
             is_renewal: lineage.is_renewal,
-            value: Value::new(std::mem::take(&mut *value)),
+            value,
+            issuers,
             lineage,
         };
         let stored = self.insert(&at.scope, fixed, entry, now.steady);
@@ -219,8 +231,15 @@ impl Cache {
         let now = terms.read();
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
+        if value.len() > terms.max_session_len {
+            self.counters.add(CacheCount::TooLong);
+            return;
+        }
+        let cut = Issuers::cut(&value, Session::parse(&value).as_ref());
+        let (value, issuers) = Value::of(value, cut);
         let entry = Entry {
-            value: Value::new(value),
+            value,
+            issuers,
             lineage,
             version: Some(Version::Tls12),
             expires: now.steady.plus(stay),
@@ -367,6 +386,7 @@ impl Cache {
     pub(crate) fn stats(&self) -> CacheStats {
         let mut stats = CacheStats {
             max_entries: self.settings.entries as u64,
+            max_bytes: self.settings.byte_budget() as u64,
             ..self.counters.read()
         };
         for shard in &self.shards {

@@ -29,6 +29,8 @@ pub(crate) struct Session<'a> {
     pub(crate) secret: &'a [u8],
     /// The client's chain: each certificate after its length in three bytes.
     pub(crate) client_certificates: Option<&'a [u8]>,
+    /// Where in the encoding the part of the chain is that follows the leaf, and its length.
+    pub(crate) issuers: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,10 +65,16 @@ impl<'a> Session<'a> {
         let cipher_suite = input.array()?;
         let secret = input.vector::<1>()?;
         let _extended_master_secret = input.flag()?;
-        let client_certificates = match input.flag()? {
-            true => Some(input.vector::<3>()?),
-            false => None,
-        };
+        let (mut client_certificates, mut issuers) = (None, None);
+        if input.flag()? {
+            let chain = input.vector::<3>()?;
+            let mut rest = Reader::new(chain);
+            issuers = rest.vector::<3>().map(|_| {
+                let end = encoded.len().saturating_sub(input.len());
+                (end.saturating_sub(rest.len()), rest.len())
+            });
+            client_certificates = Some(chain);
+        }
         if input.flag()? {
             input.vector::<1>()?;
         }
@@ -79,6 +87,7 @@ impl<'a> Session<'a> {
             cipher_suite,
             secret,
             client_certificates,
+            issuers,
         })
     }
 }
@@ -133,12 +142,14 @@ pub(crate) mod tests {
                 },
                 secret: &[7; 48],
                 client_certificates: None,
+                issuers: None,
             };
             assert_eq!(Session::parse(&bytes), Some(expected));
             let chain = &[0, 0, 3, b'd', b'e', b'r'];
             let bytes = encoded_with(version, &[7; 48], Some(chain), b"app");
             let expected = Session {
                 client_certificates: Some(chain),
+                issuers: Some((75, 0)),
                 ..expected
             };
             assert_eq!(Session::parse(&bytes), Some(expected));

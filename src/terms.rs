@@ -13,6 +13,8 @@ pub(crate) struct Terms {
     /// Which reading of the clock decides over births and windows.
     pub(crate) basis: Basis,
     pub(crate) max_session_age: Duration,
+    /// The longest session that is kept anywhere, in bytes of rustls's encoding.
+    pub(crate) max_session_len: usize,
     /// How far a birth may lie in the future, because another host's clock is ahead.
     pub(crate) max_skew: Duration,
     /// What is remembered of clients' certificates.
@@ -24,6 +26,9 @@ pub(crate) struct Terms {
 /// The longest that any session may resume after its full handshake, by default: 24 hours.
 pub(crate) const DEFAULT_MAX_SESSION_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest session that is kept, by default: 16 KiB, as of tickets.
+pub(crate) const DEFAULT_MAX_SESSION_LEN: usize = 16 * 1024;
+
 /// How far ahead another host's clock may be: 5 minutes, or as far as the schedule publishes keys
 /// ahead if that is more.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +39,7 @@ impl Default for Terms {
             clock: Clock::system(),
             basis: Basis::Steady,
             max_session_age: DEFAULT_MAX_SESSION_AGE,
+            max_session_len: DEFAULT_MAX_SESSION_LEN,
             max_skew: MAX_SKEW,
             client_auth: Arc::new(Rechecks::new(DEFAULT_INTERVAL)),
             pulse: Arc::default(),
@@ -78,6 +84,7 @@ mod tests {
     fn defaults_are_what_they_say() {
         let hour = Duration::from_secs(60 * 60);
         assert_eq!(Terms::default().max_session_age, 24 * hour);
+        assert_eq!(Terms::default().max_session_len, 16_384);
         assert_eq!(Terms::default().max_skew, hour / 12);
     }
 

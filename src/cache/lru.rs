@@ -162,12 +162,13 @@ mod tests {
         let mut insert = |number| {
             let entry = Entry {
                 value: Value::new(vec![number]),
+                issuers: None,
                 lineage: Lineage::of_full_handshake(Time(0)),
                 version: Some(Version::Tls12),
                 expires: Time(1_000),
                 is_renewal: false,
             };
-            let index = slab.insert(KeyHasher::random().key(1, &[number; 32]), entry);
+            let index = slab.insert(KeyHasher::random().key(1, &[number; 32]), entry, false);
             lru.insert(index, false, 10, &mut slab);
             index
         };

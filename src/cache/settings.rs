@@ -11,6 +11,9 @@ pub(crate) const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Slots are numbered by `u32`.
 pub(crate) const MAX_ENTRIES: usize = (u32::MAX / 2) as usize;
 
+/// How many bytes the sessions have, by default, for each that the cache may hold.
+pub(crate) const DEFAULT_BYTES_PER_ENTRY: usize = 1024;
+
 const MIN_SHARD_ENTRIES: usize = 64;
 const MIN_SHARD_BYTES: usize = 64 * 1024;
 const MAX_SHARDS: usize = 1 << 12;
@@ -44,14 +47,22 @@ impl CacheSettings {
         }
     }
 
+    /// How many bytes the sessions may have in all. However few a cache is to hold, there is room for
+    /// long ones.
+    pub(crate) fn byte_budget(&self) -> usize {
+        let default = || {
+            let bytes = self.entries.saturating_mul(DEFAULT_BYTES_PER_ENTRY);
+            bytes.max(MIN_SHARD_BYTES)
+        };
+        self.bytes.unwrap_or_else(default)
+    }
+
     /// Four times the cores, so that threads seldom meet; fewer for a small cache, so that each
     /// shard is large enough for its LRU to mean something and for a large session to fit.
     pub(crate) fn shard_count(&self) -> usize {
         let wanted = self.shards.unwrap_or_else(|| cores().saturating_mul(4));
         let by_entries = self.entries / MIN_SHARD_ENTRIES;
-        let by_bytes = self
-            .bytes
-            .map_or(usize::MAX, |bytes| bytes / MIN_SHARD_BYTES);
+        let by_bytes = self.byte_budget() / MIN_SHARD_BYTES;
         let most = by_entries.min(by_bytes).clamp(1, MAX_SHARDS);
         // Rounded up where that is allowed, else down.
         let wanted = wanted.clamp(1, MAX_SHARDS).next_power_of_two();
@@ -70,7 +81,8 @@ mod tests {
         let settings = CacheSettings::default();
         assert_eq!(settings.entries, 20_000);
         assert_eq!(settings.ttl, Duration::from_secs(24 * 60 * 60));
-        assert_eq!(settings.bytes, None);
+        assert_eq!(settings.byte_budget(), 20_000 * 1_024);
+        assert_eq!(CacheSettings::of(3).byte_budget(), 65_536);
     }
 
     #[test]

@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 
+use super::certificates::{Certificates, Issuers};
 use super::index::Index;
 use super::key::{Key, KeyHasher};
 use super::lru::Lru;
 use super::slab::{Entry, NONE, Slab};
-use super::value::{Removed, Value};
+use super::value::{Leaving, Removed};
 use crate::clock::Time;
 use crate::lineage::Lineage;
 use crate::session::Version;
@@ -22,6 +23,7 @@ use crate::stats::CacheStats;
 /// the shard is unlocked.
 pub(crate) struct Shard {
     slab: Slab,
+    certificates: Certificates,
     index: Index,
     lru: Lru,
     hasher: KeyHasher,
@@ -53,6 +55,7 @@ impl Shard {
     ) -> Self {
         Self {
             slab: Slab::default(),
+            certificates: Certificates::default(),
             index: Index::new(share, most_buckets),
             lru: Lru::default(),
             hasher,
@@ -100,18 +103,30 @@ impl Shard {
     pub(crate) fn put(
         &mut self,
         key: Key<'_>,
-        entry: Entry,
+        mut entry: Entry,
         now: Time,
         removed: &mut Removed,
     ) -> bool {
         let size = entry.value.len();
-        if self.limit == 0 || size > self.byte_limit {
+        let issuers = entry.issuers.take();
+        let most = size.saturating_add(issuers.as_ref().map_or(0, Issuers::cost));
+        if self.limit == 0 || most > self.byte_limit {
             self.stats.not_stored.no_room += 1;
             return false;
         }
         if let Some(index) = self.find(key) {
             self.stats.evictions.replaced += 1;
             removed.push(self.remove(index));
+        }
+        let is_cut = issuers.is_some();
+        if let Some(issuers) = issuers {
+            let (number, cost, issuers) = self.certificates.keep(issuers);
+            self.bytes += cost;
+            entry.value.set_issuers(number);
+            removed.push(Leaving {
+                issuers,
+                ..Leaving::default()
+            });
         }
         while self.len() >= self.limit {
             // It cannot grow, so it protects a part of what it may hold, not of what it hoped for.
@@ -124,7 +139,7 @@ impl Shard {
         self.bytes += size;
         self.stats.stored += 1;
         let is_renewal = entry.is_renewal;
-        let index = self.slab.insert(key, entry);
+        let index = self.slab.insert(key, entry, is_cut);
         self.index.insert(key.hash, index, &mut self.slab);
         let room = self.room();
         self.lru.insert(index, is_renewal, room, &mut self.slab);
@@ -145,7 +160,14 @@ impl Shard {
         removed: &mut Removed,
     ) -> Option<Lineage> {
         let index = self.find_live(key, Version::Tls12, now, removed)?;
-        out.extend_from_slice(self.slab.slot(index).value.session());
+        let slot = self.slab.slot(index);
+        match slot.issuers() {
+            None => out.extend_from_slice(slot.value.bytes()),
+            Some(number) => self
+                .certificates
+                .get(number)?
+                .put_back(slot.value.bytes(), out),
+        }
         let room = self.room();
         self.lru.touch(index, room, &mut self.slab);
         self.stats.hits += 1;
@@ -170,11 +192,17 @@ impl Shard {
         key: Key<'_>,
         now: Time,
         removed: &mut Removed,
-    ) -> Option<(Value, Lineage)> {
+    ) -> Option<(Leaving, Lineage)> {
         let index = self.find_live(key, Version::Tls13, now, removed)?;
         self.stats.hits += 1;
         let lineage = self.slab.lineage(index);
-        Some((self.remove_hashed(index, key.hash), lineage))
+        let number = self.slab.slot(index).issuers();
+        let issuers = number.and_then(|number| self.certificates.get(number).cloned());
+        let taken = Leaving {
+            issuers,
+            ..self.remove_hashed(index, key.hash)
+        };
+        Some((taken, lineage))
     }
 
     /// Drops the expired among the next `slots` slots. False at the end of the round.
@@ -275,24 +303,27 @@ impl Shard {
         self.share.max(self.limit)
     }
 
-    fn remove(&mut self, index: u32) -> Value {
+    fn remove(&mut self, index: u32) -> Leaving {
         let slot = self.slab.slot(index);
         let hash = self.hasher.hash(slot.scope, &slot.id);
         self.remove_hashed(index, hash)
     }
 
     /// The same where the hash is known.
-    fn remove_hashed(&mut self, index: u32, hash: u64) -> Value {
+    fn remove_hashed(&mut self, index: u32, hash: u64) -> Leaving {
         self.index.remove(hash, index, &mut self.slab);
         self.lru.remove(index, &mut self.slab);
+        let number = self.slab.slot(index).issuers();
+        let issuers = number.and_then(|number| self.certificates.release(number));
         let value = self.slab.remove(index);
-        self.bytes -= value.len();
-        value
+        self.bytes -= value.len() + issuers.as_ref().map_or(0, Issuers::cost);
+        Leaving { value, issuers }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::value::Value;
     use super::*;
 
     const LATER: Time = Time(1_000);
@@ -305,6 +336,7 @@ mod tests {
     fn put(shard: &mut Shard, number: u8, expires: Time, now: Time) {
         let entry = Entry {
             value: Value::new(vec![number; 4]),
+            issuers: None,
             lineage: Lineage::of_full_handshake(Time(0)),
             version: None,
             expires,
@@ -376,6 +408,7 @@ mod tests {
         ] {
             let entry = Entry {
                 value: Value::new(vec![number; 4]),
+                issuers: None,
                 lineage: Lineage::of_full_handshake(Time(0)),
                 version,
                 expires: LATER,

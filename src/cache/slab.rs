@@ -6,6 +6,7 @@
 
 use zeroize::Zeroize;
 
+use super::certificates::Issuers;
 use super::key::Key;
 use super::value::Value;
 use crate::clock::Time;
@@ -15,6 +16,8 @@ use crate::session::Version;
 /// What is to be stored.
 pub(crate) struct Entry {
     pub(crate) value: Value,
+    /// What was cut out of the session, which the shard keeps.
+    pub(crate) issuers: Option<Issuers>,
     /// `None` for bytes that are not a session of rustls as we know it.
     pub(crate) version: Option<Version>,
     pub(crate) expires: Time,
@@ -73,6 +76,8 @@ const EXPIRES: u64 = (1 << 48) - 1;
 const USED: u64 = 1 << 48;
 const TLS12: u64 = 1 << 49;
 const TLS13: u64 = 1 << 50;
+/// A part of the session was cut out.
+const CUT: u64 = 1 << 51;
 
 impl Slab {
     /// One past the highest slot ever used.
@@ -105,7 +110,8 @@ impl Slab {
         Lineage::from_bytes(self.link(index).lineage)
     }
 
-    pub(crate) fn insert(&mut self, key: Key<'_>, entry: Entry) -> u32 {
+    /// Stores an entry of which the shard keeps what was cut out, if that is so.
+    pub(crate) fn insert(&mut self, key: Key<'_>, entry: Entry, is_cut: bool) -> u32 {
         let index = self.allocate();
         let version = match entry.version {
             Some(Version::Tls12) => TLS12,
@@ -116,7 +122,8 @@ impl Slab {
         slot.id = *key.id;
         slot.scope = key.scope;
         slot.value = entry.value;
-        slot.meta = USED | version | entry.expires.0.min(EXPIRES);
+        let cut = if is_cut { CUT } else { 0 };
+        slot.meta = USED | version | cut | entry.expires.0.min(EXPIRES);
         self.link_mut(index).lineage = entry.lineage.to_bytes();
         index
     }
@@ -165,6 +172,11 @@ impl Slot {
 
     pub(crate) fn is_used(&self) -> bool {
         self.meta & USED != 0
+    }
+
+    /// The number of what was cut out of the session, if that was done.
+    pub(crate) fn issuers(&self) -> Option<u32> {
+        (self.meta & CUT != 0).then(|| self.value.issuers())
     }
 
     /// Whether this flag of the eviction policy is set.

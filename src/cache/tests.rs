@@ -1,14 +1,18 @@
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use proptest::collection::vec;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use rustls::server::StoresServerSessions;
 
 use super::spare::IDLE_ROOM;
 use super::*;
+use crate::client_auth::ClientAuth;
 use crate::clock::FakeClock;
 use crate::housekeeper::EverySecond;
 use crate::resumption::SessionCache;
-use crate::session::tests::encoded;
+use crate::session::tests::{encoded, encoded_with};
 use crate::stats::{Evictions, Misses, NotStored};
 
 fn id(number: u64) -> Vec<u8> {
@@ -193,6 +197,7 @@ fn what_shards_and_cache_count_is_told_in_full() {
         too_old: 1,
         malformed: 1,
         client_auth: 0,
+        too_long: 0,
     };
     assert_eq!(stats.not_stored, not_stored);
     assert_eq!((stats.expired, stats.age_unknown), (1, 1));
@@ -278,4 +283,113 @@ fn a_shard_takes_spare_room_only_when_it_is_full() {
         cache.inner.cache.spare.entries().load(Ordering::Relaxed),
         500
     );
+}
+
+/// A certificate after its length, as in a chain.
+fn certificate(fill: u8, len: usize) -> Vec<u8> {
+    let mut out = (len as u32).to_be_bytes()[1..].to_vec();
+    out.extend(std::iter::repeat_n(fill, len));
+    out
+}
+
+/// A session of a client whose leaf is of so many bytes, and which shows these beside it.
+fn with_chain(client: u8, leaf: usize, issuers: &[u8]) -> Vec<u8> {
+    let chain = [certificate(client, leaf), issuers.to_vec()].concat();
+    encoded_with(Version::Tls12, &[client; 48], Some(&chain), b"")
+}
+
+/// Where clients show certificates, which are not verified again.
+fn asking(cache: &SessionCache) -> SessionCache {
+    SessionCache {
+        inner: cache.inner.clone(),
+        at: Installation {
+            client_auth: ClientAuth::learnt(None, true),
+            ..cache.at.clone()
+        },
+    }
+}
+
+#[test]
+fn what_chains_have_in_common_is_kept_once_and_given_back_as_it_was() {
+    let time = FakeClock::new();
+    let cache = asking(&cache(&time, of_entries(1_000, 1)));
+    let issuers = [certificate(1, 1_000), certificate(2, 1_000)].concat();
+    let sessions: Vec<_> = (0..100)
+        .map(|client| with_chain(client, 1_000, &issuers))
+        .collect();
+    for (number, session) in (0..).zip(&sessions) {
+        assert!(cache.put(id(number), session.clone()));
+    }
+    let whole: usize = sessions.iter().map(Vec::len).sum();
+    let bytes = cache.stats().bytes as usize;
+    assert!(bytes < whole * 4 / 10, "{bytes} bytes of {whole}");
+    for (number, session) in (0..).zip(&sessions) {
+        assert!(cache.get(&id(number)).as_ref() == Some(session));
+    }
+    // Gone with the last, and not before.
+    for number in 0..99 {
+        assert!(cache.put(id(number), vec![7; 8]));
+    }
+    assert!(cache.get(&id(99)).as_ref() == Some(&sessions[99]));
+    assert!(cache.put(id(99), vec![7; 8]));
+    assert_eq!(cache.stats().bytes, 800);
+}
+
+#[test]
+fn junk_beside_a_certificate_does_not_exceed_the_budget() {
+    let time = FakeClock::new();
+    let settings = CacheSettings {
+        bytes: Some(100_000),
+        ..of_entries(1_000, 1)
+    };
+    let cache = asking(&cache(&time, settings));
+    for number in 0..1_000 {
+        // Each its own, and some of those of others.
+        let junk = certificate((number % 50) as u8, 1_000 + number as usize);
+        assert!(cache.put(id(number), with_chain(number as u8, 500, &junk)));
+        assert!(cache.stats().bytes <= 100_000);
+    }
+    assert!(cache.stats().evictions.bytes > 900);
+    let honest = with_chain(1, 500, &certificate(1, 1_000));
+    assert!(cache.put(id(1_000), honest.clone()));
+    assert_eq!(cache.get(&id(1_000)), Some(honest));
+    let larger = certificate(1, 17_000);
+    assert!(!cache.put(id(1), with_chain(1, 500, &larger)));
+    assert_eq!(cache.stats().not_stored.too_long, 1);
+    cache.forget("");
+    assert_eq!((cache.stats().bytes, cache.stats().entries), (0, 0));
+}
+
+proptest! {
+    #[test]
+    fn cutting_chains_changes_nothing_that_can_be_seen(
+        ops in vec((0..5_u8, 0..20_u64, 0..8_u8, 0..4_usize), 0..200),
+    ) {
+        let time = FakeClock::new();
+        let cache = asking(&cache(&time, of_entries(1_000, 1)));
+        let mut model = HashMap::new();
+        for (op, number, client, issuers) in ops {
+            let issuers = certificate(issuers as u8, issuers * 400);
+            match op {
+                0..3 => {
+                    let session = with_chain(client, 300, &issuers);
+                    prop_assert!(cache.put(id(number), session.clone()));
+                    model.insert(number, session);
+                }
+                3 => prop_assert_eq!(cache.get(&id(number)), model.get(&number).cloned()),
+                _ => {
+                    let chain = [certificate(client, 300), issuers].concat();
+                    let session = encoded_with(Version::Tls13, &[client; 48], Some(&chain), b"");
+                    prop_assert!(cache.put(id(number), session.clone()));
+                    prop_assert_eq!(cache.take(&id(number)), Some(session));
+                    model.remove(&number);
+                }
+            }
+            prop_assert_eq!(cache.stats().entries, model.len() as u64);
+        }
+        for number in 0..20 {
+            cache.put(id(number), Vec::new());
+        }
+        prop_assert_eq!(cache.stats().bytes, 0, "nothing is left of what was cut out");
+    }
 }

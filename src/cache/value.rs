@@ -5,7 +5,10 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A session as the cache keeps it: exactly as large as it must be, wiped when dropped.
+use super::certificates::{Issuers, TRAILER_LEN};
+
+/// A session as the cache keeps it, whole or with a part of its chain [cut out](Issuers::cut):
+/// exactly as large as it must be, wiped when dropped.
 #[derive(Default)]
 pub(crate) struct Value(Zeroizing<Box<[u8]>>);
 
@@ -21,18 +24,62 @@ impl Value {
         Self(Zeroizing::new(exact))
     }
 
-    /// The length of the session.
+    /// A session, or what is left of it and the part that was cut out.
+    pub(crate) fn of(
+        mut session: Vec<u8>,
+        cut: Option<(Box<[u8]>, Issuers)>,
+    ) -> (Self, Option<Issuers>) {
+        match cut {
+            None => (Self::new(session), None),
+            Some((left, issuers)) => {
+                session.zeroize();
+                (Self(Zeroizing::new(left)), Some(issuers))
+            }
+        }
+    }
+
+    /// Says which part it was.
+    pub(crate) fn set_issuers(&mut self, number: u32) {
+        if let Some(place) = self.0.last_chunk_mut() {
+            *place = number.to_ne_bytes();
+        }
+    }
+
+    /// Which part it was, where one was cut out.
+    pub(crate) fn issuers(&self) -> u32 {
+        const { assert!(TRAILER_LEN == 8) };
+        self.0.last_chunk().copied().map_or(0, u32::from_ne_bytes)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn session(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
 
-    /// Copies nothing.
-    pub(crate) fn into_session(mut self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(std::mem::take(&mut *self.0).into_vec())
+/// What leaves a shard: a value, the part that was cut out of it if somebody wants it or nobody has it
+/// any more, or both.
+#[derive(Default)]
+pub(crate) struct Leaving {
+    pub(crate) value: Value,
+    pub(crate) issuers: Option<Issuers>,
+}
+
+impl Leaving {
+    /// The session. Copies nothing unless a part was cut out.
+    pub(crate) fn into_session(self) -> Zeroizing<Vec<u8>> {
+        let Self { mut value, issuers } = self;
+        match issuers {
+            None => Zeroizing::new(std::mem::take(&mut *value.0).into_vec()),
+            Some(issuers) => {
+                let mut session = Zeroizing::new(Vec::new());
+                issuers.put_back(&value.0, &mut session);
+                session
+            }
+        }
     }
 }
 
@@ -40,9 +87,9 @@ impl Value {
 /// who may remove more makes room for them before.
 #[derive(Default)]
 pub(crate) struct Removed {
-    values: [Value; 4],
+    values: [Leaving; 4],
     count: usize,
-    more: Vec<Value>,
+    more: Vec<Leaving>,
 }
 
 impl Removed {
@@ -55,7 +102,7 @@ impl Removed {
     }
 
     /// What does not fit is wiped on the spot.
-    pub(crate) fn push(&mut self, value: Value) {
+    pub(crate) fn push(&mut self, value: Leaving) {
         if let Some(place) = self.values.get_mut(self.count) {
             *place = value;
             self.count += 1;
@@ -69,14 +116,19 @@ impl Removed {
 mod tests {
     use super::*;
 
+    fn leaving(value: Value) -> Leaving {
+        let issuers = None;
+        Leaving { value, issuers }
+    }
+
     #[test]
     fn a_value_is_the_session_and_no_larger() {
         for capacity in [7, 100] {
             let mut session = Vec::with_capacity(capacity);
             session.extend_from_slice(b"session");
             let value = Value::new(session);
-            assert_eq!((value.len(), value.session()), (7, &b"session"[..]));
-            let session = value.into_session();
+            assert_eq!((value.len(), value.bytes()), (7, &b"session"[..]));
+            let session = leaving(value).into_session();
             assert_eq!((session.capacity(), &**session), (7, &b"session"[..]));
         }
         assert_eq!(Value::default().len(), 0);
@@ -86,14 +138,14 @@ mod tests {
     fn the_first_few_that_leave_are_kept_for_the_caller_to_wipe() {
         let mut removed = Removed::default();
         for number in 0..6 {
-            removed.push(Value::new(vec![number; 4]));
+            removed.push(leaving(Value::new(vec![number; 4])));
         }
-        let kept = removed.values.iter().map(|value| value.0[0]);
+        let kept = removed.values.iter().map(|leaving| leaving.value.0[0]);
         assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(removed.more.len(), 0);
         let mut removed = Removed::with_room(256);
         for _ in 0..260 {
-            removed.push(Value::new(vec![1; 4]));
+            removed.push(leaving(Value::new(vec![1; 4])));
         }
         assert_eq!(removed.more.len(), 256, "a whole step of sweeping");
     }

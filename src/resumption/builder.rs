@@ -17,7 +17,7 @@ use crate::stats::metrics::Publisher;
 use crate::store::{
     DEFAULT_FIRST_TTL, DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings,
 };
-use crate::terms::{DEFAULT_MAX_SESSION_AGE, Terms};
+use crate::terms::{DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_SESSION_LEN, Terms};
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
 impl Resumption {
@@ -92,6 +92,9 @@ impl ResumptionBuilder {
     /// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
     pub const DEFAULT_SOURCE_DEADLINE: Duration = DEFAULT_SOURCE_DEADLINE;
 
+    /// The longest session that is kept, by default: 16 KiB.
+    pub const DEFAULT_MAX_SESSION_LEN: usize = DEFAULT_MAX_SESSION_LEN;
+
     /// How long a handshake waits for a shared store, at most and in all, by default: 50
     /// milliseconds.
     pub const DEFAULT_STORE_DEADLINE: Duration = DEFAULT_STORE_DEADLINE;
@@ -140,7 +143,13 @@ impl ResumptionBuilder {
     /// which the number of entries bounds. Divided evenly among the shards; a session larger than a
     /// shard's share is not stored.
     ///
-    /// Defaults to no bound.
+    /// What many clients' certificate chains have in common, the issuers' certificates, counts once a
+    /// shard. If the bytes are used up first, the cache holds fewer sessions than
+    /// [`cache_entries`](ResumptionBuilder::cache_entries) allows, which
+    /// [`Evictions::bytes`](crate::stats::Evictions::bytes) shows.
+    ///
+    /// Defaults to [`DEFAULT_BYTES_PER_ENTRY`](crate::SessionCache::DEFAULT_BYTES_PER_ENTRY) for each
+    /// of the entries, and at least 64 KiB.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache.bytes = Some(bytes);
         self
@@ -152,6 +161,17 @@ impl ResumptionBuilder {
     /// Defaults to four times the cores.
     pub fn cache_shards(mut self, shards: usize) -> Self {
         self.cache.shards = Some(shards);
+        self
+    }
+
+    /// The longest session that is kept, in the cache or in a shared store, in bytes of rustls's
+    /// encoding. Nearly all of a long one are the client's certificates, to which a client may add
+    /// what it likes. From 1 KiB to 63 KiB; tickets have a limit of their own,
+    /// [`max_ticket_len`](ResumptionBuilder::max_ticket_len).
+    ///
+    /// Defaults to [`ResumptionBuilder::DEFAULT_MAX_SESSION_LEN`].
+    pub fn max_session_len(mut self, len: usize) -> Self {
+        self.terms.max_session_len = len;
         self
     }
 
@@ -401,6 +421,11 @@ impl ResumptionBuilder {
             terms.max_session_age,
             Duration::from_secs(1),
         )?;
+        let len = terms.max_session_len;
+        if !(1024..=63 * 1024).contains(&len) {
+            let why = format!("{len} bytes: must be between 1 KiB and 63 KiB");
+            return Err(Error::config("max_session_len", why));
+        }
         let deadlines = Duration::from_millis(1)..=Duration::from_secs(10);
         if !deadlines.contains(store_deadline) {
             let why = "must be between 1 ms and 10 s: it delays resuming handshakes";
@@ -484,6 +509,8 @@ mod tests {
             (ring.max_ticket_len, DEFAULT_MAX_TICKET_LEN),
             (16_384, 16_384)
         );
+        let default = ResumptionBuilder::DEFAULT_MAX_SESSION_LEN;
+        assert_eq!((terms.max_session_len, default), (16_384, 16_384));
         assert_eq!(ring.source_deadline, DEFAULT_SOURCE_DEADLINE);
         assert_eq!(DEFAULT_SOURCE_DEADLINE, Duration::from_secs(5));
         assert_eq!((cache.bytes, cache.shards), (None, None));
@@ -620,6 +647,11 @@ mod tests {
             (
                 new().max_session_age(8 * DAY),
                 "max_session_age = 691200s: must be at most 7 days",
+            ),
+            (new().max_session_len(100), "max_session_len: 100 bytes"),
+            (
+                new().max_session_len(70_000),
+                "max_session_len: 70000 bytes",
             ),
             (new().max_ticket_len(100), "max_ticket_len: 100 bytes"),
             (new().max_ticket_len(70_000), "max_ticket_len: 70000 bytes"),

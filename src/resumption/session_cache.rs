@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::{Inner, Root};
-use crate::cache::{CacheSettings, DEFAULT_ENTRIES, DEFAULT_TTL};
+use crate::cache::{CacheSettings, DEFAULT_BYTES_PER_ENTRY, DEFAULT_ENTRIES, DEFAULT_TTL};
 use crate::installation::Installation;
 use crate::scope::Scope;
 use crate::stats::CacheStats;
@@ -45,6 +45,10 @@ impl SessionCache {
     /// How many sessions the cache of a [`Resumption`](crate::Resumption) holds, by default:
     /// 20,000.
     pub const DEFAULT_ENTRIES: usize = DEFAULT_ENTRIES;
+
+    /// How many bytes the sessions may have in all, by default, for each that the cache may hold: 1
+    /// KiB.
+    pub const DEFAULT_BYTES_PER_ENTRY: usize = DEFAULT_BYTES_PER_ENTRY;
 
     /// How long a session is kept, by default: 24 hours.
     pub const DEFAULT_TTL: Duration = DEFAULT_TTL;

@@ -18,6 +18,12 @@ declare! {
                 "resumption_cache_bytes", "Bytes of the sessions in the cache.",
                     Value::number(bytes);
             }
+            /// The maximum of them. If [`Evictions::bytes`] grows, it is reached before
+            /// `max_entries`, and the cache holds fewer sessions than that.
+            max_bytes: u64, shown as "bytes at most" {
+                "resumption_cache_max_bytes", "Maximum of bytes of the sessions in the cache.",
+                    Value::number(max_bytes);
+            }
         }
         counters {
             /// Sessions stored.
@@ -79,6 +85,8 @@ declare! {
                 malformed as MalformedStore,
                 /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthStore,
+                /// Longer than [`max_session_len`](crate::ResumptionBuilder::max_session_len).
+                too_long as TooLong,
             }
         }
     }

@@ -44,8 +44,10 @@ declare! {
                 too_old as TooOldToShare,
                 /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthToShare,
-                /// Not in an encoding of sessions that this crate knows, or larger than 64 KiB.
+                /// Not in an encoding of sessions that this crate knows.
                 malformed as MalformedToShare,
+                /// Longer than [`max_session_len`](crate::ResumptionBuilder::max_session_len).
+                too_long as TooLongToShare,
             }
 
             /// Look-ups that found no usable session.

@@ -90,8 +90,8 @@ impl Sharing {
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
         let session = Session::parse(bytes).ok_or(StoreCount::MalformedToShare)?;
-        if bytes.len() > value::MAX_SESSION_LEN {
-            return Err(StoreCount::MalformedToShare);
+        if bytes.len() > terms.max_session_len {
+            return Err(StoreCount::TooLongToShare);
         }
         let key = match ring.sharing_key(terms) {
             SharingKey::Key(key) => key,

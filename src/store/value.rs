@@ -116,9 +116,6 @@ pub(super) fn open(
     Some((times, opened))
 }
 
-/// The longest session that fits into a value.
-pub(super) const MAX_SESSION_LEN: usize = MAX_LEN - OVERHEAD;
-
 impl Times {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
@@ -175,7 +172,7 @@ mod tests {
         let binding = binding(&scope, Version::Tls13, ID);
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             let stek = stek(sealing);
-            for len in [0, 1, 130, MAX_SESSION_LEN] {
+            for len in [0, 1, 130, MAX_LEN - OVERHEAD] {
                 let session = vec![0x5a; len];
                 let value = seal(&stek, &binding, &times(), &session).unwrap();
                 assert_eq!(value.len(), OVERHEAD + len);
@@ -238,7 +235,7 @@ mod tests {
         assert!(key_name(&[7; OVERHEAD]).is_some());
         assert!(key_name(&vec![7; MAX_LEN]).is_some());
         assert_eq!(key_name(&vec![7; MAX_LEN + 1]), None);
-        assert_eq!((MAX_LEN, MAX_SESSION_LEN), (65_536, 65_536 - 63));
+        assert_eq!((MAX_LEN, OVERHEAD), (65_536, 63));
     }
 
     #[test]

@@ -15,6 +15,25 @@ pub fn tls13(secret: &[u8], application_data: &[u8]) -> Vec<u8> {
     encoded([3, 4], secret, application_data)
 }
 
+/// Of a client that showed these certificates, each after its length in three bytes.
+pub fn tls12_with_chain(secret: &[u8], chain: &[u8]) -> Vec<u8> {
+    let mut session = tls12(secret);
+    // From whether there are certificates on.
+    let rest = session.split_off(session.len() - 16);
+    session.push(1);
+    session.extend_from_slice(&(chain.len() as u32).to_be_bytes()[1..]);
+    session.extend_from_slice(chain);
+    session.extend_from_slice(&rest[1..]);
+    session
+}
+
+/// A certificate of so many bytes, for a chain.
+pub fn certificate(fill: u8, len: usize) -> Vec<u8> {
+    let mut out = (len as u32).to_be_bytes()[1..].to_vec();
+    out.extend(std::iter::repeat_n(fill, len));
+    out
+}
+
 fn encoded(version: [u8; 2], secret: &[u8], application_data: &[u8]) -> Vec<u8> {
     let mut session = vec![0]; // no SNI
     session.extend_from_slice(&version);

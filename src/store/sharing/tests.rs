@@ -19,6 +19,7 @@ use crate::session::tests::encoded;
 use crate::source::{SourceKey, source_fn};
 use crate::stats::StoreMisses;
 use crate::store::{StoreKey, StoreLookup};
+use crate::terms::DEFAULT_MAX_SESSION_LEN;
 
 #[cfg(rustls_resumption_shuttle)]
 mod interleavings;
@@ -261,12 +262,12 @@ fn the_longest_session_is_shared_and_a_longer_one_is_not() {
         let rest = encoded(Version::Tls13, &[9; 48], b"").len();
         encoded(Version::Tls13, &[9; 48], &vec![7; len - rest])
     };
-    assert!(node.write(&of_len(value::MAX_SESSION_LEN)));
+    assert!(node.write(&of_len(DEFAULT_MAX_SESSION_LEN)));
     assert!(node.claim().is_ok());
     for longer in [1, 2] {
-        assert!(!node.write(&of_len(value::MAX_SESSION_LEN + longer)));
+        assert!(!node.write(&of_len(DEFAULT_MAX_SESSION_LEN + longer)));
     }
-    assert_eq!(node.sharing.stats().not_shared.malformed, 2);
+    assert_eq!(node.sharing.stats().not_shared.too_long, 2);
 }
 
 #[test]
