@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_delays_nobody_and_what_waits_behind_it_is_bounded() {
+    fn an_errand_that_hangs_delays_nobody_and_its_queue_is_bounded() {
         let errands = Errands::new(true);
         let (release, hang) = mpsc::channel::<()>();
         let (started, has_started) = mpsc::channel();

@@ -30,7 +30,7 @@ mod tests {
     use crate::{Resumption, StekRing};
 
     #[test]
-    fn what_is_not_approved_is_refused_with_the_feature_alone() {
+    fn unapproved_settings_are_refused_only_with_the_feature() {
         assert!(allow(Sealing::Aes256GcmSiv, false).is_ok());
         assert!(allow(Sealing::Aes256Gcm, false).is_ok());
         assert!(allow(Sealing::Aes256Gcm, true).is_ok());

@@ -77,7 +77,7 @@ mod tests {
     use crate::clock::FakeClock;
 
     #[test]
-    fn what_is_overdue_is_seen_to_and_nothing_before() {
+    fn overdue_housekeeping_is_done_and_no_sooner() {
         let time = FakeClock::new();
         let clock = time.clock();
         let pulse = Pulse::default();

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_no_flag_is_not_read() {
+    fn truncated_input_and_invalid_flags_are_not_read() {
         let mut reader = Reader::new(&[3, 1, 2]);
         assert_eq!(reader.vector::<1>(), None, "a byte is missing");
         assert_eq!(Reader::new(&[1]).u16(), None);

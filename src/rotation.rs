@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_themselves_will_do_and_nothing_beyond_them() {
+    fn the_limits_are_accepted_and_nothing_beyond_them() {
         let (rotation, step) = (Rotation::new(), Duration::from_nanos(1));
         let shortest = Duration::from_millis(1);
         let brief = rotation.ticket_lifetime(Duration::from_secs(1));

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_is_no_envelope() {
+    fn input_that_is_too_short_is_no_envelope() {
         assert!(Envelope::<4>::parse(&[0; 4 + OVERHEAD]).is_some());
         assert!(Envelope::<4>::parse(&[0; 3 + OVERHEAD]).is_none());
     }

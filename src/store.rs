@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_behind_an_arc_answers_as_the_store_does() {
+    fn a_store_in_an_arc_forwards_every_method() {
         let store = Arc::new(Peculiar);
         let store = &store as &dyn SharedStore;
         let (key, deadline) = (StoreKey([0xab; 32]), DEFAULT_STORE_DEADLINE);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rustls_would_not_resume_is_not_looked_up() {
+    fn sessions_that_rustls_would_not_resume_are_not_looked_up() {
         let psk = identities([&[7; 32][..]]);
         let without_dhe = hello(
             &[],

@@ -140,7 +140,7 @@ fn two_caches_hash_an_id_differently() {
 }
 
 #[test]
-fn what_shards_and_cache_count_is_told_in_full() {
+fn stats_include_all_that_shards_and_cache_count() {
     let time = FakeClock::new();
     let settings = CacheSettings {
         bytes: Some(1_000),

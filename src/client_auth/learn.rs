@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_is_told_apart_in_every_version_and_with_every_provider() {
+    fn every_policy_is_learnt_in_every_version_and_with_every_provider() {
         let providers = [
             aws_lc_rs::default_provider(),
             ring::default_provider(),

@@ -58,7 +58,7 @@ fn without_a_context_another_secret_ends_the_trace() {
 }
 
 #[test]
-fn what_cannot_be_parsed_is_taken_for_a_renewal() {
+fn sessions_that_cannot_be_parsed_count_as_renewals() {
     give(b"unheard of");
     assert_eq!(sealed(&tls12(b"any")), (BORN, true));
     give(&tls12(b"secret"));

@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_of_no_effect_is_refused() {
+    fn settings_without_effect_are_refused() {
         let new = || Resumption::builder().stateful(10);
         let key = |query: &SourceQuery<'_>| {
             let secret: [u8; 32] = std::array::from_fn(|i| i as u8);

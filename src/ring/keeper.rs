@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn what_local_keys_sealed_opens_until_they_expire_however_often_the_source_fails() {
+    fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails() {
         let settings = RingSettings::default();
         let mut keeper = Keeper::default();
         let mut now = Time(1_800_000_000_000);
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn no_local_key_is_kept_that_was_revoked() {
+    fn a_revoked_local_key_is_not_kept() {
         let settings = RingSettings::default();
         let mut keeper = Keeper::default();
         // A source that never answered: local keys seal.

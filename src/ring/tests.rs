@@ -160,7 +160,7 @@ fn set_up_waits_for_a_source_that_is_late() {
 }
 
 #[test]
-fn what_a_ring_knows_of_its_steks_is_told() {
+fn stats_report_the_state_of_the_steks() {
     let time = FakeClock::new();
     let ring = ring(&time);
     time.advance(10 * MINUTE);

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_broken_is_found() {
+    fn every_broken_contract_is_found() {
         for (fault, found) in [
             (Fault::ClaimsLeave, "what was claimed must be gone"),
             (Fault::FetchesDelete, "must stay"),

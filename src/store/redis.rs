@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_by_its_prefix_alone() {
+    fn debug_shows_its_prefix_alone() {
         let store = RedisStore(Remote::idle(DEFAULT_PREFIX));
         assert_eq!(store.name(), "redis");
         let shown = format!("{:?}", store.prefix("eu"));

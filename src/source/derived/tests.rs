@@ -102,7 +102,7 @@ fn golden_key_name_of_an_epoch() {
 }
 
 #[test]
-fn what_is_shown_of_it_holds_no_secret() {
+fn debug_shows_no_secret() {
     let source = source().settling_time(HOUR);
     let shown = "DerivedSource { fingerprints: [bb6bdb90e5fe], settling_time: Some(3600s), .. }";
     assert_eq!(format!("{source:?}"), shown);

@@ -396,7 +396,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_has_is_revoked_for_the_longest_life() {
+    fn an_unknown_key_stays_revoked_for_the_longest_life() {
         let empty = Record::empty(&Rotation::new());
         let unheard = [KeyName::from_bytes([7; KeyName::LEN])];
         let (revoked, _) = update(&empty, NOW, false, &unheard);
@@ -425,7 +425,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn after_an_overflow_only_what_is_published_later_is_used_and_a_key_seals_all_the_same() {
+    fn after_an_overflow_only_later_keys_are_used_and_one_still_seals() {
         let (mut record, _) = update(&Record::empty(&Rotation::new()), NOW, false, &[]);
         let first = names(&record);
         let name = |number: u32| {

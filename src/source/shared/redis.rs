@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_by_what_everybody_may_know() {
+    fn debug_shows_only_what_is_public() {
         let source = RedisSource::new("redis://user:hunter2@localhost", &kek()).unwrap();
         let keks = format!("{:?}", source.0.backend.keks);
         assert_eq!(
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_warned_of_when_it_leaves_what_is_allowed_and_told_of_when_it_is_back() {
+    fn clock_skew_is_logged_when_it_exceeds_the_limit_and_when_it_ends() {
         let mut source = RedisSource::new("redis://localhost", &kek()).unwrap();
         let value = &mut source.0.backend;
         let rotation = Rotation::new();

@@ -100,7 +100,7 @@ impl Node {
 }
 
 #[test]
-fn who_comes_second_takes_what_is_there() {
+fn the_second_process_takes_over_the_record() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     let first = a.ask(NOW, false);
@@ -126,7 +126,7 @@ fn a_lost_record_is_written_again_without_what_has_expired() {
 }
 
 #[test]
-fn an_emptied_place_is_given_the_keys_of_all_even_if_a_newcomer_writes_first() {
+fn an_emptied_record_gets_all_keys_back_even_if_a_newcomer_writes_first() {
     let place = Memory::default();
     let (mut a, mut b, mut newcomer) = (place.node(), place.node(), place.node());
     a.ask(NOW, false);
@@ -147,7 +147,7 @@ fn an_emptied_place_is_given_the_keys_of_all_even_if_a_newcomer_writes_first() {
 }
 
 #[test]
-fn a_revoked_key_stays_out_even_if_who_was_cut_off_writes_another_record_of_that_version() {
+fn a_revoked_key_stays_revoked_even_if_a_process_that_was_cut_off_writes_the_same_version() {
     let place = Memory::default();
     let [mut a, mut c, mut d] = [(); 3].map(|()| place.node());
     let revoked = a.ask(NOW, false);
@@ -166,7 +166,7 @@ fn a_revoked_key_stays_out_even_if_who_was_cut_off_writes_another_record_of_that
 }
 
 #[test]
-fn a_name_that_is_revoked_where_nobody_has_it_is_refused_when_it_comes() {
+fn a_key_revoked_before_it_is_known_is_refused_when_it_appears() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     let revoked = a.ask(NOW, false);
@@ -184,7 +184,7 @@ fn a_name_that_is_revoked_where_nobody_has_it_is_refused_when_it_comes() {
 }
 
 #[test]
-fn what_was_forgotten_is_told_to_all_and_outlives_the_record_and_restarts() {
+fn forgotten_scopes_reach_all_and_outlive_the_record_and_restarts() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     let rotation = Rotation::new();
@@ -213,7 +213,7 @@ fn what_was_forgotten_is_told_to_all_and_outlives_the_record_and_restarts() {
 }
 
 #[test]
-fn who_held_a_key_that_another_revoked_is_told_its_name() {
+fn a_holder_of_a_key_that_another_revoked_learns_its_name() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     let revoked = a.ask(NOW, false);
@@ -265,7 +265,7 @@ fn more_than_can_be_remembered_is_counted_and_withdraws_more_instead_of_less() {
 }
 
 #[test]
-fn what_a_later_release_added_is_carried_on() {
+fn fields_of_a_later_release_are_preserved() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     a.ask(NOW, false);
@@ -325,7 +325,7 @@ fn an_old_copy_is_brought_up_to_date_and_replaced() {
 }
 
 #[test]
-fn what_one_revoked_does_not_come_back_through_another_that_still_held_it() {
+fn a_key_revoked_by_one_does_not_return_through_another_that_still_held_it() {
     let place = Memory::default();
     let (mut a, mut b) = (place.node(), place.node());
     let revoked = a.ask(NOW, false);
@@ -341,7 +341,7 @@ fn what_one_revoked_does_not_come_back_through_another_that_still_held_it() {
 }
 
 #[test]
-fn who_is_overtaken_looks_again_and_gives_up_in_the_end() {
+fn a_process_that_is_overtaken_retries_and_gives_up_eventually() {
     let place = Memory::default();
     let mut node = place.node();
     node.backend.races = ATTEMPTS - 1;
@@ -389,7 +389,7 @@ fn schedules_that_differ_are_noticed_by_who_did_not_write_last() {
 }
 
 #[test]
-fn a_schedule_that_differs_is_warned_of_whenever_it_begins_to() {
+fn a_differing_schedule_is_logged_whenever_it_appears() {
     let place = Memory::default();
     let mut a = place.node();
     let usual = Rotation::new();
@@ -482,7 +482,7 @@ impl Standing {
 }
 
 #[test]
-fn no_five_steps_give_a_node_back_what_it_knew_to_be_revoked() {
+fn no_five_steps_bring_back_a_key_that_a_node_knew_to_be_revoked() {
     let place = Memory::default();
     let mut nodes = [(); 3].map(|()| place.node());
     let key = nodes[0].ask(NOW, false)[0];

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_function_is_refused_no_other_makes_good() {
+    fn successes_of_one_function_do_not_offset_refusals_of_another() {
         let breaker = Breaker::default();
         let connection = breaker.close(None);
         for _ in 1..MAX_FAILURES {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_of_an_earlier_connection_counts_for_nothing() {
+    fn late_outcomes_of_an_earlier_connection_are_ignored() {
         let breaker = Breaker::default();
         let old = breaker.close(None);
         assert!(breaker.useless(old, StoreTrouble::Unreachable));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_server_is_told_of_until_it_takes_a_write() {
+    fn a_full_server_is_reported_until_it_accepts_a_write() {
         let breaker = Breaker::default();
         let connection = breaker.close(None);
         for _ in 0..2 * MAX_FAILURES {

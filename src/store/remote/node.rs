@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_to_be_written_stays_within_its_bound() {
+    fn queued_writes_stay_within_their_bound() {
         let (node, mut requests) = node();
         let write = |len| node.write("key".into(), vec![7; len], DEFAULT_STORE_DEADLINE);
         assert!(!write(1), "before there is a connection");

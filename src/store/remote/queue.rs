@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_is_added_and_what_does_not_changes_nothing() {
+    fn writes_that_fit_are_queued_and_others_change_nothing() {
         let queue = Queue::new(100).0;
         let first = queue.room_for(60).unwrap();
         assert!(queue.room_for(41).is_none());
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_keeps_nothing_else_out() {
+    fn a_write_that_does_not_fit_blocks_no_other() {
         for _ in 0..500 {
             let queue = Queue::new(100).0;
             let takers = [60, 60, 40].map(|size| {

@@ -301,7 +301,7 @@ fn a_value_lives_as_long_as_the_shortest_of_ttl_age_and_key() {
 }
 
 #[test]
-fn what_a_store_gives_back_too_late_is_refused() {
+fn values_that_a_store_returns_after_their_expiry_are_refused() {
     let node = node(Map::default(), true);
     node.write_born(node.parts().1.now().minus(22 * HOUR));
     let (value, ttl) = node.only();

@@ -135,7 +135,7 @@ fn a_part_that_is_all_one_byte_is_weak() {
 }
 
 #[test]
-fn what_is_shown_of_a_key_holds_no_secret() {
+fn debug_of_a_key_shows_no_secret() {
     let key = FileKey::new(Zeroizing::new((0..80).collect())).unwrap();
     assert_eq!(format!("{key:?}"), "FileKey { .. }");
 }

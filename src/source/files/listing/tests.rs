@@ -247,7 +247,7 @@ fn files_that_others_may_read_or_change_are_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_fifo_does_not_make_it_wait() {
+fn a_fifo_is_refused_without_blocking() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("a");
     let made = std::process::Command::new("mkfifo").arg(&path).status();

@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_belongs_to_somebody_else_is_refused_and_the_error_says_how_to_mend_it() {
+    fn what_belongs_to_another_user_is_refused_and_the_error_says_how_to_fix_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut stat = rustix::fs::stat(file.path()).unwrap();
         assert_eq!(check_access(Path::new("keys"), &stat, "0700"), Ok(()));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_is_waited_for_or_passed_on_to_a_program_that_is_started() {
+    fn files_are_opened_without_blocking_and_closed_on_exec() {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::open(&parent.path().join("keys")).unwrap();
         std::fs::write(record(folder.path()), b"record").unwrap();

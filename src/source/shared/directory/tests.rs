@@ -98,7 +98,7 @@ fn the_directory_and_the_file_are_for_their_owner_alone() {
 }
 
 #[test]
-fn a_directory_open_to_others_is_refused_and_the_error_says_how_to_mend_it() {
+fn a_directory_open_to_others_is_refused_and_the_error_says_how_to_fix_it() {
     let parent = TempDir::new().unwrap();
     for wrong in [0o750, 0o705, 0o720, 0o701] {
         let path = parent.path().join(format!("{wrong:o}"));
@@ -114,7 +114,7 @@ fn a_directory_open_to_others_is_refused_and_the_error_says_how_to_mend_it() {
 }
 
 #[test]
-fn what_is_no_directory_or_has_no_parent_is_refused_by_name() {
+fn a_path_that_is_no_directory_or_has_no_parent_is_refused_by_name() {
     let parent = TempDir::new().unwrap();
     let file = parent.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -127,7 +127,7 @@ fn what_is_no_directory_or_has_no_parent_is_refused_by_name() {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_that_tells_the_way_out_and_the_way_out_works() {
+fn a_damaged_file_is_an_error_whose_advice_works() {
     let (_parent, mut source) = fresh();
     let keys = load(&mut source, NOW, false).unwrap();
     let file = files::record(path(&source));
@@ -193,7 +193,7 @@ fn a_link_is_not_followed_even_to_a_good_record() {
 }
 
 #[test]
-fn a_fifo_in_place_of_the_record_is_refused_and_not_waited_for() {
+fn a_fifo_in_place_of_the_record_is_refused_without_blocking() {
     let (_parent, mut source) = fresh();
     let file = files::record(path(&source));
     let made = Command::new("mkfifo")
@@ -220,7 +220,7 @@ fn a_file_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_wiped_and_never_the_record() {
+fn leftovers_of_a_killed_process_are_wiped_and_never_the_record() {
     let (_parent, mut source) = fresh();
     let keys = load(&mut source, NOW, false).unwrap();
     let file = files::record(path(&source));
@@ -271,7 +271,7 @@ fn expired_and_revoked_secrets_are_overwritten_and_stand_in_no_file() {
 }
 
 #[test]
-fn a_lock_that_another_holds_is_waited_for_and_not_for_ever() {
+fn a_held_lock_is_waited_for_up_to_the_deadline() {
     let (_parent, mut source) = fresh();
     let keys = load(&mut source, NOW, false).unwrap();
     let path = path(&source).to_owned();

@@ -182,7 +182,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_was_withdrawn_stays_so_however_much_there_is_of_it(
+        fn withdrawals_persist_however_many_there_are(
             [a, b, c] in [0_usize..1_500, 0..1_500, 0..1_500].prop_flat_map(|lens| lens.map(many)),
         ) {
             let all = [&a[..], &b, &c].concat();

@@ -253,7 +253,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_redis_answers_is_taken_for_its_answer_even_if_it_is_an_error() {
+    fn an_error_reply_of_redis_counts_as_an_answer() {
         let server = test_support::redis::RedisServer::start();
         let client = redis::Client::open(server.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
