@@ -65,9 +65,8 @@ impl Resumption {
     /// Whether the configuration asks clients for certificates, and whether it insists, is learnt
     /// by a handshake in memory (some 0.5 ms). A session without certificates resumes only where
     /// the full handshake would admit its client without one. Sessions *with* certificates are not
-    /// made at all, because nobody could tell whether the certificate still holds: hand the
-    /// verifier over with
-    /// [`install_with_client_verifier`](Resumption::install_with_client_verifier).
+    /// kept at all, since nothing could tell later whether the certificate is still valid: give the
+    /// verifier with [`install_with_client_verifier`](Resumption::install_with_client_verifier).
     ///
     /// Warns (in the log) if the configuration asks for certificates, if that cannot be learnt
     /// (then nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
@@ -91,12 +90,12 @@ impl Resumption {
         self.install_at(config, scope, ClientAuth::learnt(policy, unverified));
     }
 
-    /// The same for a configuration that authenticates clients. The verifier is the very one that
+    /// The same for a configuration that authenticates clients. The verifier must be the one that
     /// the configuration was built with.
     ///
     /// A session with client certificates resumes only while the verifier accepts them, by the time
     /// of the configuration's `time_provider`. Otherwise there is a full handshake, which asks for
-    /// a certificate, so that a client with a renewed one gets in at once. To withdraw a
+    /// a certificate, so that a client with a renewed one is accepted at once. To revoke a
     /// certificate, install a configuration whose verifier has the new CRL: no other client loses
     /// its session.
     ///
@@ -152,7 +151,8 @@ impl Resumption {
         self.storage_at(Installation::unseen(self.inner.scope(scope.into())))
     }
 
-    /// The `ticketer` beside it, on the same terms. In stateful mode it makes no tickets.
+    /// A `ticketer` for the same purpose, under the same conditions. In stateful mode it makes no
+    /// tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
         self.ticketer_at(Installation::unseen(self.inner.scope(scope.into())))
     }
@@ -193,8 +193,8 @@ impl Resumption {
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] if the source failed, has not answered in time (if it does later, that
-    /// counts), or rotates by its schedule only.
+    /// [`Error::Source`] if the source failed, has not answered in time (a late answer is still
+    /// used), or rotates by its schedule only.
     pub fn rotate_now(&self) -> Result<(), Error> {
         self.inner.rotate_now()
     }
@@ -229,17 +229,17 @@ impl Resumption {
     }
 
     /// Does what the housekeeping thread does: rotates, wipes, sweeps, publishes metrics. Returns
-    /// how long nothing will be due, at most. For builders with
+    /// the longest time to wait before the next call. For builders with
     /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
         self.inner.step()
     }
 
     /// For a process that was forked from the one that set this up, as prefork servers do: call it
-    /// in the child, first of all. It starts the housekeeping thread, which the child has not, and
-    /// takes the place of every lock that another thread may have held at the fork. STEKs go on,
-    /// each process making its own successors where they are random; the child's cache begins
-    /// empty, so that no single-use session is used once in each process.
+    /// in the child, first of all. It starts a housekeeping thread for the child, and replaces
+    /// every lock that another thread may have held at the fork. STEKs stay in use, and each
+    /// process makes its own successors where they are random; the child's cache starts empty, so
+    /// that no single-use session is used in two processes.
     ///
     /// Without this call a child finds out by itself, in its first handshake 2 seconds or more
     /// after the fork, or when any other method is called. Until then it keeps the keys that it
@@ -255,7 +255,7 @@ impl Resumption {
     /// From now on every handshake is a full one. False if that thread, the source, the log or the
     /// metrics recorder were still busy at the deadline; what they do ends by itself then.
     ///
-    /// Not needed: dropping the last handle, and the last configuration that it was installed in,
+    /// Optional: dropping the last handle, and the last configuration that it was installed in,
     /// does the same without waiting.
     pub fn shutdown(&self, deadline: Duration) -> bool {
         self.inner.shut_down(deadline)

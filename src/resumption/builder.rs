@@ -143,13 +143,13 @@ impl ResumptionBuilder {
     /// which the number of entries bounds. Divided evenly among the shards; a session larger than a
     /// shard's share is not stored.
     ///
-    /// What many clients' certificate chains have in common, the issuers' certificates, counts once a
-    /// shard. If the bytes are used up first, the cache holds fewer sessions than
+    /// What many clients' certificate chains have in common, the issuers' certificates, counts once
+    /// a shard. If the bytes are used up first, the cache holds fewer sessions than
     /// [`cache_entries`](ResumptionBuilder::cache_entries) allows, which
     /// [`Evictions::bytes`](crate::stats::Evictions::bytes) shows.
     ///
-    /// Defaults to [`DEFAULT_BYTES_PER_ENTRY`](crate::SessionCache::DEFAULT_BYTES_PER_ENTRY) for each
-    /// of the entries, and at least 64 KiB.
+    /// Defaults to [`DEFAULT_BYTES_PER_ENTRY`](crate::SessionCache::DEFAULT_BYTES_PER_ENTRY) for
+    /// each of the entries, and at least 64 KiB.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache.bytes = Some(bytes);
         self

@@ -99,15 +99,15 @@ impl StekRing {
         }
     }
 
-    /// Does what is due: asks the source, publishes, activates, retires, wipes. Returns how long
-    /// nothing will be due, at most. For those who run a scheduler of their own; the housekeeping
-    /// thread does nothing else.
+    /// Does what is due: asks the source, publishes, activates, retires, wipes. Returns the longest
+    /// time to wait before the next step. For those who run a scheduler of their own; the
+    /// housekeeping thread does nothing else.
     pub fn step(&self) -> Duration {
         self.inner.step_ring()
     }
 
     /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
-    /// lifetime: after an incident it is [`StekRing::revoke`] that helps.
+    /// lifetime: after an incident, call [`StekRing::revoke`].
     ///
     /// # Errors
     ///
