@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_is_none_is_a_miss() {
+    fn a_figure_that_is_not_a_number_is_a_miss() {
         assert!(!mark(f64::NAN, AtLeast(1.0)).passed());
         assert!(!mark(f64::NAN, AtMost(1.0)).passed());
     }

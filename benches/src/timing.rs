@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_is_worked_on_and_answers_keep_their_order() {
+    fn every_item_is_processed_and_results_keep_their_order() {
         let mut items = [1, 2, 3];
         assert_eq!(at_once(&mut items, |item| *item * 10), [10, 20, 30]);
         assert_eq!(at_once(&mut items[..1], |item| *item * 10), [10]);

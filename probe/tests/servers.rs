@@ -166,7 +166,7 @@ fn nodes_resume_as_far_as_they_share_ticket_keys() {
 }
 
 #[test]
-fn a_node_that_nobody_listens_on_is_reported_and_the_rest_goes_on() {
+fn an_unreachable_node_is_reported_and_the_others_are_probed() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &["-tls1_3"]);
     let nobody = free_address().to_string();
@@ -205,7 +205,7 @@ fn sessions_cross_server_names_in_openssl_but_not_in_rustls() {
 }
 
 #[test]
-fn a_name_that_the_certificate_lacks_counts_as_kept_apart() {
+fn a_name_missing_from_the_certificate_counts_as_separate() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = EchoServer::start(server_config(&certificates));
     let report = probe_json(
@@ -258,7 +258,7 @@ fn the_table_has_a_verdict_on_each_line() {
 }
 
 #[test]
-fn a_server_that_cannot_be_talked_to_costs_one_line_and_exit_status_1() {
+fn an_unreachable_server_costs_one_line_and_exit_status_1() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
     let strangers = Certificates::for_names(&["localhost"]);
@@ -277,7 +277,7 @@ fn a_server_that_cannot_be_talked_to_costs_one_line_and_exit_status_1() {
 }
 
 #[test]
-fn any_certificate_will_do_for_an_insecure_probe() {
+fn an_insecure_probe_accepts_any_certificate() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
     let output = Command::new(PROBE)

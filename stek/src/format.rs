@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_says_so() {
+    fn keys_that_do_not_fit_a_format_are_refused() {
         let long = Key::from_bytes(&[1; 112], None);
         let short = Key::from_bytes(&[1; 48], None);
         for (format, key) in [
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_h2o_stays_in_its_room() {
+    fn an_entry_of_h2o_does_not_outgrow_its_buffer() {
         let key = Key::from_bytes(&[1; 112], None);
         assert!(h2o(&key).unwrap().len() <= 512);
     }

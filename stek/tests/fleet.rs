@@ -155,7 +155,7 @@ fn resumes_everywhere(client: &Arc<ClientConfig>, nodes: &[Node], when: &str) {
 const FORMATS: [&str; 4] = ["nginx", "haproxy", "h2o", "traffic-server"];
 
 #[test]
-fn a_fleet_that_gets_the_keys_late_by_less_than_publish_ahead_loses_nothing() {
+fn keys_that_arrive_later_than_made_but_within_publish_ahead_cost_nothing() {
     for (format, version) in FORMATS.into_iter().flat_map(|f| VERSIONS.map(|v| (f, v))) {
         let source = Host::made(format);
         let hosts = [(); 3].map(|()| source.twin());
@@ -196,7 +196,7 @@ fn a_fleet_that_gets_the_keys_late_by_less_than_publish_ahead_loses_nothing() {
 }
 
 #[test]
-fn what_was_sealed_opens_for_a_ticket_lifetime_and_not_for_ever() {
+fn tickets_open_for_a_ticket_lifetime_and_no_longer() {
     for format in FORMATS {
         let host = Host::made(format);
         let node = Node::new(&host, SystemTime::now() + SECOND);
@@ -251,7 +251,7 @@ fn it_rotates_when_it_is_time_and_not_before() {
 }
 
 #[test]
-fn files_are_replaced_whole_with_the_modes_they_had_and_nothing_is_left_over() {
+fn files_are_replaced_whole_with_their_modes_and_nothing_is_left_behind() {
     for format in FORMATS {
         let host = Host::made(format);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
@@ -279,7 +279,7 @@ fn files_are_replaced_whole_with_the_modes_they_had_and_nothing_is_left_over() {
 }
 
 #[test]
-fn it_never_writes_over_what_is_there_nor_what_would_be_refused() {
+fn it_overwrites_no_file_and_writes_none_that_would_be_refused() {
     let host = Host::made("haproxy");
     let before = fs::read(&host.files[0]).unwrap();
     let said = refused(&stek(&["new"], &host.files, &[]), 1);
@@ -352,7 +352,7 @@ fn keys_keep_their_names_in_every_format_they_fit() {
 }
 
 #[test]
-fn check_says_what_the_server_says_and_show_tells_no_secret() {
+fn check_reports_what_the_server_would_and_show_prints_no_secret() {
     let host = Host::made("haproxy");
     host.rotate(SystemTime::now());
     assert!(done(&stek(&["check"], &host.files, &[])).contains("good: 3 keys"));

@@ -424,7 +424,7 @@ async fn a_session_is_claimed_where_the_configuration_speaks_tls13_with_either_p
 }
 
 #[tokio::test]
-async fn a_tls12_session_id_offered_as_a_psk_identity_burns_nothing() {
+async fn a_tls12_session_id_offered_as_a_psk_identity_consumes_nothing() {
     let store = Arc::new(MemoryStore::default());
     let [(_, acceptor), (_, other)] = nodes(&store);
     let client = client_without_tickets();
@@ -471,7 +471,7 @@ async fn a_session_id_that_nobody_knows_was_offered_and_not_found() {
 }
 
 #[tokio::test]
-async fn debug_shows_that_it_is_an_acceptor_and_nothing_of_what_it_carries() {
+async fn debug_of_an_acceptor_shows_no_configuration() {
     let resumption = Resumption::stateful(9).unwrap();
     let acceptor = acceptor(&resumption, server_config());
     assert_eq!(
@@ -708,7 +708,7 @@ impl AsyncWrite for Sparing {
 }
 
 #[tokio::test]
-async fn an_alert_is_sent_in_pieces_and_given_up_where_nothing_is_taken() {
+async fn an_alert_is_sent_in_pieces_and_dropped_if_the_peer_takes_nothing() {
     let store = Arc::new(MemoryStore::default());
     // With a store the ClientHello is read before rustls has a connection, without one after.
     for builder in [sharing(&store), Resumption::builder()] {

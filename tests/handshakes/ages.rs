@@ -65,7 +65,7 @@ impl ClientSessionStore for Choosy {
 }
 
 #[tokio::test]
-async fn from_session_id_to_ticket_and_back_no_age_is_shed() {
+async fn from_session_id_to_ticket_and_back_sessions_keep_their_age() {
     let time = FakeClock::new();
     let builder = Resumption::builder().clock(time.clock());
     let resumption = builder.build().unwrap();

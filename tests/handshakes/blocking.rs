@@ -96,7 +96,7 @@ fn both_versions_resume_every_way_and_are_counted() {
 }
 
 #[test]
-fn a_second_hello_and_the_age_are_seen_to() {
+fn hello_retry_requests_and_ages_are_handled() {
     let hour = Duration::from_secs(60 * 60);
     let time = FakeClock::new();
     let builder = Resumption::builder().stateful(20_000).clock(time.clock());
@@ -161,7 +161,7 @@ fn each_server_name_may_have_a_configuration_of_its_own() {
 }
 
 #[test]
-fn what_is_no_client_hello_is_an_error_and_an_alert() {
+fn bytes_that_are_no_client_hello_are_an_error_and_an_alert() {
     let resumption = Resumption::stateful(100).unwrap();
     let acceptor = acceptor(&resumption, server_config());
     for (bytes, kind, answer_len) in [

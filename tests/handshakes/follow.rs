@@ -201,7 +201,7 @@ fn one_for_all(mut client: ClientConfig) -> Arc<ClientConfig> {
 }
 
 #[tokio::test]
-async fn a_session_declined_for_its_server_name_makes_others_as_young_as_they_are() {
+async fn sessions_made_after_a_server_name_mismatch_have_their_own_age() {
     for (time, resumption) in ways() {
         let acceptor = plain(&resumption, server_config());
         for version in VERSIONS {
@@ -227,7 +227,7 @@ async fn a_session_declined_for_its_server_name_makes_others_as_young_as_they_ar
 }
 
 #[tokio::test]
-async fn a_session_declined_for_its_cipher_suite_makes_others_as_young_as_they_are() {
+async fn sessions_made_after_a_cipher_suite_mismatch_have_their_own_age() {
     let of_suite = |suite| {
         let provider = CryptoProvider {
             cipher_suites: vec![suite],
@@ -273,7 +273,7 @@ async fn the_outcome_is_reported_without_new_tickets_too() {
 }
 
 #[tokio::test]
-async fn what_one_follows_another_that_does_not_never_makes_younger() {
+async fn a_listener_that_does_not_follow_never_makes_a_session_younger() {
     for (time, resumption) in ways() {
         let acceptor = plain(&resumption, server_config());
         let client = client(&TLS13);

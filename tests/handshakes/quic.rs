@@ -106,7 +106,7 @@ async fn no_session_over_quic_outlives_its_full_handshake() {
 }
 
 #[tokio::test]
-async fn over_quic_too_a_session_that_is_not_followed_has_no_known_age() {
+async fn a_session_over_quic_that_is_not_followed_has_no_known_age() {
     let resumption = Resumption::builder().build().unwrap();
     let client = client();
     for follows in [false, true] {

@@ -117,7 +117,7 @@ fn parts_of_two_tickets_do_not_combine() {
 }
 
 #[test]
-fn a_true_ticket_is_good_for_its_scope_and_process_alone() {
+fn a_ticket_opens_only_in_its_own_scope_and_process() {
     let (here, elsewhere) = (resumption(), resumption());
     let ticket = here.ticketer("a").encrypt(&tls13(b"secret", b"")).unwrap();
     let wrong: [(&str, Arc<dyn ProducesTickets>); 3] = [
@@ -174,7 +174,7 @@ fn a_ticket_replayed_in_a_fleet_opens_in_its_scope_and_mode_and_where_its_key_is
 }
 
 #[test]
-fn a_session_id_replayed_elsewhere_finds_nothing_and_burns_nothing() {
+fn a_session_id_replayed_elsewhere_finds_and_consumes_nothing() {
     let (here, restarted) = (
         Resumption::stateful(100).unwrap(),
         Resumption::stateful(100).unwrap(),

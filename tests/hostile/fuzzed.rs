@@ -15,7 +15,7 @@ fn whatever_is_done_the_ring_keeps_its_windows() {
 }
 
 #[test]
-fn whatever_rustls_hands_over_comes_back_in_its_scope_and_sheds_no_age() {
+fn whatever_rustls_stores_comes_back_in_its_scope_and_keeps_its_age() {
     try_all("sessions", 500, sessions::run);
 }
 

@@ -182,7 +182,7 @@ async fn every_flipped_bit_and_every_cut_of_a_stored_session_is_a_miss() {
 }
 
 #[tokio::test]
-async fn sessions_exchanged_with_each_other_or_put_together_from_parts_are_misses() {
+async fn swapped_and_spliced_stored_sessions_are_misses() {
     let redis = RedisServer::start();
     let node = Node::new(&redis, "a").await;
     let clients = [client(&TLS13), client(&TLS13)];
@@ -283,7 +283,7 @@ async fn a_session_put_where_the_other_tls_version_looks_for_it_is_a_miss_there(
 }
 
 #[tokio::test]
-async fn sessions_brought_back_open_only_where_nothing_was_forgotten_or_revoked_since() {
+async fn restored_sessions_open_only_if_nothing_was_forgotten_or_revoked_since() {
     let redis = RedisServer::start();
     let node = Node::new(&redis, "a").await;
     let (tls13, tls12) = (client(&TLS13), client_without_tickets());

@@ -44,7 +44,7 @@ const NOTHING: [usize; 4] = [0; 4];
 
 /// One test for all, in one process: what one test holds another would find.
 #[test]
-fn keys_and_sessions_are_wiped_when_their_time_has_come() {
+fn keys_and_sessions_are_wiped_when_they_expire() {
     alone(|| {
         the_memory_search_finds_what_is_there();
         a_live_stek_keeps_its_keys_but_not_its_secret();

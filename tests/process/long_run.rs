@@ -57,7 +57,7 @@ fn live(resumption: &Resumption, time: &FakeClock, minutes: Range<u64>) {
 }
 
 #[test]
-fn a_month_of_sessions_and_rotations_leaves_memory_as_it_was() {
+fn a_month_of_sessions_and_rotations_does_not_grow_memory() {
     alone(|| {
         let time = FakeClock::new();
         let resumption = Resumption::builder()

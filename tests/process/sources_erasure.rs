@@ -68,12 +68,12 @@ fn reveal(masked: &str) -> Zeroizing<Vec<u8>> {
 
 /// One test for all, in one process: what one test holds another would find.
 #[test]
-fn sources_keep_no_secret_longer_than_they_say() {
+fn sources_keep_secrets_no_longer_than_documented() {
     alone(|| {
         the_shared_secret_is_never_kept_and_the_root_until_the_clocks_agree();
         a_source_that_is_dropped_leaves_no_root();
         a_revoked_epoch_is_out_of_memory_at_once();
-        a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more();
+        key_files_are_not_kept_and_their_steks_only_while_listed();
         a_key_directory_leaves_nothing_of_what_expired_or_was_revoked();
     });
 }
@@ -143,7 +143,7 @@ fn a_revoked_epoch_is_out_of_memory_at_once() {
     assert!(!resumption.stats().steks.fallen_back);
 }
 
-fn a_key_file_is_not_kept_and_its_stek_until_it_is_listed_no_more() {
+fn key_files_are_not_kept_and_their_steks_only_while_listed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
     let write = |content: &[u8]| {

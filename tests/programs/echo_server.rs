@@ -70,7 +70,7 @@ fn early_data_comes_back_first_and_is_counted() {
 }
 
 #[test]
-fn whoever_sends_nothing_or_garbage_or_hangs_up_costs_one_line() {
+fn clients_that_send_nothing_or_garbage_or_hang_up_cost_one_line() {
     let server = EchoProcess::start(&["--handshake-timeout", "2s"]);
     let hello = client_hello();
     let be_rude = |send: &[u8], hang_up| {
@@ -117,7 +117,7 @@ fn whoever_sends_nothing_or_garbage_or_hangs_up_costs_one_line() {
 }
 
 #[test]
-fn a_client_that_hangs_up_after_its_handshake_costs_no_line_more() {
+fn a_client_that_hangs_up_after_its_handshake_costs_no_extra_line() {
     let server = EchoProcess::start(&[]);
     let config = tls_config(client::read_roots(server.ca()).unwrap());
     let name = "localhost".try_into().unwrap();

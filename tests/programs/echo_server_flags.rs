@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use test_support::{Certificates, example};
 
 #[test]
-fn whatever_is_to_be_mended_costs_one_line_and_exit_status_2() {
+fn every_bad_flag_or_file_costs_one_line_and_exit_status_2() {
     let certificates = Certificates::for_names(&["localhost"]);
     let other = Certificates::for_names(&["localhost"]);
     let cert = &*certificates.certificate().display().to_string();

@@ -73,7 +73,7 @@ const PEERS: [Peer; 15] = [
 ];
 
 #[test]
-fn clients_of_others_resume_in_every_mode() {
+fn clients_of_other_libraries_resume_in_every_mode() {
     let columns = in_every_mode(|mode| {
         let server = EchoProcess::start(&["--resumption", mode]);
         let column: Vec<_> = PEERS.iter().map(|peer| came_back(peer, &server)).collect();
@@ -188,7 +188,7 @@ const EVENTS: [(&str, Event); 5] = [
 ];
 
 #[test]
-fn what_survives_what_beside_rustls_own() {
+fn sessions_survive_more_than_with_rustls_own_storage() {
     let columns = in_every_mode(|mode| {
         let mut column = Vec::new();
         for (_, version) in VERSIONS {

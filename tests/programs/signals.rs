@@ -72,7 +72,7 @@ fn a_bad_new_file_keeps_the_old_certificate_and_says_so() {
 }
 
 #[test]
-fn the_certificate_of_its_own_making_is_reloaded_too() {
+fn a_generated_certificate_is_reloaded_too() {
     let server = EchoProcess::start(&[]);
     let ca = server.ca().to_owned();
     let returning = Visitor::new(&ca);

@@ -114,7 +114,7 @@ fn every_alert_is_explained_in_the_manual_and_tested() {
 }
 
 #[test]
-fn promtool_accepts_the_alerts_and_they_tell_what_they_should() {
+fn promtool_accepts_the_alerts_and_they_fire_as_they_should() {
     promtool("check", path("examples/observability"), "alerts.yml");
     promtool("test", path("examples/observability"), "alerts.test.yml");
 }

@@ -76,7 +76,7 @@ fn names_rustls(code: &str) -> Vec<&str> {
 }
 
 #[test]
-fn only_a_few_files_name_what_depends_on_the_line_of_rustls() {
+fn only_a_few_files_name_what_differs_between_versions_of_rustls() {
     let root = repository().join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
@@ -99,7 +99,7 @@ fn only_a_few_files_name_what_depends_on_the_line_of_rustls() {
 }
 
 #[test]
-fn no_pre_release_is_depended_upon() {
+fn no_dependency_is_a_pre_release() {
     let manifest = repository().join("Cargo.toml");
     let text = fs::read_to_string(manifest).unwrap();
     let dependencies = &text[text.find("\n[dependencies]").unwrap()..];

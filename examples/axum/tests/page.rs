@@ -140,7 +140,7 @@ fn write_certificate(directory: &Path, authority: &CertifiedIssuer<'static, KeyP
 }
 
 #[test]
-fn the_page_tells_its_visitor_whether_the_connection_was_resumed() {
+fn the_page_shows_its_visitor_whether_the_connection_was_resumed() {
     for flags in [&[][..], &["--resumption", "stateful"]] {
         let server = Server::start(flags);
         for (version, name) in [(&TLS13, "TLS 1.3"), (&TLS12, "TLS 1.2")] {
