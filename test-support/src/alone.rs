@@ -1,4 +1,4 @@
-//! Tests that measure the process they run in, so must be alone in it.
+//! For tests that measure the process they run in, and so must be alone in it.
 
 use std::env;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! TLS clients of others, each with a way of its own to come back with a session.
+//! TLS clients of other libraries, each of which resumes in its own way.
 //!
 //! Each method connects at least twice, has its bytes echoed, and returns of each connection
 //! whether it reused a session, as the client tells; `None` if it does not.

@@ -1,4 +1,4 @@
-//! What nodes of a fleet share, and clients that they must ask twice.
+//! What the nodes of a fleet share, and clients that need a HelloRetryRequest.
 
 use std::collections::HashMap;
 use std::future::{pending, ready};

@@ -1,5 +1,5 @@
-//! What the bodies of fuzz targets are run on where no fuzzer is: their seeds, seeds of which some
-//! bytes were changed, and random bytes.
+//! Inputs for the bodies of fuzz targets where there is no fuzzer: their seeds, mutated seeds, and
+//! random bytes.
 
 use std::env;
 use std::fs;

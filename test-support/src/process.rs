@@ -1,4 +1,4 @@
-//! What this process holds (Linux).
+//! The resources that this process holds (Linux).
 
 use std::fs;
 use std::thread;

@@ -1,4 +1,4 @@
-//! TLS servers of others, on a loopback port of their own.
+//! Other TLS servers, each on a loopback port of its own.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Clients who would shed the age of their session: whichever way they come back, it ends a day
-//! after its full handshake.
+//! Clients that try to escape the maximum age of their session: however they come back, it ends a
+//! day after its full handshake.
 
 use std::io;
 use std::pin::Pin;

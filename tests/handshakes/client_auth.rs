@@ -1,5 +1,6 @@
-//! Nobody resumes whom the full handshake would turn away: policies of client certificates that
-//! differ under one scope, certificates that expire, are revoked, or whose authority goes.
+//! No client resumes that a full handshake would refuse: policies of client certificates that
+//! differ under one scope, certificates that expire, are revoked, or whose authority is no longer
+//! trusted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,4 @@
-//! Handshakes of whatever accepts connections, followed: their age goes on, and what happened is
-//! told.
+//! `follow` around any way to accept connections: ages are carried forward, and outcomes reported.
 
 use std::future::Future;
 use std::io;

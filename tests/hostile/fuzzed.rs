@@ -1,5 +1,5 @@
 //! The bodies of the fuzz targets, on their seeds and on some random bytes: the same that `fuzz/`
-//! runs for long. Those of what is private are run by the crate's module `fuzzed`.
+//! runs for long. Those that need private items are run by the crate's module `fuzzed`.
 
 use fuzz_bodies::{cache, ring, sessions, ticket};
 use test_support::inputs::try_all;

@@ -1,4 +1,4 @@
-//! Those who mean harm: clients, writers in the store, readers of logs.
+//! Attackers: clients, writers in the store, readers of logs.
 
 mod clients;
 mod fuzzed;

@@ -1,4 +1,4 @@
-//! Nothing secret is shown: not by `Debug`, not in the log at its most talkative.
+//! Nothing secret is shown: not by `Debug`, nor in the log at trace level.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Clocks that are stepped, stand still, begin at 1970 or end after 2106, and machines that sleep:
-//! with each source nothing opens outside its window, nothing panics, and all is well again after.
+//! Clocks that are stepped, stand still, begin at 1970 or end after 2106, and machines that are
+//! suspended: with each source nothing opens outside its window, nothing panics, and everything
+//! recovers.
 #![cfg(unix)]
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! Processes that share a key directory: what one seals another opens, whoever dies in between.
+//! Processes that share a key directory: what one seals another opens, even if some are killed.
 #![cfg(unix)]
 
 use std::fs::{self, File, Permissions};

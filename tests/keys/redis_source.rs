@@ -1,4 +1,4 @@
-//! Nodes that share STEKs through a real Redis: what one seals another opens, whatever befalls
+//! Nodes that share STEKs through a real Redis: what one seals another opens, whatever happens to
 //! Redis.
 #![cfg(unix)]
 

@@ -1,4 +1,4 @@
-//! The ring of STEKs against its windows, on a clock that does what clocks do.
+//! The ring of STEKs against its windows, on a clock that jumps, stops and is set back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};

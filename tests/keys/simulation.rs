@@ -1,4 +1,4 @@
-//! A thousand rings through thirty days: no sockets, no sleeping, the same in each run.
+//! A thousand rings over thirty days: without sockets or sleeping, and the same in each run.
 //!
 //! Two fleets of 500 nodes, one with a secret in common, one with a store, each behind a load
 //! balancer that sends a client to another node each time. Clocks are wrong and are set, the store

@@ -1,4 +1,4 @@
-//! What must leave memory leaves it: looked for in the process's own pages.
+//! Keys and sessions are erased from memory: the process's own pages are searched for them.
 #![cfg(target_os = "linux")]
 
 use std::time::{Duration, SystemTime};

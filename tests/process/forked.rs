@@ -1,4 +1,4 @@
-//! Processes that are forked while threads are at everything, as prefork servers do it.
+//! Processes that are forked while other threads are busy, as prefork servers do.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, exit};

@@ -1,5 +1,5 @@
-//! Clients who begin a handshake and say no more: they cost the caller's timeout, and then nothing
-//! (Linux).
+//! Clients that start a handshake and send nothing more: they last until the caller's timeout, and
+//! leave nothing behind (Linux).
 #![cfg(target_os = "linux")]
 
 use std::io;

@@ -1,4 +1,4 @@
-//! What is measured of a whole process, which each of these tests has to itself.
+//! Tests that measure a whole process, each in a process of its own.
 
 mod erasure;
 mod foreign;

@@ -1,4 +1,4 @@
-//! The feature `metrics`: what a recorder of the `metrics` facade gets to see.
+//! The feature `metrics`: what a recorder of the `metrics` facade sees.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};

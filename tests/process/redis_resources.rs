@@ -1,4 +1,4 @@
-//! What is left of handles that used Redis and were dropped: nothing (Linux).
+//! Dropped handles that used Redis leave nothing behind (Linux).
 #![cfg(target_os = "linux")]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is left of handles that were dropped: nothing (Linux).
+//! Dropped handles leave nothing behind (Linux).
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What shared sources must not keep in memory is not there: looked for in the process's own pages.
+//! Shared sources erase what they must: the process's own memory is searched for it.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File, Permissions};

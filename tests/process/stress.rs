@@ -1,5 +1,5 @@
-//! Many threads at everything at once, on the system's clock: whatever they do to each other, what
-//! is promised holds. Runs for `STRESS_SECONDS` seconds, 3 if that is not set.
+//! Many threads doing everything at once, on the system's clock: the contracts hold throughout.
+//! Runs for `STRESS_SECONDS` seconds, 3 if that is not set.
 #![cfg(target_os = "linux")]
 
 use std::collections::{HashSet, VecDeque};

@@ -1,4 +1,4 @@
-//! `echo_server` as a process: its modes, its output, and clients that mean it ill.
+//! `echo_server` as a process: its modes, its output, and hostile clients.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

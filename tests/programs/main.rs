@@ -1,4 +1,4 @@
-//! The examples as processes, and programs of others against them.
+//! The examples as processes, and other programs as their clients.
 
 mod crowd;
 mod echo_client;

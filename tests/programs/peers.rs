@@ -1,5 +1,5 @@
-//! Clients of others against `echo_server`: OpenSSL, GnuTLS, Python and curl; and one script of
-//! events against this crate and against what rustls has of its own, side by side.
+//! Clients of other libraries against `echo_server`: OpenSSL, GnuTLS, Python and curl; and the same
+//! events with this crate and with rustls's own storage, side by side.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Echo servers, each a process, whose STEKs come from one source: a client comes back to another
-//! than it met.
+//! Echo servers, each a process, whose STEKs come from one source: a client returns to another
+//! server than it first met.
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};

@@ -1,4 +1,4 @@
-//! A client that comes again.
+//! A client that returns.
 
 use std::net::SocketAddr;
 use std::path::Path;

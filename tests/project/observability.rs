@@ -1,5 +1,5 @@
 //! The Grafana dashboard and the alert rules name metrics that exist, in queries that parse, and
-//! the rules tell what they should.
+//! the rules fire as they should.
 
 use std::collections::BTreeSet;
 use std::fs;

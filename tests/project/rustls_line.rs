@@ -1,4 +1,5 @@
-//! What depends on one line of rustls stays in few places, so that the next line is a small port.
+//! Code that depends on one version line of rustls stays in few files, so that the next is a small
+//! port.
 
 use std::collections::BTreeMap;
 use std::fs;

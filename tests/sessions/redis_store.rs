@@ -1,4 +1,4 @@
-//! Nodes that share sessions through a real Redis, whatever befalls it.
+//! Nodes that share sessions through a real Redis, in all kinds of trouble.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};

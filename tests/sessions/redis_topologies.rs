@@ -1,6 +1,6 @@
 //! Nodes that share sessions through Redis as it is really run: demoted, locked down, far away,
-//! behind Sentinels, as a Cluster. Whatever happens, it costs resumption for a while and nothing
-//! else, and comes back by itself.
+//! behind Sentinels, as a Cluster. Whatever happens only costs resumption for a while, and recovers
+//! by itself.
 
 use std::path::PathBuf;
 use std::sync::Arc;

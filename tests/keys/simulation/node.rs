@@ -1,4 +1,4 @@
-//! A ring, its clock, and its line to where its STEKs come from.
+//! A ring, its clock, and its connection to the source of its STEKs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

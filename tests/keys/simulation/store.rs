@@ -1,4 +1,4 @@
-//! What stands for a shared store: one record of STEKs, which whoever asks first when a rotation is
+//! A stand-in for a shared store: one record of STEKs. The first node that asks when a rotation is
 //! due rotates for all.
 
 use std::collections::HashMap;
