@@ -14,11 +14,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use example_support::{cli, client};
+use example_support::cli::{self, Tls};
+use example_support::client;
 use indicatif::{ProgressBar, ProgressStyle};
-use rustls::SupportedProtocolVersion;
 use rustls::pki_types::ServerName;
 
 use client::{Client, ClientError, ClientOptions, EarlyData, Outcome};
@@ -51,23 +51,6 @@ struct Flags {
     /// How many bytes to send as early data (0-RTT) when a session allows it; needs TLS 1.3
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     early_data: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Tls {
-    #[value(name = "1.2")]
-    V12,
-    #[value(name = "1.3")]
-    V13,
-}
-
-impl Tls {
-    fn version(self) -> &'static SupportedProtocolVersion {
-        match self {
-            Self::V12 => &rustls::version::TLS12,
-            Self::V13 => &rustls::version::TLS13,
-        }
-    }
 }
 
 #[tokio::main]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fuzz_bodies::ring::{Op, check, fake};
 use proptest::prelude::*;
@@ -173,20 +173,24 @@ fn a_schedule_of_milliseconds_is_kept_by_the_timer_thread() {
     }
 }
 
+/// A key that seals for an hour, and opens for another.
+fn hourly(query: &SourceQuery<'_>, born: SystemTime) -> Result<Vec<SourceKey>, SourceError> {
+    let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+    let key = SourceKey::scheduled(stek, born, born, born + HOUR, born + 2 * HOUR)?;
+    Ok(vec![key])
+}
+
 #[test]
 fn a_custom_source_works_and_its_failure_keeps_the_keys_until_they_expire() {
     let time = FakeClock::new();
     let answer = Arc::new(Mutex::new(true));
-    let (asked, clock) = (answer.clone(), time.clone());
+    let asked = answer.clone();
     let born = time.wall();
     let source = source_fn("vault", move |query| {
         if !*asked.lock().unwrap() {
             return Err("sealed".into());
         }
-        let _ = &clock;
-        let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
-        let window = SourceKey::scheduled(stek, born, born, born + HOUR, born + 2 * HOUR)?;
-        Ok(vec![window])
+        hourly(query, born)
     });
     let resumption = Resumption::builder()
         .stek_source(source)
@@ -246,9 +250,7 @@ fn a_source_that_panics_counts_as_failed() {
     let source = source_fn("bug", move |query| {
         answers += 1;
         assert!(answers == 1, "a fault in the source");
-        let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
-        let window = SourceKey::scheduled(stek, born, born, born + HOUR, born + 2 * HOUR)?;
-        Ok(vec![window])
+        hourly(query, born)
     });
     let resumption = Resumption::builder()
         .stek_source(source)

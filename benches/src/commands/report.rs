@@ -8,10 +8,8 @@ use std::sync::Arc;
 use benches::bars;
 use benches::handshakes::ServerKey;
 use benches::timing::Effort;
-use clap::ValueEnum;
+use example_support::cli::Tls;
 use indicatif::{ProgressBar, ProgressStyle};
-use rustls::SupportedProtocolVersion;
-use rustls::version::{TLS12, TLS13};
 use tokio::runtime::Runtime;
 
 use crowd::Crowd;
@@ -46,23 +44,6 @@ pub(crate) struct Arguments {
     /// The seed of the order in which the clients connect.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Tls {
-    #[value(name = "1.2")]
-    V12,
-    #[value(name = "1.3")]
-    V13,
-}
-
-impl Tls {
-    fn version(self) -> &'static SupportedProtocolVersion {
-        match self {
-            Self::V12 => &TLS12,
-            Self::V13 => &TLS13,
-        }
-    }
 }
 
 /// In how many rounds the servers take turns, so that other load on the machine affects all of them

@@ -5,7 +5,27 @@ use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+
+/// A TLS version, as a value of a flag.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Tls {
+    #[value(name = "1.2")]
+    V12,
+    #[value(name = "1.3")]
+    V13,
+}
+
+impl Tls {
+    pub fn version(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::V12 => &TLS12,
+            Self::V13 => &TLS13,
+        }
+    }
+}
 
 /// The exit status for what the user has to correct: a bad flag, an unreadable file.
 pub const USAGE: u8 = 2;
