@@ -193,7 +193,7 @@ impl Cache {
         let now = terms.read();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
-        let lineage = at.mark(context::lineage(session.as_ref(), time));
+        let lineage = at.mark(context::lineage(session.as_ref(), &at.scope, time));
         if !at.keeps(terms, session.as_ref()) {
             id.zeroize();
             self.counters.add(CacheCount::ClientAuthStore);
@@ -213,7 +213,7 @@ impl Cache {
             issuers,
             lineage,
         };
-        let stored = self.insert(&at.scope, fixed, entry, now.steady);
+        let stored = self.insert(terms, &at.scope, fixed, entry, now);
         id.zeroize();
         stored
     }
@@ -245,11 +245,18 @@ impl Cache {
             expires: now.steady.plus(stay),
             is_renewal: true,
         };
-        self.insert(scope, id, entry, now.steady);
+        self.insert(terms, scope, id, entry, now);
     }
 
-    fn insert(&self, scope: &ScopeState, id: &[u8; 32], entry: Entry, now: Time) -> bool {
-        if entry.expires <= now {
+    fn insert(
+        &self,
+        terms: &Terms,
+        scope: &ScopeState,
+        id: &[u8; 32],
+        entry: Entry,
+        now: Now,
+    ) -> bool {
+        if entry.expires <= now.steady {
             self.counters.add(CacheCount::TooOld);
             return false;
         }
@@ -267,9 +274,13 @@ impl Cache {
             if key.scope == 0 {
                 return false; // numbers are just being given out anew
             }
+            if scope.has_forgotten(entry.lineage, now.on(terms.basis), terms.under_way()) {
+                self.counters.add(CacheCount::RevokedStore);
+                return false;
+            }
             scope.note_stored();
             self.spare.make_room(&mut shard);
-            let stored = shard.put(key, entry, now, &mut removed);
+            let stored = shard.put(key, entry, now.steady, &mut removed);
             drop(shard);
             drop(removed); // wiped outside the lock
             return stored;

@@ -32,7 +32,7 @@ use crate::clock::Time;
 use crate::counters::Counters;
 use crate::handshake::{Handshake, ResumedBy};
 use crate::lineage::Lineage;
-use crate::scope::ScopeState;
+use crate::scope::{self, ScopeState};
 use crate::session::Session;
 use crate::stats::{StoreCount, StoreStats};
 use crate::stek::KeyName;
@@ -54,6 +54,8 @@ thread_local! {
 /// What is known of one handshake.
 pub(crate) struct Context {
     began: Time,
+    /// How often anything had been forgotten when it began: the clock may not tell which came first.
+    after: u64,
     given: Option<(Given, Trace)>,
     /// Why rustls was given nothing when it asked last.
     missed: Option<&'static str>,
@@ -91,6 +93,7 @@ impl Context {
     pub(crate) fn new(began: Time) -> Box<Self> {
         let context = Self {
             began,
+            after: scope::times_forgotten(),
             given: None,
             missed: None,
             made_renewal: None,
@@ -161,12 +164,12 @@ impl Context {
         self.given = Some((given, trace));
     }
 
-    fn lineage(&mut self, session: Option<&Session<'_>>, now: Time) -> Lineage {
+    fn lineage(&mut self, session: Option<&Session<'_>>, scope: &ScopeState, now: Time) -> Lineage {
         let renewed = self.given.as_ref().map(|(_, trace)| trace);
         let renewed = renewed.filter(|trace| trace.is_renewed_by(session));
         self.made_renewal = Some(renewed.is_some());
         renewed.map_or_else(
-            || Lineage::of_full_handshake(self.began.min(now)),
+            || Lineage::of_full_handshake(scope.birth(self.began.min(now), self.after)),
             Trace::renewal,
         )
     }
@@ -250,19 +253,29 @@ pub(crate) fn refused_afresh(now: Time) {
     }
 }
 
+/// The STEK that had sealed the session which is renewed now, if one had.
+pub(crate) fn renewed_key() -> Option<KeyName> {
+    with(|context| context.given()?.key_name).flatten()
+}
+
 /// Notes that rustls asked for a session and is given none.
 pub(crate) fn miss(why: &'static str) {
     with(|context| context.missed = Some(why));
 }
 
 /// What is known of the descent of a session that rustls hands over now.
-pub(crate) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
-    with(|context| context.lineage(session, now)).unwrap_or_else(|| last::lineage(session, now))
+pub(crate) fn lineage(session: Option<&Session<'_>>, scope: &ScopeState, now: Time) -> Lineage {
+    with(|context| context.lineage(session, scope, now))
+        .unwrap_or_else(|| last::lineage(session, now))
 }
 
 /// The same where the session is sealed, which takes what a look-up left just before.
-pub(crate) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lineage {
-    with(|context| context.lineage(session, now))
+pub(crate) fn lineage_of_sealed(
+    session: Option<&Session<'_>>,
+    scope: &ScopeState,
+    now: Time,
+) -> Lineage {
+    with(|context| context.lineage(session, scope, now))
         .unwrap_or_else(|| last::lineage_of_sealed(session, now))
 }
 

@@ -23,12 +23,16 @@ pub(crate) struct Lineage {
     /// Whether it is not known what the full handshake asked for, because no configuration was
     /// seen.
     pub(crate) is_unseen: bool,
+    /// Whether the birth is when the session was made, some moments after its handshake began,
+    /// because nobody saw that begin.
+    pub(crate) is_late: bool,
 }
 
 const UNKNOWN: u8 = 1;
 const RENEWAL: u8 = 2;
 const ASKED: u8 = 4;
 const UNSEEN: u8 = 8;
+const LATE: u8 = 16;
 
 impl Lineage {
     pub(crate) const LEN: usize = Time::LEN + 1;
@@ -41,6 +45,7 @@ impl Lineage {
             is_renewal: false,
             was_asked: false,
             is_unseen: false,
+            is_late: false,
         }
     }
 
@@ -49,13 +54,19 @@ impl Lineage {
         !self.is_known && !self.is_renewal
     }
 
+    /// Whether its handshake began at its birth, not before.
+    pub(crate) fn is_exact(self) -> bool {
+        self.is_known && !self.is_late
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d, e, f] = self.birth.to_bytes();
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(!self.is_known, UNKNOWN)
             | flag(self.is_renewal, RENEWAL)
             | flag(self.was_asked, ASKED)
-            | flag(self.is_unseen, UNSEEN);
+            | flag(self.is_unseen, UNSEEN)
+            | flag(self.is_late, LATE);
         [a, b, c, d, e, f, flags]
     }
 
@@ -66,6 +77,7 @@ impl Lineage {
             is_renewal: flags & RENEWAL != 0,
             was_asked: flags & ASKED != 0,
             is_unseen: flags & UNSEEN != 0,
+            is_late: flags & LATE != 0,
         }
     }
 }
@@ -77,13 +89,14 @@ mod tests {
     #[test]
     fn golden_lineage() {
         let birth = Time(0x0102_0304_0506);
-        for (is_known, is_renewal, was_asked, is_unseen, flags) in [
-            (true, false, false, false, 0),
-            (false, false, false, false, 1),
-            (true, true, false, false, 2),
-            (true, false, true, false, 4),
-            (true, false, false, true, 8),
-            (false, true, true, true, 15),
+        for (is_known, is_renewal, was_asked, is_unseen, is_late, flags) in [
+            (true, false, false, false, false, 0),
+            (false, false, false, false, false, 1),
+            (true, true, false, false, false, 2),
+            (true, false, true, false, false, 4),
+            (true, false, false, true, false, 8),
+            (true, false, false, false, true, 16),
+            (false, true, true, true, true, 31),
         ] {
             let lineage = Lineage {
                 birth,
@@ -91,6 +104,7 @@ mod tests {
                 is_renewal,
                 was_asked,
                 is_unseen,
+                is_late,
             };
             let bytes = lineage.to_bytes();
             assert_eq!(bytes, [1, 2, 3, 4, 5, 6, flags]);

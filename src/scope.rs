@@ -5,7 +5,9 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 
 mod known;
 
-pub(crate) use known::{HoldsScopes, ScopeState, Scopes};
+#[cfg(any(test, rustls_resumption_fuzzing))]
+pub(crate) use known::NoSessions;
+pub(crate) use known::{HoldsScopes, ScopeState, Scopes, times_forgotten};
 
 /// Names a server identity, as its clients know it.
 ///

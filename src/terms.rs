@@ -15,6 +15,8 @@ pub(crate) struct Terms {
     pub(crate) max_session_age: Duration,
     /// The longest session that is kept anywhere, in bytes of rustls's encoding.
     pub(crate) max_session_len: usize,
+    /// How long a handshake is under way, at most, as far as the operator can tell.
+    pub(crate) incident_window: Duration,
     /// How far a birth may lie in the future, because another host's clock is ahead.
     pub(crate) max_skew: Duration,
     /// What is remembered of clients' certificates.
@@ -29,6 +31,13 @@ pub(crate) const DEFAULT_MAX_SESSION_AGE: Duration = Duration::from_secs(24 * 60
 /// The longest session that is kept, by default: 16 KiB, as of tickets.
 pub(crate) const DEFAULT_MAX_SESSION_LEN: usize = 16 * 1024;
 
+/// How long handshakes are under way, by default at most: 60 seconds.
+pub(crate) const DEFAULT_INCIDENT_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long another process takes, at most, to learn of what was withdrawn, while the source
+/// answers.
+const LEARNING: Duration = Duration::from_secs(5);
+
 /// How far ahead another host's clock may be: 5 minutes, or as far as the schedule publishes keys
 /// ahead if that is more.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -40,6 +49,7 @@ impl Default for Terms {
             basis: Basis::Steady,
             max_session_age: DEFAULT_MAX_SESSION_AGE,
             max_session_len: DEFAULT_MAX_SESSION_LEN,
+            incident_window: DEFAULT_INCIDENT_WINDOW,
             max_skew: MAX_SKEW,
             client_auth: Arc::new(Rechecks::new(DEFAULT_INTERVAL)),
             pulse: Arc::default(),
@@ -67,6 +77,18 @@ impl Terms {
             client_auth: Arc::new(self.client_auth.afresh()),
             pulse: Arc::default(),
             ..self.clone()
+        }
+    }
+
+    /// How long after a session's scope was forgotten a handshake may make it that began before, here
+    /// or in another process.
+    pub(crate) fn under_way(&self) -> Duration {
+        match self.basis {
+            Basis::Steady => self.incident_window,
+            Basis::Wall => {
+                let elsewhere = LEARNING.saturating_add(self.max_skew);
+                self.incident_window.saturating_add(elsewhere)
+            }
         }
     }
 

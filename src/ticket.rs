@@ -96,6 +96,7 @@ pub(crate) mod tests {
                 is_renewal: true,
                 was_asked: false,
                 is_unseen: false,
+                is_late: false,
             },
             scope: *Scope::new("api").digest(),
         }

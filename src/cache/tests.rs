@@ -198,6 +198,7 @@ fn stats_include_all_that_shards_and_cache_count() {
         malformed: 1,
         client_auth: 0,
         too_long: 0,
+        revoked: 0,
     };
     assert_eq!(stats.not_stored, not_stored);
     assert_eq!((stats.expired, stats.age_unknown), (1, 1));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::*;
+use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 use crate::session::tests::encoded;
 use crate::sync::{Mutex, try_schedules};
@@ -24,6 +25,10 @@ fn given(birth: Time) -> Given {
         age: Duration::ZERO,
         key_name: None,
     }
+}
+
+fn scope() -> Arc<ScopeState> {
+    Scopes::default().state(Scope::default(), Time(0), &NoSessions)
 }
 
 /// A task: what is left of its handshake, and the context between two polls.
@@ -51,7 +56,7 @@ impl Task {
                 give(parsed.as_ref(), given(self.birth));
             } else {
                 thread::yield_now();
-                let lineage = lineage_of_sealed(parsed.as_ref(), Time(2_000));
+                let lineage = lineage_of_sealed(parsed.as_ref(), &scope(), Time(2_000));
                 assert_eq!((lineage.birth, lineage.is_known), (self.birth, true));
             }
         });
@@ -71,7 +76,7 @@ fn shuttle_two_handshakes_polled_by_threads_in_turn_keep_their_own_sessions() {
                     // Nothing of it is left on this thread.
                     let session = session(0);
                     let parsed = Session::parse(&session);
-                    let lineage = lineage(parsed.as_ref(), Time(3_000));
+                    let lineage = lineage(parsed.as_ref(), &scope(), Time(3_000));
                     assert_eq!((lineage.birth, lineage.is_known), (Time(3_000), false));
                 }
             })

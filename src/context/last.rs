@@ -52,6 +52,7 @@ pub(super) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lin
 pub(super) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
     Lineage {
         is_known: session.is_some_and(|session| session.version == Version::Tls12),
+        is_late: true,
         ..Lineage::of_full_handshake(now)
     }
 }

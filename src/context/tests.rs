@@ -2,6 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use super::*;
+use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 use crate::session::tests::encoded;
 
@@ -30,13 +31,17 @@ fn give(session: &[u8]) {
 
 /// Its birth, and whether that is known.
 fn sealed(session: &[u8]) -> (Time, bool) {
-    let lineage = lineage_of_sealed(Session::parse(session).as_ref(), NOW);
+    let lineage = lineage_of_sealed(Session::parse(session).as_ref(), &scope(), NOW);
     (lineage.birth, lineage.is_known)
 }
 
 fn stored(session: &[u8]) -> (Time, bool) {
-    let lineage = lineage(Session::parse(session).as_ref(), NOW);
+    let lineage = lineage(Session::parse(session).as_ref(), &scope(), NOW);
     (lineage.birth, lineage.is_known)
+}
+
+fn scope() -> Arc<ScopeState> {
+    Scopes::default().state(Scope::default(), NOW, &NoSessions)
 }
 
 fn context() -> Option<Box<Context>> {

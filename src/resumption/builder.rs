@@ -17,7 +17,9 @@ use crate::stats::metrics::Publisher;
 use crate::store::{
     DEFAULT_FIRST_TTL, DEFAULT_STORE_DEADLINE, SharedStore, Sharing, SharingSettings,
 };
-use crate::terms::{DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_SESSION_LEN, Terms};
+use crate::terms::{
+    DEFAULT_INCIDENT_WINDOW, DEFAULT_MAX_SESSION_AGE, DEFAULT_MAX_SESSION_LEN, Terms,
+};
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
 impl Resumption {
@@ -92,6 +94,9 @@ impl ResumptionBuilder {
     /// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
     pub const DEFAULT_SOURCE_DEADLINE: Duration = DEFAULT_SOURCE_DEADLINE;
 
+    /// How long a handshake takes, at most, by default: 60 seconds.
+    pub const DEFAULT_INCIDENT_WINDOW: Duration = DEFAULT_INCIDENT_WINDOW;
+
     /// The longest session that is kept, by default: 16 KiB.
     pub const DEFAULT_MAX_SESSION_LEN: usize = DEFAULT_MAX_SESSION_LEN;
 
@@ -129,6 +134,19 @@ impl ResumptionBuilder {
     pub fn stateful(mut self, entries: usize) -> Self {
         self.stateful = true;
         self.cache_entries(entries)
+    }
+
+    /// How long a handshake takes, at most: a promise of yours, for rustls has no timeout. A session
+    /// whose handshake was not followed from its beginning is not made for so long after
+    /// [`revoke_all`](crate::Resumption::revoke_all) or [`forget`](crate::Resumption::forget), since
+    /// that may have begun before; where the source of STEKs is shared with other processes, for the
+    /// time that their clocks may differ, and 5 seconds, more. Where handshakes are
+    /// [followed](crate::Resumption::follow) it does not matter. At most an hour.
+    ///
+    /// Defaults to [`ResumptionBuilder::DEFAULT_INCIDENT_WINDOW`].
+    pub fn incident_window(mut self, window: Duration) -> Self {
+        self.terms.incident_window = window;
+        self
     }
 
     /// How many sessions the cache holds; 0 turns it off. More than 2,147,483,647 count as that.
@@ -421,6 +439,14 @@ impl ResumptionBuilder {
             terms.max_session_age,
             Duration::from_secs(1),
         )?;
+        if terms.incident_window > Duration::from_secs(60 * 60) {
+            let why = "at most an hour: end handshakes that take longer";
+            return Err(Error::duration(
+                "incident_window",
+                terms.incident_window,
+                why,
+            ));
+        }
         let len = terms.max_session_len;
         if !(1024..=63 * 1024).contains(&len) {
             let why = format!("{len} bytes: must be between 1 KiB and 63 KiB");
@@ -509,6 +535,8 @@ mod tests {
             (ring.max_ticket_len, DEFAULT_MAX_TICKET_LEN),
             (16_384, 16_384)
         );
+        let window = ResumptionBuilder::DEFAULT_INCIDENT_WINDOW;
+        assert_eq!((terms.incident_window, window.as_secs()), (window, 60));
         let default = ResumptionBuilder::DEFAULT_MAX_SESSION_LEN;
         assert_eq!((terms.max_session_len, default), (16_384, 16_384));
         assert_eq!(ring.source_deadline, DEFAULT_SOURCE_DEADLINE);

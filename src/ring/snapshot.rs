@@ -39,6 +39,11 @@ fn number(name: &KeyName) -> u128 {
 }
 
 impl Snapshot {
+    /// Whether the STEK of this name, if one is given, is revoked.
+    pub(crate) fn has_revoked(&self, name: Option<KeyName>) -> bool {
+        name.is_some_and(|name| matches!(self.find(&name), Lookup::Revoked))
+    }
+
     pub(crate) fn new(
         keys: Vec<SourceKey>,
         expired: impl IntoIterator<Item = KeyName>,

@@ -68,6 +68,11 @@ impl Ring {
         }
     }
 
+    /// Whether the STEK of this name, if one is given, is revoked.
+    pub(crate) fn has_revoked(&self, name: Option<KeyName>) -> bool {
+        self.snapshot.load().has_revoked(name)
+    }
+
     /// The STEK that opens a shared store's values of this key name.
     pub(crate) fn opening_key(&self, terms: &Terms, name: &KeyName) -> Option<Arc<Stek>> {
         let snapshot = self.snapshot.load();
@@ -90,12 +95,17 @@ impl Ring {
         // what had retired by then no longer seals.
         let snapshot = self.snapshot.load();
         let now = terms.now();
-        let lineage = at.mark(context::lineage_of_sealed(parsed.as_ref(), now));
+        let lineage = at.mark(context::lineage_of_sealed(parsed.as_ref(), &at.scope, now));
         if !at.keeps(terms, parsed.as_ref()) {
             return Err(TicketCount::ClientAuthToSeal);
         }
         if terms.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
+        }
+        if at.scope.has_forgotten(lineage, now, terms.under_way())
+            || lineage.is_renewal && snapshot.has_revoked(context::renewed_key())
+        {
+            return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
             // What was forgotten at this very moment was issued before it; this is issued after.
@@ -153,7 +163,7 @@ fn admit(
     if trailer.scope != *scope.scope.digest() {
         return Err(TicketCount::WrongScope);
     }
-    if trailer.issued <= scope.forgotten() {
+    if scope.has_forgotten(trailer.lineage, trailer.issued, terms.under_way()) {
         return Err(TicketCount::Revoked);
     }
     if terms.is_too_old(trailer.lineage.birth, now) {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::lineage::Lineage;
 use crate::rotation::Rotation;
 use crate::scope::Scope;
 use crate::sync::Mutex;
@@ -19,6 +20,10 @@ pub(crate) struct ScopeState {
     forgotten: AtomicU64,
     /// The same for every scope.
     all_forgotten: Arc<AtomicU64>,
+    /// Which call forgot it last, as [`times_forgotten`] counts them.
+    incident: AtomicU64,
+    /// The same for every scope.
+    all_incident: Arc<AtomicU64>,
     /// Whether anything was stored under any of its numbers.
     has_stored: AtomicBool,
 }
@@ -33,6 +38,30 @@ impl ScopeState {
         Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
 
+    /// The birth of a session made by a full handshake that began at this time, when so much had been
+    /// forgotten. However the clock stands, it is not after what was forgotten since, and after what
+    /// was forgotten before.
+    pub(crate) fn birth(&self, began: Time, times_forgotten: u64) -> Time {
+        let incident = self.incident.load(Ordering::Acquire);
+        let incident = incident.max(self.all_incident.load(Ordering::Acquire));
+        let forgotten = self.forgotten();
+        match incident <= times_forgotten {
+            true => began.max(Time(forgotten.0.saturating_add(1))),
+            false => began.min(forgotten),
+        }
+    }
+
+    /// Whether a session must not be made or resumed because the scope was forgotten since its birth.
+    /// Where that is not known exactly, the time at which the session was made decides: the handshake
+    /// may have been `under_way` for so long.
+    pub(crate) fn has_forgotten(&self, lineage: Lineage, made: Time, under_way: Duration) -> bool {
+        let forgotten = self.forgotten();
+        if forgotten == Time(0) {
+            return false;
+        }
+        lineage.birth <= forgotten || !lineage.is_exact() && made <= forgotten.plus(under_way)
+    }
+
     /// Keeps the state for as long as the cache may have a session of it.
     pub(crate) fn note_stored(&self) {
         if !self.has_stored.load(Ordering::Relaxed) {
@@ -45,8 +74,21 @@ impl ScopeState {
     fn forget(&self, now: Time) {
         let before = self.forgotten();
         let later = now.0.max(before.0.saturating_add(1));
+        self.incident.fetch_max(next_incident(), Ordering::AcqRel);
         self.forgotten.fetch_max(later, Ordering::AcqRel);
     }
+}
+
+/// How often anything was forgotten in this process.
+static INCIDENTS: AtomicU64 = AtomicU64::new(0);
+
+/// How often anything was forgotten in this process. What began at a lower number began before.
+pub(crate) fn times_forgotten() -> u64 {
+    INCIDENTS.load(Ordering::Acquire)
+}
+
+fn next_incident() -> u64 {
+    INCIDENTS.fetch_add(1, Ordering::AcqRel).saturating_add(1)
 }
 
 /// The scopes known to a cache, to a ring, or to a pair of them: those that have a handle, sessions
@@ -59,6 +101,8 @@ pub(crate) struct Scopes {
     last_number: AtomicU32,
     /// Up to when all scopes were forgotten, unknown ones too; changes under the lock.
     all_forgotten: Arc<AtomicU64>,
+    /// Which call that was; so too.
+    all_incident: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -99,6 +143,8 @@ impl Scopes {
             number: AtomicU32::new(self.fresh_number(known, cache)),
             forgotten: AtomicU64::new(0),
             all_forgotten: Arc::clone(&self.all_forgotten),
+            incident: AtomicU64::new(0),
+            all_incident: Arc::clone(&self.all_incident),
             has_stored: AtomicBool::new(false),
         });
         known.states.insert(scope, Arc::clone(&state));
@@ -128,6 +174,7 @@ impl Scopes {
             .load(Ordering::Acquire)
             .max(latest.unwrap_or(0));
         let forgotten = now.0.max(before.saturating_add(1));
+        self.all_incident.store(next_incident(), Ordering::Release);
         self.all_forgotten.store(forgotten, Ordering::Release);
         let states: Vec<_> = known.states.values().map(Arc::clone).collect();
         for state in states {
@@ -168,6 +215,7 @@ impl Scopes {
             known: Mutex::new(known),
             last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
             all_forgotten: Arc::clone(&self.all_forgotten),
+            all_incident: Arc::clone(&self.all_incident),
         }
     }
 
@@ -189,6 +237,19 @@ pub(crate) trait HoldsScopes {
 
     /// Drops every session.
     fn drop_all(&self);
+}
+
+/// A cache that holds nothing.
+#[cfg(any(test, rustls_resumption_fuzzing))]
+pub(crate) struct NoSessions;
+
+#[cfg(any(test, rustls_resumption_fuzzing))]
+impl HoldsScopes for NoSessions {
+    fn scopes(&self) -> HashSet<u32> {
+        HashSet::new()
+    }
+
+    fn drop_all(&self) {}
 }
 
 impl Known {

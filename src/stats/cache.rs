@@ -87,6 +87,8 @@ declare! {
                 client_auth as ClientAuthStore,
                 /// Longer than [`max_session_len`](crate::ResumptionBuilder::max_session_len).
                 too_long as TooLong,
+                /// Its handshake began before a call that revoked or forgot what it descends from.
+                revoked as RevokedStore,
             }
         }
     }

@@ -48,6 +48,8 @@ declare! {
                 malformed as MalformedToShare,
                 /// Longer than [`max_session_len`](crate::ResumptionBuilder::max_session_len).
                 too_long as TooLongToShare,
+                /// Its handshake began before a call that revoked or forgot what it descends from.
+                revoked as RevokedToShare,
             }
 
             /// Look-ups that found no usable session.

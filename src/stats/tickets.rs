@@ -53,6 +53,8 @@ declare! {
                 too_old as TooOldToSeal,
                 /// It has client certificates, and no verifier was given to check them later.
                 client_auth as ClientAuthToSeal,
+                /// Its handshake began before a call that revoked or forgot what it descends from.
+                revoked as RevokedToSeal,
             }
         }
     }

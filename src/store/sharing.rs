@@ -99,7 +99,7 @@ impl Sharing {
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = terms.now();
-        let lineage = at.mark(context::lineage(Some(&session), now));
+        let lineage = at.mark(context::lineage(Some(&session), &at.scope, now));
         if !at.keeps(terms, Some(&session)) {
             return Err(StoreCount::ClientAuthToShare);
         }
@@ -108,6 +108,11 @@ impl Sharing {
         }
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
+        }
+        if at.scope.has_forgotten(lineage, now, terms.under_way())
+            || lineage.is_renewal && ring.has_revoked(context::renewed_key())
+        {
+            return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;
         let ttl = match lineage.is_renewal {
@@ -252,7 +257,7 @@ fn try_open(
         .ok_or(StoreCount::UnknownKeyName)?;
     let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
     let now = terms.now();
-    if times.issued <= scope.forgotten() {
+    if scope.has_forgotten(times.lineage, times.issued, terms.under_way()) {
         return Err(StoreCount::Forgotten);
     }
     if times.expires <= now {

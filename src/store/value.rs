@@ -162,6 +162,7 @@ mod tests {
                 is_renewal: true,
                 was_asked: false,
                 is_unseen: false,
+                is_late: false,
             },
         }
     }

@@ -5,5 +5,6 @@ mod ages;
 mod blocking;
 mod client_auth;
 mod follow;
+mod incident;
 mod plain;
 mod quic;

@@ -2,6 +2,7 @@
 //! this thread or in this context is as old as what it renews.
 
 use super::*;
+use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 
 /// Reads the bytes as a session, and as parts of one.
@@ -48,6 +49,7 @@ pub fn run(data: &[u8]) {
         is_renewal: flags & 16 == 0,
         was_asked: flags & 32 == 0,
         is_unseen: flags & 64 == 0,
+        is_late: flags & 128 == 0,
     };
     in_context(&one, &other, lineage, renews);
     without(&one, &other, lineage, version, renews);
@@ -63,7 +65,7 @@ fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
     // On whichever thread, and as often as it may be.
     for _ in 0..2 {
         let found = within(&mut context, || {
-            super::lineage(Session::parse(made).as_ref(), Time(2_000))
+            super::lineage(Session::parse(made).as_ref(), &scope(), Time(2_000))
         });
         let expected = match renews {
             true => Lineage {
@@ -81,21 +83,30 @@ fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews
     read();
     give(Session::parse(given).as_ref(), given_as(lineage));
     let made = Session::parse(made);
-    let found = lineage_of_sealed(made.as_ref(), Time(2_000));
+    let scope = scope();
+    let found = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
     let expected = match version {
         Version::Tls12 if renews => Lineage {
             is_renewal: true,
             ..lineage
         },
-        Version::Tls12 => Lineage::of_full_handshake(Time(2_000)),
+        Version::Tls12 => Lineage {
+            is_late: true,
+            ..Lineage::of_full_handshake(Time(2_000))
+        },
         Version::Tls13 => Lineage {
             is_known: false,
+            is_late: true,
             ..Lineage::of_full_handshake(Time(2_000))
         },
     };
     assert_eq!(found, expected);
-    let again = lineage_of_sealed(made.as_ref(), Time(2_000));
+    let again = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
     assert_eq!(again.birth, Time(2_000), "taken once");
+}
+
+fn scope() -> Arc<ScopeState> {
+    Scopes::default().state(Scope::default(), Time(0), &NoSessions)
 }
 
 fn given_as(lineage: Lineage) -> Given {

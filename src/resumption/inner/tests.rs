@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::context;
 use crate::resumption::{Resumption, StekRing};
 use crate::rotation::Rotation;
 use crate::session::Version;
@@ -58,7 +59,8 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
                 theirs.session_storage("b");
                 let stats = theirs.stats();
                 theirs.revoke_all();
-                assert!(ticketer.encrypt(&session()).is_some());
+                let encrypt = || ticketer.encrypt(&session());
+                assert!(context::in_handshake(theirs.now(), encrypt).is_some());
                 assert!(theirs.shutdown(LONG));
                 (rotated, stats.steks)
             });

@@ -349,6 +349,12 @@ fn a_scope_that_was_forgotten_opens_nothing_made_before() {
     node.ring.forget(Scope::default());
     assert!(matches!(node.claim(), Err(Miss::NotFound)));
     node.write(&tls13());
+    assert!(
+        matches!(node.claim(), Err(Miss::NotFound)),
+        "it may have begun before"
+    );
+    let (_, terms) = node.parts();
+    node.write_born(terms.now());
     assert!(node.claim().is_ok(), "made after");
     node.put_back(old);
     assert!(matches!(node.claim(), Err(Miss::NotFound)));
