@@ -2,10 +2,10 @@
 
 /// A record, or several, with a TLS 1.3 ClientHello that offers these PSK identities, with binders
 /// of one byte each.
-pub fn offering(identities: &[[u8; 32]]) -> Vec<u8> {
+pub fn offering(identities: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let list: Vec<u8> = identities
         .iter()
-        .flat_map(|id| [&with_len(id)[..], &[0; 4]].concat())
+        .flat_map(|id| [&with_len(id.as_ref())[..], &[0; 4]].concat())
         .collect();
     let binders: Vec<u8> = identities.iter().flat_map(|_| [1, 0xbb]).collect();
     let pre_shared_key = [with_len(&list), with_len(&binders)].concat();

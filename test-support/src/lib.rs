@@ -7,6 +7,8 @@ pub mod alone;
 #[cfg(feature = "full")]
 pub mod certificates;
 #[cfg(feature = "full")]
+pub mod client_auth;
+#[cfg(feature = "full")]
 pub mod clients;
 #[cfg(feature = "full")]
 pub mod echo;

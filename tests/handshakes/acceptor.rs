@@ -27,6 +27,8 @@ use tokio::io::{
 use tokio_rustls::TlsAcceptor;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// No PSK identities.
+const NOBODY: [[u8; 32]; 0] = [];
 const RETRIED: HandshakeKind = HandshakeKind::FullWithHelloRetryRequest;
 
 fn counted(resumption: &Resumption) -> AcceptorStats {
@@ -84,7 +86,7 @@ async fn bytes_that_are_no_client_hello_fail_as_without_an_acceptor() {
         [&too_long[..], &[0; 70_000]].concat(),
         hello::records(&hello::message(1, &[3; 60_000])),
         hello::records(&hello::message(2, &[0; 50])),
-        hello::offering(&[])[..40].to_vec(), // and then no more
+        hello::offering(&NOBODY)[..40].to_vec(), // and then no more
         Vec::new(),
     ];
     for (_, resumption) in ways() {
@@ -430,7 +432,7 @@ async fn a_tls12_session_id_offered_as_a_psk_identity_consumes_nothing() {
     let client = client_without_tickets();
     assert_eq!(kind(&client, &acceptor).await, FULL);
     // TLS 1.2: record header, message header, version, random; then the session ID.
-    let id = first_flight(&client, b"")[5 + 4 + 2 + 32 + 1..][..32]
+    let id: [u8; 32] = first_flight(&client, b"")[5 + 4 + 2 + 32 + 1..][..32]
         .try_into()
         .unwrap();
     let stored = store.count();

@@ -4,6 +4,7 @@ mod acceptor;
 mod ages;
 mod blocking;
 mod client_auth;
+mod client_auth_paths;
 mod follow;
 mod incident;
 mod plain;

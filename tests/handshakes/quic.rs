@@ -1,14 +1,16 @@
-//! The age of sessions over QUIC.
+//! Sessions over QUIC: their age, and whom they admit.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Endpoint, ServerConfig};
+use quinn::{ClientConfig, ConnectionError, Endpoint, ServerConfig};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls_resumption::acceptor::Handshake;
 use rustls_resumption::{FakeClock, Resumption};
+use test_support::client_auth::{self, Authority, Date};
 use test_support::handshake::{client_config, server_config};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -29,14 +31,29 @@ type Crypto = Arc<dyn quinn::crypto::ServerConfig>;
 
 fn crypto(resumption: &Resumption, wrap: impl FnOnce(Crypto) -> Crypto) -> ServerConfig {
     let mut config = server_config();
+    prepare(&mut config, resumption);
+    resumption.install(&mut config, "api");
+    let crypto = QuicServerConfig::try_from(config).unwrap();
+    ServerConfig::with_crypto(wrap(Arc::new(crypto)))
+}
+
+/// A server that asks for client certificates.
+fn mutual(resumption: &Resumption, verifier: Arc<dyn ClientCertVerifier>) -> Endpoint {
+    let mut config = client_auth::config(Some(verifier.clone()), &Date::start());
+    prepare(&mut config, resumption);
+    resumption.install_with_client_verifier(&mut config, "api", verifier);
+    let crypto = QuicServerConfig::try_from(config).unwrap();
+    serve(ServerConfig::with_crypto(
+        resumption.follow_quic(Arc::new(crypto)),
+    ))
+}
+
+fn prepare(config: &mut rustls::ServerConfig, resumption: &Resumption) {
     config.alpn_protocols = vec![b"test".to_vec()];
     if resumption.stats().steks.active.is_none() {
         // QUIC has no other size.
         config.max_early_data_size = u32::MAX;
     }
-    resumption.install(&mut config, "api");
-    let crypto = QuicServerConfig::try_from(config).unwrap();
-    ServerConfig::with_crypto(wrap(Arc::new(crypto)))
 }
 
 fn serve(config: ServerConfig) -> Endpoint {
@@ -60,15 +77,24 @@ fn serve(config: ServerConfig) -> Endpoint {
 }
 
 async fn meet(client: &Endpoint, server: &Endpoint) {
+    try_to_meet(client, server).await.unwrap();
+}
+
+/// The server turns a client away when the client takes itself for connected.
+async fn try_to_meet(client: &Endpoint, server: &Endpoint) -> Result<(), ConnectionError> {
     let address = server.local_addr().unwrap();
-    let connection = client.connect(address, "localhost").unwrap().await.unwrap();
-    let mut stream = connection.accept_uni().await.unwrap();
+    let connection = client.connect(address, "localhost").unwrap().await?;
+    let mut stream = connection.accept_uni().await?;
     assert_eq!(stream.read_to_end(9).await.unwrap(), b"pong");
     connection.close(0_u32.into(), b"");
+    Ok(())
 }
 
 fn client() -> Endpoint {
-    let mut config = client_config(&TLS13);
+    client_of(client_config(&TLS13))
+}
+
+fn client_of(mut config: rustls::ClientConfig) -> Endpoint {
     config.enable_early_data = true;
     config.alpn_protocols = vec![b"test".to_vec()];
     let crypto = QuicClientConfig::try_from(config).unwrap();
@@ -144,5 +170,33 @@ async fn what_happened_over_quic_is_told() {
             .map(|told| (told.outcome.is_resumed(), told.early_data))
             .collect();
         assert_eq!(told, [(false, Some(false)), (true, Some(early_data))]);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_client_does_not_resume_over_quic() {
+    let ca = Authority::make();
+    for resumption in [Resumption::tickets(), Resumption::stateful(1_000)] {
+        let resumption = resumption.unwrap();
+        let (good, evil) = (ca.issue(), ca.issue());
+        let [honest, thief] = [&good, &evil].map(|certificate| {
+            let config = client_auth::client(&TLS13, Some(certificate));
+            client_of(Arc::unwrap_or_clone(config))
+        });
+        let before = mutual(&resumption, ca.verifier());
+        for client in [&honest, &thief] {
+            meet(client, &before).await;
+            meet(client, &before).await;
+        }
+        let crl = ca.revoke(&[&evil]);
+        let after = mutual(&resumption, ca.verifier_with(false, Some(crl)));
+        meet(&honest, &after).await;
+        assert!(try_to_meet(&thief, &after).await.is_err());
+        let stats = resumption.stats();
+        assert_eq!(
+            (stats.acceptor.resumed, stats.acceptor.full.total()),
+            (3, 2)
+        );
+        assert_eq!(stats.client_auth.refused.revoked, 1);
     }
 }
