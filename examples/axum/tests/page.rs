@@ -269,7 +269,7 @@ fn metrics_are_served_under_the_names_that_the_manual_lists() {
         text.contains("\nresumption_tickets_opened_total 2\n"),
         "{text}"
     );
-    assert!(text.contains("\n# HELP resumption_tickets_sealed_total Tickets made.\n"));
+    assert!(text.contains("\n# HELP resumption_tickets_sealed_total Tickets sealed.\n"));
     assert!(text.contains("\n# TYPE resumption_stek_keys gauge\n"));
     assert!(text.contains("\nresumption_tickets_refused_total{reason=\"forged\"} 0\n"));
     let names: Vec<_> = text
