@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationList,
+    CertificateRevocationListParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -68,7 +68,7 @@ impl Authority {
         let mut params = CertificateParams::new(vec!["client".into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(serial.clone());
-        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -79,6 +79,10 @@ impl Authority {
         }
     }
 
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     pub fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
@@ -86,21 +90,25 @@ impl Authority {
     }
 
     pub fn revoke(&self, certificates: &[&Certificate]) -> CertificateRevocationListDer<'static> {
+        self.crl(certificates).into()
+    }
+
+    pub fn crl(&self, certificates: &[&Certificate]) -> CertificateRevocationList {
         let revoked = |certificate: &&Certificate| RevokedCertParams {
             serial_number: certificate.serial.clone(),
-            revocation_time: date_time_ymd(2027, 1, 1),
+            revocation_time: date_time_ymd(2020, 1, 1),
             reason_code: None,
             invalidity_date: None,
         };
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2027, 1, 1),
+            this_update: date_time_ymd(2020, 1, 1),
             next_update: date_time_ymd(2040, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: certificates.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        params.signed_by(&self.issuer).unwrap().into()
+        params.signed_by(&self.issuer).unwrap()
     }
 
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {

@@ -47,6 +47,11 @@ impl Target<'_> {
 
     /// One run of `openssl s_client`. Returns what it printed.
     pub fn s_client(&self, flags: &[&str]) -> String {
+        succeeded(self.try_s_client(flags))
+    }
+
+    /// The same where it may fail.
+    pub fn try_s_client(&self, flags: &[&str]) -> Result<String, String> {
         let mut command = Command::new(program("openssl", "openssl"));
         command
             .args(["s_client", "-servername", "localhost"])
@@ -70,7 +75,7 @@ impl Target<'_> {
             .arg("--x509cafile")
             .arg(self.ca)
             .arg(self.address.ip().to_string());
-        let said = converse(&mut command);
+        let said = succeeded(converse(&mut command));
         Some(told(
             &said,
             "- Handshake was completed",
@@ -145,7 +150,7 @@ for _ in range(2):
 
 /// Runs a client that sends what it reads and prints what comes back: says hello, and ends it when
 /// that has come back. Returns all that it printed.
-fn converse(command: &mut Command) -> String {
+fn converse(command: &mut Command) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -167,6 +172,12 @@ fn converse(command: &mut Command) -> String {
     drop(stdin);
     said.extend(lines.iter().map(|line| line + "\n"));
     let status = child.wait().unwrap();
-    assert!(status.success(), "{command:?}: {status}\n{said}");
-    said
+    match status.success() {
+        true => Ok(said),
+        false => Err(format!("{command:?}: {status}\n{said}")),
+    }
+}
+
+fn succeeded(run: Result<String, String>) -> String {
+    run.unwrap_or_else(|failed| panic!("{failed}"))
 }

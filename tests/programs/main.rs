@@ -1,5 +1,6 @@
 //! The examples as processes, and other programs as their clients.
 
+mod client_certificates;
 mod crowd;
 mod echo_client;
 mod echo_server;
