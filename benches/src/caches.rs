@@ -145,20 +145,9 @@ impl Workload {
     pub fn take_and_put(&mut self, operations: usize) -> Duration {
         let mut gone = 0;
         let lasted = in_batches(operations, |batch| {
-            let work: Vec<_> = (0..batch)
-                .map(|_| {
-                    let slot = self.rng.random_range(0..self.live.len());
-                    let fresh = self.fresh_id();
-                    let taken = std::mem::replace(&mut self.live[slot], fresh);
-                    (taken, fresh)
-                })
-                .collect();
+            let exchanges = self.prepare(batch);
             let start = Instant::now();
-            // As in a handshake, the session to put is made after the one taken was dropped.
-            for (taken, fresh) in work {
-                gone += usize::from(self.cache.take(&taken).is_none());
-                self.cache.put(fresh.to_vec(), self.session.clone());
-            }
+            gone += self.exchange(&exchanges);
             start.elapsed()
         });
         self.taken += operations;
@@ -170,6 +159,27 @@ impl Workload {
             self.taken
         );
         lasted
+    }
+
+    /// Chooses sessions to take, and fresh IDs for those to put.
+    pub fn prepare(&mut self, exchanges: usize) -> Vec<(SessionId, SessionId)> {
+        let exchange = |_| {
+            let slot = self.rng.random_range(0..self.live.len());
+            let fresh = self.fresh_id();
+            (std::mem::replace(&mut self.live[slot], fresh), fresh)
+        };
+        (0..exchanges).map(exchange).collect()
+    }
+
+    /// Takes and puts what was prepared. Returns how many sessions were gone.
+    pub fn exchange(&self, exchanges: &[(SessionId, SessionId)]) -> usize {
+        let mut gone = 0;
+        // As in a handshake, the session to put is made after the one taken was dropped.
+        for (taken, fresh) in exchanges {
+            gone += usize::from(self.cache.take(taken).is_none());
+            self.cache.put(fresh.to_vec(), self.session.clone());
+        }
+        gone
     }
 
     /// `put`s sessions under fresh IDs, each of which evicts one, `operations` times.

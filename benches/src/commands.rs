@@ -1,6 +1,8 @@
 //! The subcommands.
 
 pub(crate) mod acceptor;
+pub(crate) mod clients;
+pub(crate) mod counts;
 pub(crate) mod figures;
 pub(crate) mod junk;
 pub(crate) mod marks;

@@ -12,6 +12,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore, ServerConfig,
@@ -19,6 +20,7 @@ use rustls::{
 };
 use rustls_resumption::Resumption;
 
+use crate::client_certificates::ClientCertificate;
 use crate::timing::{Costs, Effort, at_once, each, turn_about};
 
 /// How a session is resumed.
@@ -126,11 +128,26 @@ pub struct Site {
     name: ServerName<'static>,
     server: ServerConfig,
     client: ClientConfig,
+    /// Of a server that authenticates its clients.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Site {
     /// A server of one version with rustls's defaults in everything else.
     pub fn new(version: &'static SupportedProtocolVersion, key: ServerKey) -> Self {
+        Self::with_clients(version, key, None)
+    }
+
+    /// A server that insists on certificates of its clients, which have keys like its own.
+    pub fn mutual(version: &'static SupportedProtocolVersion, key: ServerKey) -> Self {
+        Self::with_clients(version, key, Some(&ClientCertificate::new(key)))
+    }
+
+    fn with_clients(
+        version: &'static SupportedProtocolVersion,
+        key: ServerKey,
+        clients: Option<&ClientCertificate>,
+    ) -> Self {
         const NAME: &str = "server.example";
         let key = key.generate().expect("the system's randomness failed");
         let certificate = CertificateParams::new([NAME.to_owned()])
@@ -142,21 +159,30 @@ impl Site {
             .expect("a certificate that does not parse");
 
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = clients.map(|clients| clients.verifier(provider.clone()));
         let server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[version])
-            .expect("a version that the provider lacks")
-            .with_no_client_auth()
+            .expect("a version that the provider lacks");
+        let server = match &verifier {
+            Some(verifier) => server.with_client_cert_verifier(verifier.clone()),
+            None => server.with_no_client_auth(),
+        };
+        let server = server
             .with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()))
             .expect("a certificate that does not fit its key");
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .expect("a version that the provider lacks")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let client = match clients {
+            Some(clients) => clients.shown_by(client),
+            None => client.with_no_client_auth(),
+        };
         Self {
             name: NAME.try_into().expect("a name that is not one"),
             server,
             client,
+            verifier,
         }
     }
 
@@ -165,12 +191,20 @@ impl Site {
     pub fn server(&self, way: Way, by: By, sessions: usize) -> ServerConfig {
         let mut config = self.server.clone();
         match (by, way.stateful()) {
-            (By::Ours, true) => Resumption::stateful(sessions)
-                .expect("a cache that cannot be made")
-                .install(&mut config, "benches"),
-            (By::Ours, false) => Resumption::tickets()
-                .expect("the system's randomness failed")
-                .install(&mut config, "benches"),
+            (By::Ours, true) => {
+                let resumption = Resumption::stateful(sessions);
+                self.install(
+                    &resumption.expect("a cache that cannot be made"),
+                    &mut config,
+                );
+            }
+            (By::Ours, false) => {
+                let resumption = Resumption::tickets();
+                self.install(
+                    &resumption.expect("the system's randomness failed"),
+                    &mut config,
+                );
+            }
             (By::Rustls, true) => {
                 config.session_storage = ServerSessionMemoryCache::new(sessions);
             }
@@ -179,6 +213,26 @@ impl Site {
             }
         }
         config
+    }
+
+    /// Installs resumption in a configuration of the server.
+    pub fn install(&self, resumption: &Resumption, config: &mut ServerConfig) {
+        match self.verifier.clone() {
+            Some(verifier) => resumption.install_with_client_verifier(config, "benches", verifier),
+            None => resumption.install(config, "benches"),
+        }
+    }
+
+    /// A session of a real handshake, in rustls's encoding, with so many bytes of application data.
+    pub fn session(&self, data: usize) -> Vec<u8> {
+        let recorder = Arc::new(Recorder::default());
+        let mut server = self.server.clone();
+        server.session_storage = recorder.clone();
+        self.client().visit_with(&Arc::new(server), |connection| {
+            connection.set_resumption_data(&vec![0x5a; data]);
+        });
+        let mut recorded = recorder.0.lock().expect("a recorder that panicked");
+        recorded.pop().expect("no session stored")
     }
 
     /// The server's configuration as rustls builds it.
@@ -418,22 +472,8 @@ pub fn costs<const N: usize>(
 /// bytes (at least 118).
 pub fn session(version: &'static SupportedProtocolVersion, length: usize) -> Vec<u8> {
     let site = Site::new(version, ServerKey::P256);
-    let recorded = |data: usize| {
-        let recorder = Arc::new(Recorder::default());
-        let mut server = site.server.clone();
-        server.session_storage = recorder.clone();
-        site.client().visit_with(&Arc::new(server), |connection| {
-            connection.set_resumption_data(&vec![0x5a; data]);
-        });
-        recorder
-            .0
-            .lock()
-            .expect("a recorder that panicked")
-            .pop()
-            .expect("no session stored")
-    };
-    let least = recorded(0).len();
-    recorded(length.checked_sub(least).expect("no session is that short"))
+    let least = site.session(0).len();
+    site.session(length.checked_sub(least).expect("no session is that short"))
 }
 
 /// What a client keeps of a session.

@@ -36,6 +36,16 @@ enum Command {
     Junk,
     /// What accepting through a ResumptionAcceptor costs, and what Redis adds.
     Acceptor(commands::acceptor::Arguments),
+    /// Instructions and simulated cache misses, counted by callgrind: the same on any load.
+    Counts,
+    /// What client certificates cost: memory of sessions, server time, installation (2 minutes).
+    Clients,
+    /// Do what callgrind counts.
+    #[command(hide = true)]
+    Count { row: commands::counts::Row },
+    /// Fill a cache with clients' sessions and print its bare footprint.
+    #[command(hide = true)]
+    WeighClients(commands::clients::Weigh),
     /// Fill one cache and print its bare footprint.
     #[command(hide = true)]
     Weigh(benches::memory::Weigh),
@@ -59,12 +69,16 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let effort = Effort::new(arguments.quick);
     match arguments.command {
         Command::Acceptor(arguments) => commands::acceptor::run(&arguments, effort)?,
+        Command::Clients => commands::clients::run(effort)?,
+        Command::Count { row } => row.work(),
+        Command::Counts => commands::counts::run()?,
         Command::Figures => commands::figures::run(effort)?,
         Command::Junk => commands::junk::run(effort),
         Command::Marks(arguments) => return commands::marks::run(&arguments, effort),
         Command::Report(arguments) => commands::report::run(&arguments, effort)?,
         Command::Rotation => commands::rotation::run(effort),
         Command::Serve { kind } => commands::report::serve(kind)?,
+        Command::WeighClients(weigh) => weigh.run()?,
         Command::Weigh(weigh) => Footprint::print(&weigh, || 0),
     }
     Ok(ExitCode::SUCCESS)

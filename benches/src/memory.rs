@@ -108,7 +108,8 @@ pub struct Weigh {
     entries: usize,
 }
 
-fn resident() -> usize {
+/// The resident memory of this process, in bytes.
+pub fn resident() -> usize {
     memory_stats::memory_stats()
         .expect("the memory use of this process is unknown")
         .physical_mem
