@@ -11,7 +11,8 @@
 //! because some servers send their tickets only once they have something to answer.
 //!
 //! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for
-//! a bad flag or an unreadable file.
+//! a bad flag or an unreadable file. With `--expect-refused`: 0 if sessions that resumed before are
+//! refused on every node, else 1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use visit::Visitor;
 
 mod cli;
 mod connect;
+mod refused;
 mod report;
 mod session;
 mod survey;
@@ -65,6 +67,9 @@ struct Flags {
     /// Also offer sessions after this time, such as 30s or 2h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
+    /// Hold sessions until a line arrives on standard input, then expect every node to refuse them
+    #[arg(long, conflicts_with_all = ["other_name", "wait"])]
+    expect_refused: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -84,7 +89,13 @@ async fn main() -> ExitCode {
     // Draws nothing unless standard error is a terminal.
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(Duration::from_millis(100));
-    let findings = survey::survey(&visitor, &plan, &progress).await;
+    let findings = match flags.expect_refused {
+        true => {
+            let until = || progress.suspend(wait_for_line);
+            refused::examine(&visitor, &plan, &flags.target, until).await
+        }
+        false => survey::survey(&visitor, &plan, &progress).await,
+    };
     progress.finish_and_clear();
 
     let findings = match findings {
@@ -100,6 +111,10 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if findings.is_empty() {
+        eprintln!("error: the server issues no session, so there is none that it could refuse");
+        return ExitCode::FAILURE;
+    }
     let name = plan.place.server_name.to_str();
     if flags.json {
         cli::show(format_args!(
@@ -110,7 +125,16 @@ async fn main() -> ExitCode {
         cli::show(format_args!("{} as {name}", flags.target));
         cli::show(report::table(&findings));
     }
-    ExitCode::SUCCESS
+    match flags.expect_refused && !refused::all(&findings) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// The end of standard input counts as a line.
+fn wait_for_line() {
+    eprintln!("holding sessions: revoke them on the servers, then press Enter");
+    let _ = std::io::stdin().lines().next();
 }
 
 /// Prepares the survey from the flags, or returns a sentence about what is wrong with them.

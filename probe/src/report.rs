@@ -32,6 +32,9 @@ pub(crate) enum Aspect {
     LifetimeHint,
     /// Whether a session resumed on that node, and one of that node here: `{"there", "back"}`.
     Node(String),
+    /// Whether a session that the first node issued resumed at the second one after it should have
+    /// been revoked.
+    Refused(String, String),
     /// Whether an offered session was resumed.
     Resumed,
     /// Whether a session of one name was resumed under that other name.
@@ -55,6 +58,7 @@ impl Aspect {
             Self::Handshake => "handshake",
             Self::LifetimeHint => "lifetime_hint",
             Self::Node(_) => "node",
+            Self::Refused(..) => "refused",
             Self::Resumed => "resumed",
             Self::ServerName(_) => "server_name",
             Self::SessionId => "session_id",
@@ -69,6 +73,7 @@ impl Aspect {
     fn subject(&self) -> Value {
         match self {
             Self::Node(node) => json!(node),
+            Self::Refused(from, to) => json!(format!("{from} to {to}")),
             Self::ServerName(name) => json!(name),
             Self::Wait(waited) => json!(waited.as_secs_f64()),
             _ => Value::Null,
@@ -83,6 +88,7 @@ impl fmt::Display for Aspect {
             Self::Handshake => write!(f, "handshake"),
             Self::LifetimeHint => write!(f, "lifetime hint"),
             Self::Node(node) => write!(f, "to and from {node}"),
+            Self::Refused(from, to) => write!(f, "{from} to {to}"),
             Self::Resumed => write!(f, "resumed"),
             Self::ServerName(name) => write!(f, "as {name}"),
             Self::SessionId => write!(f, "session ID"),

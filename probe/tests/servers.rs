@@ -1,8 +1,9 @@
 //! The probe, as a process, against servers of every kind: what it says must be what they do.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -232,6 +233,46 @@ fn sessions_are_offered_again_after_the_wait() {
 }
 
 #[test]
+fn sessions_are_expected_to_be_refused_after_they_were_revoked() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    for tickets in [true, false] {
+        let resumption = match tickets {
+            true => Resumption::tickets().unwrap(),
+            false => Resumption::stateful(1000).unwrap(),
+        };
+        let server = || {
+            let mut config = server_config(&certificates);
+            config.max_early_data_size = 0;
+            resumption.install(&mut config, "probed");
+            EchoServer::start(config)
+        };
+        let nodes = [server(), server()];
+        for revokes in [false, true] {
+            let revoke = || revokes.then(|| resumption.revoke_all());
+            let (status, report) = expect_refused(&certificates, &nodes, revoke);
+            assert_eq!(status, Some(i32::from(!revokes)), "{report:#}");
+            let mut count = 0;
+            for finding in findings(&report) {
+                assert_eq!(finding["value"], revokes, "{finding}");
+                count += 1;
+            }
+            // Both nodes' sessions, at both nodes, by each mechanism that there is.
+            assert_eq!(count, if tickets { 12 } else { 8 }, "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_expected_of_a_server_that_issues_no_session() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = Start::Rustls(without_resumption).server(&certificates);
+    let output = probe(&certificates, server.address(), &["--expect-refused"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("issues no session"), "{errors}");
+}
+
+#[test]
 fn the_table_has_a_verdict_on_each_line() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
@@ -404,6 +445,34 @@ fn probe_json(certificates: &Certificates, address: SocketAddr, flags: &[&str]) 
     let output = probe(certificates, address, &[flags, &["--json"]].concat());
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The exit status and report of a probe of two nodes, in which `revoke` is called while it holds
+/// sessions.
+fn expect_refused<T>(
+    certificates: &Certificates,
+    nodes: &[EchoServer; 2],
+    revoke: impl FnOnce() -> T,
+) -> (Option<i32>, Value) {
+    let [target, other] = nodes.each_ref().map(|node| node.address.to_string());
+    let mut child = Command::new(PROBE)
+        .args([&target, "--nodes", &other, "--servername", "localhost"])
+        .args(["--expect-refused", "--json", "--ca"])
+        .arg(certificates.ca())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut prompt = String::new();
+    let stderr = child.stderr.take().unwrap();
+    BufReader::new(stderr).read_line(&mut prompt).unwrap();
+    assert!(prompt.contains("press Enter"), "{prompt}");
+    revoke();
+    // Closes standard input, too.
+    let output = child.wait_with_output().unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), report)
 }
 
 /// The findings on one mechanism, as words of `aspect=value`.

@@ -1,0 +1,129 @@
+//! Whether sessions still resume after an incident, when they should have been revoked.
+
+use serde_json::json;
+
+use crate::connect::{ConnectError, Place};
+use crate::report::{Aspect, Finding, Grade};
+use crate::session::{Mechanism, Session};
+use crate::survey::Plan;
+use crate::visit::{Offered, Visitor};
+
+/// Takes sessions of every node for every node, calls `revoked`, which returns when they should
+/// have been revoked, and offers them. `target` is what the user calls the first node.
+///
+/// Each session is offered once and to one node: a node that refuses a session may have removed it
+/// from a store that it shares with the others. There are no findings if no node issued a session.
+///
+/// # Errors
+///
+/// The last connection that failed, if no node issued a session.
+pub(crate) async fn examine(
+    visitor: &Visitor,
+    plan: &Plan,
+    target: &str,
+    revoked: impl FnOnce(),
+) -> Result<Vec<Finding>, ConnectError> {
+    let mut nodes = vec![(target, plan.place.clone())];
+    for (name, address) in &plan.nodes {
+        let server_name = plan.place.server_name.clone();
+        let address = *address;
+        nodes.push((
+            name,
+            Place {
+                address,
+                server_name,
+            },
+        ));
+    }
+
+    let mut held = Vec::new();
+    let mut error = None;
+    for mechanism in Mechanism::ALL {
+        for from in &nodes {
+            for to in &nodes {
+                match hold(visitor, mechanism, &from.1, &to.1).await {
+                    Ok(Some(session)) => held.push((mechanism, from.0, to, session)),
+                    Ok(None) => {}
+                    Err(failed) => error = Some(failed),
+                }
+            }
+        }
+    }
+    if held.is_empty() {
+        return error.map_or_else(|| Ok(Vec::new()), Err);
+    }
+    revoked();
+
+    let mut findings = Vec::new();
+    for (mechanism, from, (to, place), held) in held {
+        let offered = visitor.offer(mechanism, place, held.session, false).await;
+        let aspect = Aspect::Refused(from.to_owned(), (*to).to_owned());
+        findings.push(judge(mechanism, aspect, held.resumed_before, &offered));
+    }
+    Ok(findings)
+}
+
+/// Whether there is proof that sessions are refused, and none that one is not.
+pub(crate) fn all(findings: &[Finding]) -> bool {
+    let any = |grade| findings.iter().any(|finding| finding.grade == grade);
+    any(Grade::Good) && !any(Grade::Bad)
+}
+
+struct Held {
+    session: Session,
+    /// Whether another session, issued just before, resumed there.
+    resumed_before: bool,
+}
+
+/// None if there is nothing to resume by this mechanism.
+async fn hold(
+    visitor: &Visitor,
+    mechanism: Mechanism,
+    from: &Place,
+    to: &Place,
+) -> Result<Option<Held>, ConnectError> {
+    let mut tried = visitor.collect(mechanism, from, 1).await?;
+    let mut kept = visitor.collect(mechanism, from, 1).await?;
+    let (Some(tried), Some(session)) = (tried.copies.pop(), kept.copies.pop()) else {
+        return Ok(None);
+    };
+    let resumed_before = visitor.offer(mechanism, to, tried, false).await.resumed();
+    Ok(Some(Held {
+        session,
+        resumed_before,
+    }))
+}
+
+fn judge(mechanism: Mechanism, aspect: Aspect, resumed_before: bool, offered: &Offered) -> Finding {
+    let (seen, grade, verdict) = match offered {
+        Offered::Answered(handshake) if handshake.resumed => (
+            "resumed".to_owned(),
+            Grade::Bad,
+            "a session of before is still accepted",
+        ),
+        Offered::Answered(_) if resumed_before => (
+            "refused".to_owned(),
+            Grade::Good,
+            "sessions of before have ended here",
+        ),
+        Offered::Answered(_) => (
+            "refused".to_owned(),
+            Grade::Note,
+            "proves nothing: it did not resume before either",
+        ),
+        Offered::Broken(error) | Offered::NoSession(Some(error)) => (
+            error.to_string(),
+            Grade::Bad,
+            "cannot tell, and a client would have failed",
+        ),
+        Offered::NoSession(None) => ("none".to_owned(), Grade::Note, "nothing to offer"),
+    };
+    Finding {
+        mechanism,
+        aspect,
+        value: json!(!offered.resumed()),
+        seen,
+        grade,
+        verdict: verdict.to_owned(),
+    }
+}
