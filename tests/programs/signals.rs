@@ -151,7 +151,7 @@ fn sigint_ends_it_as_sigterm_does() {
 }
 
 #[test]
-fn client_certificates_are_demanded_and_their_authorities_bound_to_the_scope() {
+fn client_certificates_are_demanded_and_a_reload_changes_whose() {
     let (clients, others) = (certificates(), certificates());
     let identity = |options: &mut ClientOptions, of: &Certificates| {
         let chain = vec![CertificateDer::from_pem_file(of.certificate()).unwrap()];
@@ -187,7 +187,10 @@ fn client_certificates_are_demanded_and_their_authorities_bound_to_the_scope() {
         let (said, sums) = server.order("HUP");
         assert_eq!((&*said, sums.failed), ("reload ok", 2));
         let refused = known.visit(server.address());
-        assert!(refused.is_err(), "its session is of the authorities before");
+        assert!(
+            refused.is_err(),
+            "its session is of an authority that is no longer trusted"
+        );
         assert!(!wrong.visit(server.address()).unwrap(), "now it is welcome");
         let sums = server.stop();
         assert_eq!(sums.counted("refused", "client auth"), 1, "{sums:?}");
