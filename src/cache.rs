@@ -369,13 +369,15 @@ impl Cache {
     }
 
     /// Drops and wipes what is stored under this number of a scope, or all. Takes time in
-    /// proportion to the cache, in small steps between which handshakes go on.
-    pub(crate) fn drop_all(&self, scope: Option<u32>) {
+    /// proportion to the cache, in small steps between which handshakes go on. Returns how many they were.
+    pub(crate) fn drop_all(&self, scope: Option<u32>) -> usize {
+        let mut dropped = 0_usize;
         for shard in &self.shards {
             let mut from = 0;
             loop {
                 let mut removed = Removed::with_room(SWEEP_STEP);
                 let more = shard.lock().forget(scope, from, SWEEP_STEP, &mut removed);
+                dropped = dropped.saturating_add(removed.total());
                 drop(removed); // wiped outside the lock
                 if !more {
                     break;
@@ -383,6 +385,7 @@ impl Cache {
                 from = from.saturating_add(SWEEP_STEP);
             }
         }
+        dropped
     }
 
     /// Drops and wipes everything for good: nothing is stored any more.

@@ -63,7 +63,7 @@ pub use acceptor::resumption_acceptor::ResumptionAcceptor;
 pub use aead::Sealing;
 pub use clock::{Clock, FakeClock};
 pub use error::Error;
-pub use resumption::{Resumption, ResumptionBuilder, SessionCache, StekRing};
+pub use resumption::{Reach, Resumption, ResumptionBuilder, SessionCache, StekRing, Withdrawn};
 pub use rotation::Rotation;
 pub use scope::Scope;
 pub use stats::Stats;

@@ -12,7 +12,7 @@ use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::installation::Installation;
-use crate::scope::Scope;
+use crate::scope::{Scope, Which};
 use crate::stats::{AcceptorStats, Stats};
 use crate::stek::KeyName;
 
@@ -21,6 +21,7 @@ mod inner;
 mod session_cache;
 mod stek_ring;
 mod storage;
+mod withdrawn;
 
 pub use builder::ResumptionBuilder;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use inner::Root;
 pub use session_cache::SessionCache;
 pub use stek_ring::StekRing;
 pub(crate) use storage::Storage;
+pub use withdrawn::{Reach, Withdrawn};
 
 /// Session resumption for any number of [`ServerConfig`]s: the paved path.
 ///
@@ -199,27 +201,39 @@ impl Resumption {
         self.inner.rotate_now()
     }
 
-    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. False if
-    /// there is no such STEK here.
+    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on, also by a
+    /// handshake that is renewing it just now. A STEK that is not here is refused when it comes. For a
+    /// STEK that may have been in use by somebody else, call
+    /// [`revoke_all`](Resumption::revoke_all): what they resumed was sealed anew by others.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
     /// half to answer; if it does not, a local random STEK takes over. From async code call it
     /// through `spawn_blocking`.
-    pub fn revoke(&self, name: &KeyName) -> bool {
+    pub fn revoke(&self, name: &KeyName) -> Withdrawn {
         self.inner.revoke(name)
     }
 
     /// Drops and wipes every STEK and every session: nothing that was made before resumes, from the
-    /// next handshake on. The answer to an incident, on this node. It waits for the source
-    /// afterwards, as [`revoke`](Resumption::revoke) does.
-    pub fn revoke_all(&self) {
-        self.inner.revoke_all();
+    /// next handshake on, nor what handshakes make that are under way. The answer to an incident. It
+    /// waits for the source afterwards, as [`revoke`](Resumption::revoke) does; what it returns says
+    /// whether other processes follow.
+    pub fn revoke_all(&self) -> Withdrawn {
+        self.inner.revoke_all()
     }
 
-    /// Drops and wipes the sessions of a scope and refuses its tickets made up to now, from the
-    /// next handshake on.
-    pub fn forget(&self, scope: impl Into<Scope>) {
-        self.inner.forget(&scope.into());
+    /// Drops and wipes the sessions of all scopes of this name, whatever client CAs are bound to
+    /// them, and refuses their tickets made up to now, from the next handshake on, and what handshakes
+    /// make that are under way. It holds for a scope that is only installed later.
+    ///
+    /// Where the source of STEKs can tell other processes, those that share it follow, and it is
+    /// waited for as in [`revoke`](Resumption::revoke).
+    pub fn forget(&self, scope: impl Into<Scope>) -> Withdrawn {
+        self.inner.forget(Which::Named(&scope.into()))
+    }
+
+    /// The same for this scope alone, with the client CAs that are bound to it.
+    pub fn forget_exactly(&self, scope: impl Into<Scope>) -> Withdrawn {
+        self.inner.forget(Which::Exactly(&scope.into()))
     }
 
     /// Whether the STEK source has answered and a STEK seals: for a readiness probe. In stateful

@@ -9,6 +9,7 @@ use crate::errands::guarded;
 use crate::error::Error;
 use crate::outside::Outside;
 use crate::rotation::Rotation;
+use crate::scope::{Forgotten, ScopeDigest};
 use crate::source::bulletin::{Bulletin, Heard};
 use crate::source::{SourceQuery, StekSource, Withdrawal};
 use crate::stats::{StekStats, TicketStats};
@@ -63,6 +64,7 @@ struct Question {
     monotonic: Duration,
     rotate: bool,
     revoked: Arc<Vec<KeyName>>,
+    forgotten: Vec<(ScopeDigest, Forgotten)>,
 }
 
 impl Ring {
@@ -117,6 +119,11 @@ impl Ring {
     }
 
     /// Which clock decides.
+    /// Whether other processes may have the same STEKs.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.supply.is_shared
+    }
+
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {
             true => Basis::Wall,
@@ -252,12 +259,17 @@ impl Ring {
 
     /// Activates another STEK where the active one was revoked: the source's if it answers in time,
     /// else a local one.
-    pub(crate) fn succeed(self: &Arc<Self>, terms: &Terms, outside: &Outside) {
+    pub(crate) fn succeed(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
         // A failure was logged and counted, and local random keys seal.
-        if self.supply.late_for(terms.clock.monotonic()).is_none() {
-            let _ = self.ask_and_wait(terms, outside, false, PATIENCE);
-        }
+        let told = match self.supply.late_for(terms.clock.monotonic()) {
+            None => self.ask_and_wait(terms, outside, false, PATIENCE),
+            Some(late) => {
+                let why = format!("it was asked {late:?} ago and has not answered yet");
+                Err(Error::source(self.supply.name, why))
+            }
+        };
         let _ = self.tend(terms, outside, false);
+        told
     }
 
     /// Has the source asked, and waits until its answer is in use.
@@ -351,6 +363,7 @@ impl Ring {
             monotonic: terms.clock.monotonic(),
             rotate: wish.rotate,
             revoked: self.keeper.lock().revoked(self.supply.is_own),
+            forgotten: terms.generations.list(),
         }
     }
 
@@ -365,6 +378,10 @@ impl Ring {
         outside: &Outside,
     ) -> Option<(Box<dyn StekSource>, Wish)> {
         let manners = answer.manners;
+        if answer.heard.is_carried {
+            let heard = &answer.heard;
+            terms.generations.hear(&heard.forgotten, heard.others);
+        }
         if let Some(publisher) = outside.publisher.as_ref().filter(|_| self.supply.is_shared) {
             let (publisher, name) = (publisher.clone(), self.supply.name);
             outside
@@ -460,7 +477,7 @@ impl Ring {
 /// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when
 /// they expire.
 fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
-    let bulletin = Bulletin::default();
+    let bulletin = Bulletin::new(question.forgotten.clone());
     let query = SourceQuery {
         now: question.now,
         monotonic: question.monotonic,

@@ -3,11 +3,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
+mod generations;
 mod known;
 
+pub(crate) use generations::{Forgotten, Generations, ScopeDigest, Which};
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) use known::NoSessions;
-pub(crate) use known::{HoldsScopes, ScopeState, Scopes, times_forgotten};
+pub(crate) use known::{Bound, HoldsScopes, ScopeState, Scopes, times_forgotten};
 
 /// Names a server identity, as its clients know it.
 ///
@@ -67,6 +69,14 @@ impl Scope {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Stands for all scopes of this name.
+    pub(crate) fn name_digest(&self) -> [u8; Self::DIGEST_LEN] {
+        let mut context = Context::new(&SHA256);
+        context.update(b"rustls-resumption scopes of the name 1");
+        context.update(self.name.as_bytes());
+        fixed(context.finish().as_ref())
     }
 
     /// What is compared: a collision-resistant hash of the name and the client CAs.

@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::{Basis, Clock, Now, Time};
 use crate::pulse::Pulse;
+use crate::scope::Generations;
 
 /// On what terms sessions resume, wherever they are kept: by which clock, and for how long after
 /// their full handshake. Cache, ring and shared store are handed the same ones.
@@ -21,6 +22,8 @@ pub(crate) struct Terms {
     pub(crate) max_skew: Duration,
     /// What is remembered of clients' certificates.
     pub(crate) client_auth: Arc<Rechecks>,
+    /// What was forgotten, here and by other processes.
+    pub(crate) generations: Arc<Generations>,
     /// Of the housekeeping.
     pub(crate) pulse: Arc<Pulse>,
 }
@@ -52,6 +55,7 @@ impl Default for Terms {
             incident_window: DEFAULT_INCIDENT_WINDOW,
             max_skew: MAX_SKEW,
             client_auth: Arc::new(Rechecks::new(DEFAULT_INTERVAL)),
+            generations: Arc::default(),
             pulse: Arc::default(),
         }
     }
@@ -75,6 +79,7 @@ impl Terms {
     pub(crate) fn afresh(&self) -> Self {
         Self {
             client_auth: Arc::new(self.client_auth.afresh()),
+            generations: self.generations.heir(self.clock.now().on(self.basis)),
             pulse: Arc::default(),
             ..self.clone()
         }

@@ -263,7 +263,7 @@ impl Stage {
                 format!("back {} hours later", life.as_secs() / 3_600)
             }
             Event::Revocation => {
-                self.resumption.revoke_all();
+                let _ = self.resumption.revoke_all();
                 "back after revoke_all()".to_owned()
             }
         })

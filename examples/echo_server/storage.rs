@@ -6,7 +6,9 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
-use rustls_resumption::{Error, Resumption, ResumptionBuilder, Rotation, SessionCache, Stats};
+use rustls_resumption::{
+    Error, Reach, Resumption, ResumptionBuilder, Rotation, SessionCache, Stats,
+};
 
 use crate::flags::{Flags, Mode, StoreUrl};
 use crate::witness;
@@ -85,9 +87,13 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// A sentence about why that fails.
+    /// A sentence about why that fails, or why other processes do not follow.
     pub(crate) fn revoke_all(&self) -> Result<(), String> {
-        self.ours().map(Resumption::revoke_all)
+        let withdrawn = self.ours()?.revoke_all();
+        match withdrawn.reach {
+            Reach::NotYet(_) => Err(withdrawn.to_string()),
+            _ => Ok(()),
+        }
     }
 
     fn ours(&self) -> Result<&Resumption, String> {

@@ -90,6 +90,7 @@ pub(crate) struct Removed {
     values: [Leaving; 4],
     count: usize,
     more: Vec<Leaving>,
+    total: usize,
 }
 
 impl Removed {
@@ -101,8 +102,14 @@ impl Removed {
         }
     }
 
+    /// How many values were removed.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
     /// What does not fit is wiped on the spot.
     pub(crate) fn push(&mut self, value: Leaving) {
+        self.total += 1;
         if let Some(place) = self.values.get_mut(self.count) {
             *place = value;
             self.count += 1;

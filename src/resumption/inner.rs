@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
+use super::withdrawn::{Reach, Withdrawn};
 use crate::cache::{Cache, CacheSettings};
 use crate::clock::instant_in;
 use crate::counters::Counters;
@@ -12,7 +13,7 @@ use crate::error::Error;
 use crate::housekeeper::{EverySecond, Housekeeper};
 use crate::outside::Outside;
 use crate::ring::{Ring, RingSettings};
-use crate::scope::{Scope, ScopeState, Scopes};
+use crate::scope::{Scope, ScopeState, Scopes, Which};
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, HousekeeperStats, Stats, StekStats, TicketStats};
@@ -217,7 +218,26 @@ impl Inner {
     pub(crate) fn step_ring(&self) -> Duration {
         or_heir!(self.step_ring());
         let step = |ring: &Arc<Ring>| ring.step(&self.terms, &self.outside);
-        self.ring.as_ref().map_or(Duration::MAX, step)
+        let idle = self.ring.as_ref().map_or(Duration::MAX, step);
+        self.follow_others();
+        idle
+    }
+
+    /// Forgets what other processes forgot, and what was forgotten before they could be told.
+    pub(super) fn follow_others(&self) {
+        if !self.terms.generations.take_news() {
+            return;
+        }
+        for state in self.scopes.named(None) {
+            if state.heed(self.terms.generations.of(&state.scope)) {
+                self.put_out_of_reach(&state.scope);
+            }
+        }
+    }
+
+    fn put_out_of_reach(&self, scope: &Scope) -> usize {
+        let number = self.scopes.forget(scope, self.terms.now(), &self.cache);
+        self.cache.drop_all(number)
     }
 
     /// Publishes on this thread.
@@ -261,25 +281,59 @@ impl Inner {
         rotated
     }
 
-    pub(crate) fn revoke(&self, name: &KeyName) -> bool {
+    pub(crate) fn revoke(&self, name: &KeyName) -> Withdrawn {
         or_heir!(self.revoke(name));
-        let revoked = self.revoke_keys(Some(name));
-        self.succeed(revoked);
-        revoked > 0
-    }
-
-    pub(crate) fn revoke_all_keys(&self) {
-        or_heir!(self.revoke_all_keys());
-        let revoked = self.revoke_keys(None);
-        self.succeed(revoked);
+        let steks = self.revoke_keys(Some(name));
+        self.withdrawn(steks, 0, 0)
     }
 
     /// Every key and every session.
-    pub(crate) fn revoke_all(&self) {
+    pub(crate) fn revoke_all(&self) -> Withdrawn {
         or_heir!(self.revoke_all());
-        let revoked = self.revoke_keys(None);
-        self.clear();
-        self.succeed(revoked);
+        let steks = self.revoke_keys(None);
+        self.terms.generations.forget(Which::All, self.terms.now());
+        let (scopes, sessions) = self.clear_here();
+        self.withdrawn(steks, sessions, scopes)
+    }
+
+    /// Puts what these scopes stored and sealed up to now out of reach, and wipes what is here.
+    pub(crate) fn forget(&self, which: Which<'_>) -> Withdrawn {
+        or_heir!(self.forget(which));
+        self.terms.generations.forget(which, self.terms.now());
+        let states = match which {
+            Which::All => self.scopes.named(None),
+            Which::Named(scope) => self.scopes.named(Some(scope.name())),
+            Which::Exactly(scope) => self.scopes.find(scope).into_iter().collect(),
+        };
+        let mut sessions = 0;
+        if let Which::Named(scope) | Which::Exactly(scope) = which
+            && !states.iter().any(|state| state.scope == *scope)
+        {
+            // It may be installed later, and after a fork not all that are installed are known.
+            sessions = self.put_out_of_reach(scope);
+        }
+        for state in &states {
+            sessions = self.put_out_of_reach(&state.scope).saturating_add(sessions);
+            state.heed(self.terms.generations.of(&state.scope));
+        }
+        self.withdrawn(0, sessions, states.len())
+    }
+
+    /// Forgets what the cache stored.
+    pub(crate) fn clear(&self) {
+        or_heir!(self.clear());
+        self.clear_here();
+    }
+
+    /// Returns how many scopes are known, and how many sessions were dropped.
+    fn clear_here(&self) -> (usize, usize) {
+        self.scopes.forget_all(self.terms.now(), &self.cache);
+        let sessions = self.cache.drop_all(None);
+        let states = self.scopes.named(None);
+        for state in &states {
+            state.heed(self.terms.generations.of(&state.scope));
+        }
+        (states.len(), sessions)
     }
 
     fn revoke_keys(&self, name: Option<&KeyName>) -> usize {
@@ -287,12 +341,29 @@ impl Inner {
         self.ring.as_ref().map_or(0, revoke)
     }
 
-    /// What comes after keys were revoked here: asking for others, which may take its time.
-    fn succeed(&self, revoked: usize) {
-        if let Some(ring) = self.ring.as_ref().filter(|_| revoked > 0) {
-            ring.succeed(&self.terms, &self.outside);
-        }
+    /// What comes after things were withdrawn here: the source is told, and asked for other keys, which
+    /// may take its time.
+    fn withdrawn(&self, steks: usize, sessions: usize, scopes: usize) -> Withdrawn {
+        let reach = self.ring.as_ref().map_or(Reach::Nobody, |ring| {
+            let is_carried = self.terms.generations.are_carried();
+            let told = match steks > 0 || is_carried {
+                true => ring.succeed(&self.terms, &self.outside),
+                false => Ok(()),
+            };
+            match (ring.is_shared(), is_carried, told) {
+                (false, _, _) => Reach::Nobody,
+                (true, false, _) => Reach::Each,
+                (true, true, Ok(())) => Reach::Shared,
+                (true, true, Err(error)) => Reach::NotYet(error.to_string()),
+            }
+        });
         self.let_tell();
+        Withdrawn {
+            steks: steks as u64,
+            sessions: sessions as u64,
+            scopes: scopes as u64,
+            reach,
+        }
     }
 
     /// Gives the log time to be written before a call returns, as is usual, but not for ever.
@@ -303,21 +374,9 @@ impl Inner {
     /// The state of a scope.
     pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
         or_heir!(self.scope(scope));
-        self.scopes.state(scope, self.terms.now(), &self.cache)
-    }
-
-    /// Puts what the scope stored and sealed up to now out of reach, and wipes what is here.
-    pub(crate) fn forget(&self, scope: &Scope) {
-        or_heir!(self.forget(scope));
-        let number = self.scopes.forget(scope, self.terms.now(), &self.cache);
-        self.cache.drop_all(number);
-    }
-
-    /// The same for every scope.
-    pub(crate) fn clear(&self) {
-        or_heir!(self.clear());
-        self.scopes.forget_all(self.terms.now(), &self.cache);
-        self.cache.drop_all(None);
+        let state = self.scopes.state(scope, self.terms.now(), &self.cache);
+        state.heed(self.terms.generations.of(&state.scope));
+        state
     }
 
     pub(crate) fn ready(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::inner::{Inner, Root};
 use crate::cache::{CacheSettings, DEFAULT_BYTES_PER_ENTRY, DEFAULT_ENTRIES, DEFAULT_TTL};
 use crate::installation::Installation;
-use crate::scope::Scope;
+use crate::scope::{Scope, Which};
 use crate::stats::CacheStats;
 use crate::terms::Terms;
 
@@ -83,7 +83,8 @@ impl SessionCache {
     /// Drops and wipes what this scope stored up to now; no handshake finds it any more. Takes time
     /// in proportion to the cache, in small steps between which handshakes go on.
     pub fn forget(&self, scope: impl Into<Scope>) {
-        self.inner.forget(&scope.into());
+        // What it returns says nothing of a cache that no process shares.
+        let _ = self.inner.forget(Which::Named(&scope.into()));
     }
 
     /// The same for every scope.

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::{Inner, Root};
+use super::withdrawn::Withdrawn;
 use crate::cache::CacheSettings;
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::ring::RingSettings;
 use crate::rotation::Rotation;
-use crate::scope::Scope;
+use crate::scope::{Scope, Which};
 use crate::source::StekSource;
 use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
@@ -117,22 +118,22 @@ impl StekRing {
     }
 
     /// Drops and wipes one STEK and refuses what it sealed, from the next handshake on. If it was
-    /// the one that seals, another takes over. False if there is no such STEK.
+    /// the one that seals, another takes over.
     ///
     /// A shared source goes on giving the key to other processes: see the page
     /// [`operating`](crate::docs::operating).
-    pub fn revoke(&self, name: &KeyName) -> bool {
+    pub fn revoke(&self, name: &KeyName) -> Withdrawn {
         self.inner.revoke(name)
     }
 
     /// Drops and wipes every STEK and refuses all tickets made so far, from the next handshake on.
-    pub fn revoke_all(&self) {
-        self.inner.revoke_all_keys();
+    pub fn revoke_all(&self) -> Withdrawn {
+        self.inner.revoke_all()
     }
 
     /// Refuses what this scope sealed up to now, from the next handshake on.
-    pub fn forget(&self, scope: impl Into<Scope>) {
-        self.inner.forget(&scope.into());
+    pub fn forget(&self, scope: impl Into<Scope>) -> Withdrawn {
+        self.inner.forget(Which::Named(&scope.into()))
     }
 
     /// Whether the source has answered and a STEK seals: a readiness probe.

@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::context::{self, Given};
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
-use crate::scope::ScopeState;
+use crate::scope::{Bound, ScopeState};
 use crate::session::{Session, Version};
 use crate::source::SourceKey;
 use crate::stats::TicketCount;
@@ -111,7 +111,7 @@ impl Ring {
             // What was forgotten at this very moment was issued before it; this is issued after.
             issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
             lineage,
-            scope: *at.scope.scope.digest(),
+            scope: at.scope.binding(),
         };
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
@@ -160,10 +160,14 @@ fn admit(
     scope: &ScopeState,
     now: Time,
 ) -> Result<(), TicketCount> {
-    if trailer.scope != *scope.scope.digest() {
-        return Err(TicketCount::WrongScope);
-    }
-    if scope.has_forgotten(trailer.lineage, trailer.issued, terms.under_way()) {
+    let under_way = terms.under_way();
+    let is_forgotten = match scope.bound(&trailer.scope) {
+        Some(Bound::ToCurrent) => false,
+        Some(Bound::ToEarlier) => true,
+        Some(Bound::ToNone) => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
+        None => return Err(TicketCount::WrongScope),
+    };
+    if is_forgotten {
         return Err(TicketCount::Revoked);
     }
     if terms.is_too_old(trailer.lineage.birth, now) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::lineage::Lineage;
 use crate::rotation::Rotation;
-use crate::scope::Scope;
+use crate::scope::{Forgotten, Scope, ScopeDigest};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -20,12 +20,25 @@ pub(crate) struct ScopeState {
     forgotten: AtomicU64,
     /// The same for every scope.
     all_forgotten: Arc<AtomicU64>,
+    /// What is sealed for it is bound to this, and what is bound to an earlier one does not resume.
+    /// 0 unless all processes that share its STEKs know it.
+    generation: AtomicU64,
     /// Which call forgot it last, as [`times_forgotten`] counts them.
     incident: AtomicU64,
     /// The same for every scope.
     all_incident: Arc<AtomicU64>,
     /// Whether anything was stored under any of its numbers.
     has_stored: AtomicBool,
+}
+
+/// To which generation of its scope a session is bound.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bound {
+    /// Whoever made it had forgotten what is forgotten here, so made it of nothing before that.
+    ToCurrent,
+    ToEarlier,
+    /// There are none; when it was made decides.
+    ToNone,
 }
 
 impl ScopeState {
@@ -36,6 +49,47 @@ impl ScopeState {
     pub(crate) fn forgotten(&self) -> Time {
         let all = self.all_forgotten.load(Ordering::Acquire);
         Time(self.forgotten.load(Ordering::Acquire).max(all))
+    }
+
+    /// What a session is bound to: the scope and its generation. The last 8 of the 32 bytes of a hash
+    /// are enough to spare.
+    pub(crate) fn binding(&self) -> ScopeDigest {
+        let mut binding = *self.scope.digest();
+        let [.., a, b, c, d, e, f, g, h] = &mut binding;
+        let generation = self.generation.load(Ordering::Acquire).to_be_bytes();
+        for (byte, of_generation) in [a, b, c, d, e, f, g, h].into_iter().zip(generation) {
+            *byte ^= of_generation;
+        }
+        binding
+    }
+
+    /// Whether that is a binding to this scope, and if so to which generation of it.
+    pub(crate) fn bound(&self, binding: &ScopeDigest) -> Option<Bound> {
+        let (digest, generation) = self.scope.digest().split_last_chunk::<8>()?;
+        let (theirs, their_generation) = binding.split_last_chunk::<8>()?;
+        if digest != theirs {
+            return None;
+        }
+        let bound = u64::from_be_bytes(*generation) ^ u64::from_be_bytes(*their_generation);
+        Some(match self.generation.load(Ordering::Acquire) {
+            0 => Bound::ToNone,
+            current if bound < current => Bound::ToEarlier,
+            _ => Bound::ToCurrent,
+        })
+    }
+
+    /// Whether generations decide over what is sealed, and times do not.
+    pub(crate) fn has_generation(&self) -> bool {
+        self.generation.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes over what was forgotten before it was known here. True if its generation is a new one.
+    pub(crate) fn heed(&self, forgotten: Forgotten) -> bool {
+        self.forgotten.fetch_max(forgotten.time.0, Ordering::AcqRel);
+        let before = self
+            .generation
+            .fetch_max(forgotten.generation, Ordering::AcqRel);
+        before < forgotten.generation
     }
 
     /// The birth of a session made by a full handshake that began at this time, when so much had been
@@ -143,6 +197,7 @@ impl Scopes {
             number: AtomicU32::new(self.fresh_number(known, cache)),
             forgotten: AtomicU64::new(0),
             all_forgotten: Arc::clone(&self.all_forgotten),
+            generation: AtomicU64::new(0),
             incident: AtomicU64::new(0),
             all_incident: Arc::clone(&self.all_incident),
             has_stored: AtomicBool::new(false),
@@ -163,6 +218,20 @@ impl Scopes {
         let number = self.fresh_number(&mut self.known.lock(), cache);
         state.forget(now);
         Some(state.number.swap(number, Ordering::AcqRel))
+    }
+
+    pub(crate) fn find(&self, scope: &Scope) -> Option<Arc<ScopeState>> {
+        self.known.lock().states.get(scope).map(Arc::clone)
+    }
+
+    /// The scopes that are known, of this name or all.
+    pub(crate) fn named(&self, name: Option<&str>) -> Vec<Arc<ScopeState>> {
+        let known = self.known.lock();
+        let named = known.states.values();
+        named
+            .filter(|state| name.is_none_or(|name| state.scope.name() == name))
+            .map(Arc::clone)
+            .collect()
     }
 
     /// The same for every scope.

@@ -192,6 +192,7 @@ impl<B: Backend> Shared<B> {
                 forgotten,
                 others,
                 overflows: self.overflows,
+                is_carried: true,
             });
         }
         // By its own clock, whatever the record still has because of another.

@@ -130,7 +130,7 @@ impl Sharing {
             lineage,
         };
         let binding = Binding {
-            scope: at.scope.scope.digest(),
+            scope: &at.scope.binding(),
             version: session.version,
             id,
         };
@@ -149,9 +149,10 @@ impl Sharing {
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
+        let scope_binding = scope.binding();
         for id in ids {
             let binding = Binding {
-                scope: scope.scope.digest(),
+                scope: &scope_binding,
                 version: Version::Tls13,
                 id,
             };
@@ -184,8 +185,9 @@ impl Sharing {
         scope: &ScopeState,
         id: &[u8; 32],
     ) -> Result<Opened, Miss> {
+        let scope_binding = scope.binding();
         let binding = Binding {
-            scope: scope.scope.digest(),
+            scope: &scope_binding,
             version: Version::Tls12,
             id,
         };
@@ -257,7 +259,10 @@ fn try_open(
         .ok_or(StoreCount::UnknownKeyName)?;
     let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
     let now = terms.now();
-    if scope.has_forgotten(times.lineage, times.issued, terms.under_way()) {
+    // What is bound to an earlier generation has another key, and does not open.
+    if !scope.has_generation()
+        && scope.has_forgotten(times.lineage, times.issued, terms.under_way())
+    {
         return Err(StoreCount::Forgotten);
     }
     if times.expires <= now {

@@ -140,7 +140,7 @@ async fn outcomes_are_reported_and_counted() {
             };
             assert_eq!(told.outcome, expected, "{i}");
         }
-        resumption.revoke_all();
+        let _ = resumption.revoke_all();
         for client in &clients {
             let (kind, told) = followed(client, &acceptor, &resumption).await;
             assert_eq!(kind, FULL);

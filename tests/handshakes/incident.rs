@@ -1,22 +1,28 @@
 //! What `revoke`, `revoke_all` and `forget` leave of handshakes that were under way.
 
 use std::future::{Future, poll_fn};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustls::{ClientConfig, HandshakeKind};
-use rustls_resumption::{FakeClock, Resumption, ResumptionBuilder, Scope};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use rustls_resumption::source::{DerivedSource, KeyDirectory, SourceQuery};
+use rustls_resumption::{FakeClock, Reach, Resumption, ResumptionBuilder, Scope, Withdrawn};
+use tempfile::TempDir;
 use test_support::acceptor::{met, visit};
-use test_support::handshake::{FULL, RESUMED, VERSIONS, client, server_config};
+use test_support::handshake::{
+    FULL, RESUMED, VERSIONS, client, client_without_tickets, kind, server_config,
+};
 use test_support::session::{tls12, tls13};
 use tokio::io::duplex;
 use tokio_rustls::TlsAcceptor;
 
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
-type Call = (&'static str, fn(&Resumption));
+type Call = (&'static str, fn(&Resumption) -> Withdrawn);
 
 /// What an operator may call.
 const CALLS: [Call; 3] = [
@@ -24,7 +30,7 @@ const CALLS: [Call; 3] = [
     ("forget", |resumption| resumption.forget("api")),
     ("revoke", |resumption| {
         let active = resumption.stats().steks.active;
-        resumption.revoke(&active.expect("a STEK that seals"));
+        resumption.revoke(&active.expect("a STEK that seals"))
     }),
 ];
 
@@ -111,7 +117,7 @@ async fn a_handshake_under_way_makes_nothing_that_resumes_after_the_call() {
                         if !begins_full {
                             assert_eq!(server.meet(&client).await, FULL);
                         }
-                        let call = || call(&server.resumption);
+                        let call = || drop(call(&server.resumption));
                         let case = format!("{name} {version:?} {follows} {begins_full}");
                         let kind = server.meet_while(&client, call).await;
                         assert_eq!(kind == FULL, begins_full, "{case}");
@@ -141,7 +147,7 @@ fn a_renewal_is_as_old_as_what_it_renews_and_forgotten_with_it() {
     let session = tls12(&[7; 48]);
     let ticket = ticketer.encrypt(&session).unwrap();
     assert!(ticketer.decrypt(&ticket).is_some());
-    resumption.forget("api");
+    let _ = resumption.forget("api");
     assert_eq!(ticketer.encrypt(&session), None);
     assert_eq!(resumption.stats().tickets.not_sealed.revoked, 1);
 }
@@ -159,7 +165,7 @@ fn what_nobody_followed_is_not_made_until_all_that_was_under_way_has_ended() {
             resumption.session_storage("api"),
         );
         let id = vec![7; 32];
-        resumption.forget("api");
+        let _ = resumption.forget("api");
         for (after, is_made) in [(0, false), (window - 1, false), (2, true)] {
             time.advance(after * SECOND);
             for session in [tls12(&[7; 48]), tls13(&[7; 48], b"")] {
@@ -180,9 +186,175 @@ fn whatever_the_clock_says_a_handshake_that_begins_after_the_call_makes_sessions
     let ticketer = resumption.ticketer("api");
     // The clock stands still.
     for _ in 0..3 {
-        resumption.forget("api");
+        let _ = resumption.forget("api");
         let encrypt = || ticketer.encrypt(&tls13(&[7; 48], b"")).ok_or(());
         let (ticket, _) = resumption.follow_blocking(encrypt).unwrap();
         assert!(ticketer.decrypt(&ticket).is_some());
     }
+}
+
+/// A process that shares a key directory with others.
+struct Node {
+    time: FakeClock,
+    resumption: Resumption,
+}
+
+impl Node {
+    fn new(directory: &Path, ahead: Duration) -> Self {
+        let time = FakeClock::new();
+        time.advance(HOUR + ahead);
+        let source = KeyDirectory::new(directory.join("steks")).unwrap();
+        let builder = Resumption::builder().stek_source(source);
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        Self { time, resumption }
+    }
+
+    fn config(&self, scope: impl Into<Scope>) -> ServerConfig {
+        let mut config = server_config();
+        self.resumption.install(&mut config, scope);
+        config
+    }
+
+    /// A handshake that is followed.
+    fn meet(&self, client: &Arc<ClientConfig>, scope: impl Into<Scope>) -> HandshakeKind {
+        let config = Arc::new(self.config(scope));
+        let meet = || Ok::<_, ()>(kind(client, &config));
+        self.resumption.follow_blocking(meet).unwrap().0
+    }
+
+    /// Long enough to ask the source again.
+    fn look(&self) {
+        self.time.advance(SourceQuery::DEFAULT_INTERVAL);
+        self.resumption.step();
+    }
+}
+
+#[test]
+fn what_one_process_forgets_others_forget_and_so_does_who_comes_later() {
+    // The clock of whoever forgets may be behind that of the issuer, or ahead.
+    for (ahead, behind) in [(0, 0), (240, 0), (0, 240)] {
+        for version in VERSIONS {
+            let directory = TempDir::new().unwrap();
+            let node = |ahead| Node::new(directory.path(), ahead * SECOND);
+            let (issuer, forgetful) = (node(ahead), node(behind));
+            let clients = [(); 3].map(|()| client(version));
+            let (ours, other) = (&clients[0], &clients[1]);
+            assert_eq!(issuer.meet(ours, "api"), FULL);
+            assert_eq!(issuer.meet(other, "other"), FULL);
+            assert_eq!(forgetful.meet(ours, "api"), RESUMED);
+
+            let withdrawn = forgetful.resumption.forget("api");
+            assert_eq!((withdrawn.scopes, &withdrawn.reach), (1, &Reach::Shared));
+            let later = node(0);
+            assert_eq!(later.meet(ours, "api"), FULL, "after a restart");
+            issuer.look();
+            assert_eq!(issuer.resumption.stats().steks.source_failures, 0);
+            for node in [&issuer, &forgetful, &later] {
+                assert_eq!(node.meet(other, "other"), RESUMED, "what was not forgotten");
+            }
+            // Made after the call, anywhere, it resumes everywhere.
+            let new = &clients[2];
+            issuer.time.advance(SECOND);
+            assert_eq!(issuer.meet(new, "api"), FULL);
+            for node in [&forgetful, &later, &issuer] {
+                node.time.advance(SECOND);
+                assert_eq!(node.meet(new, "api"), RESUMED);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_sealed_before_the_others_knew_does_not_resume() {
+    for version in VERSIONS {
+        let directory = TempDir::new().unwrap();
+        let [a, b] = [(); 2].map(|()| Node::new(directory.path(), Duration::ZERO));
+        let client = client(version);
+        assert_eq!(a.meet(&client, "api"), FULL);
+        assert_eq!(b.resumption.forget("api").reach, Reach::Shared);
+        // It does not know yet, and renews.
+        assert_eq!(a.meet(&client, "api"), RESUMED);
+        assert_eq!(b.meet(&client, "api"), FULL);
+        assert_eq!(a.meet(&client, "api"), RESUMED, "of the new generation");
+        a.look();
+        assert_eq!(
+            a.meet(&client, "api"),
+            FULL,
+            "it had renewed before it knew"
+        );
+    }
+}
+
+#[test]
+fn a_name_reaches_all_its_scopes_and_those_installed_later() {
+    let bound = || Scope::new("api").client_cas([b"ca"]);
+    for version in VERSIONS {
+        let directory = TempDir::new().unwrap();
+        let [a, b] = [(); 2].map(|()| Node::new(directory.path(), Duration::ZERO));
+        let [one, two, three] = [(); 3].map(|()| client(version));
+        assert_eq!(a.meet(&one, bound()), FULL);
+        assert_eq!(a.meet(&two, "api"), FULL);
+        assert_eq!(a.meet(&three, "other"), FULL);
+        // Exactly one of the two, which the other process has not installed.
+        let withdrawn = b.resumption.forget_exactly(bound());
+        assert!(withdrawn.is_nothing() && withdrawn.reach == Reach::Shared);
+        a.look();
+        assert_eq!(a.meet(&one, bound()), FULL);
+        assert_eq!(a.meet(&two, "api"), RESUMED);
+        let _ = b.resumption.forget("api");
+        a.look();
+        assert_eq!(a.meet(&one, bound()), FULL);
+        assert_eq!(b.meet(&two, "api"), FULL);
+        assert_eq!(b.meet(&three, "other"), RESUMED);
+    }
+}
+
+#[test]
+fn after_revoke_all_other_processes_drop_what_they_hold_too() {
+    let directory = TempDir::new().unwrap();
+    let [a, b] = [(); 2].map(|()| Node::new(directory.path(), Duration::ZERO));
+    // By session ID, from the cache of the process.
+    let client = client_without_tickets();
+    assert_eq!(a.meet(&client, "api"), FULL);
+    assert_eq!(a.meet(&client, "api"), RESUMED);
+    let withdrawn = b.resumption.revoke_all();
+    assert!(withdrawn.steks > 0);
+    assert_eq!(withdrawn.reach, Reach::Shared);
+    a.look();
+    assert_eq!(a.resumption.stats().cache.entries, 0);
+    assert_eq!(a.meet(&client, "api"), FULL);
+}
+
+#[test]
+fn a_scope_that_is_installed_later_is_forgotten_as_well() {
+    let time = FakeClock::new();
+    let resumption = Resumption::builder().clock(time.clock()).build().unwrap();
+    let session = tls12(&[7; 48]);
+    let ticket = resumption.ticketer("api").encrypt(&session).unwrap();
+    let bound = Scope::new("api").client_cas([b"ca"]);
+    assert_eq!(resumption.forget("elsewhere").scopes, 0);
+    assert_eq!(resumption.forget("api").reach, Reach::Nobody);
+    for scope in [Scope::new("api"), bound] {
+        assert_eq!(resumption.ticketer(scope).decrypt(&ticket), None);
+    }
+}
+
+#[test]
+fn a_source_that_cannot_tell_others_says_so() {
+    let source = DerivedSource::new(b"9f3c 71d0 4be8 a256 0c5d e91b 37").unwrap();
+    let time = FakeClock::new();
+    let builder = Resumption::builder().stek_source(source);
+    let resumption = builder.clock(time.clock()).build().unwrap();
+    let _ = resumption.ticketer("api");
+    let forgotten = resumption.forget("api");
+    assert_eq!((forgotten.scopes, forgotten.reach), (1, Reach::Each));
+    let revoked = resumption.revoke_all();
+    assert_eq!(
+        revoked.to_string(),
+        format!(
+            "dropped {} STEKs and 0 sessions of 1 scopes; other processes with these STEKs must be \
+             told each",
+            revoked.steks
+        )
+    );
 }

@@ -103,7 +103,7 @@ fn a_run_at_trace_level_logs_no_secret_session_or_id() {
         let ticket = ring.encrypt(&tls12(SECRET)).unwrap();
         assert!(ring.decrypt(&ticket).is_some());
         assert!(ring.decrypt(&ticket[1..]).is_none());
-        resumption.revoke_all();
+        let _ = resumption.revoke_all();
         time.advance(Duration::from_secs(100_000));
         resumption.step();
     });

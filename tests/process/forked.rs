@@ -92,8 +92,8 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        self.resumption.forget("api");
-        self.resumption.revoke_all();
+        let _ = self.resumption.forget("api");
+        let _ = self.resumption.revoke_all();
         if !self.serve(8) || self.resumption.stats().cache.entries != 1 {
             return line!();
         }
@@ -122,7 +122,7 @@ fn fork_under_load(builder: ResumptionBuilder, children: usize) {
         }
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                server.resumption.forget("another");
+                let _ = server.resumption.forget("another");
                 server.resumption.session_storage("yet another");
                 let _ = server.resumption.rotate_now();
                 server.resumption.stats();

@@ -50,7 +50,7 @@ fn live(resumption: &Resumption, time: &FakeClock, minutes: Range<u64>) {
         time.advance(Duration::from_secs(60));
         resumption.step();
         if (minute + 1).is_multiple_of(MINUTES) {
-            resumption.forget(&*scope);
+            let _ = resumption.forget(&*scope);
             returning.clear();
         }
     }

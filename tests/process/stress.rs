@@ -254,13 +254,13 @@ impl World {
         };
         drop(tickets);
         self.revoked.lock().unwrap().begun.insert(name);
-        self.resumption.revoke(&name);
+        let _ = self.resumption.revoke(&name);
         self.revoked.lock().unwrap().done.insert(name);
     }
 
     fn forget(&self, scope: usize) {
         self.scopes[scope].begun.fetch_add(1, Ordering::SeqCst);
-        self.resumption.forget(SCOPES[scope]);
+        let _ = self.resumption.forget(SCOPES[scope]);
         self.scopes[scope].done.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -75,7 +75,7 @@ async fn act(
         "rotate" => demo.resumption.rotate_now().map_err(|e| failed(&e))?,
         "renew" => demo.reload().map_err(|e| failed(&e))?,
         "revoke" => {
-            demo.resumption.revoke_all();
+            let _ = demo.resumption.revoke_all();
             demo.note("revoked");
         }
         _ => return Err((StatusCode::NOT_FOUND, "rotate, renew or revoke".into())),

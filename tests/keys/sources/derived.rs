@@ -226,7 +226,7 @@ fn revoking_all_ends_every_ticket_here_and_the_next_epoch_seals_again() {
     let nodes = [node(FakeClock::new()), node(FakeClock::new())];
     let client = client(VERSIONS[1]);
     kind(&client, &nodes[0].server);
-    nodes[1].resumption.revoke_all();
+    let _ = nodes[1].resumption.revoke_all();
     assert_eq!(kind(&client, &nodes[1].server), FULL);
     assert!(nodes[1].resumption.stats().steks.fallen_back);
     nodes.iter().for_each(|node| node.pass(HOUR));

@@ -439,7 +439,7 @@ fn a_revoked_key_stays_revoked_although_it_is_listed() {
     let host = Host::new(NGINX);
     host.ship(10);
     let node = host.node();
-    assert!(node.resumption.revoke(&name(10)));
+    assert_eq!(node.resumption.revoke(&name(10)).steks, 1);
     for _ in 0..3 {
         assert_eq!(active(&node), name(9), "another that every node has");
         node.pass(SECOND);

@@ -1,0 +1,267 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Scope;
+use crate::clock::Time;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+
+/// How far a scope was forgotten. Of two, the greater of each number counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Forgotten {
+    /// Grows each time: what is bound to an earlier generation must not resume. The time of the
+    /// call in milliseconds, or one more than the generation before if that is greater: so two
+    /// nodes that forget a scope before they hear of each other do not call it the same.
+    pub(crate) generation: u64,
+    /// When that was, by the clock of whoever forgot it.
+    pub(crate) time: Time,
+}
+
+impl Forgotten {
+    pub(crate) fn later(self, other: Self) -> Self {
+        Self {
+            generation: self.generation.max(other.generation),
+            time: self.time.max(other.time),
+        }
+    }
+
+    /// Whether both of its numbers are as great as the other's.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self.later(other) == self
+    }
+}
+
+/// Names a scope, or all scopes of a name, or all, where the name itself need not be known.
+pub(crate) type ScopeDigest = [u8; Scope::DIGEST_LEN];
+
+/// Stands for all scopes.
+const ALL: ScopeDigest = [0; Scope::DIGEST_LEN];
+
+/// What was forgotten, for scopes that are met later and for other processes. What this process
+/// forgot is told to the source of STEKs; if that can carry it, the generation of a scope goes into
+/// whatever is sealed for it, and all processes that share the source follow.
+#[derive(Debug, Default)]
+pub(crate) struct Generations {
+    known: Mutex<Known>,
+    /// Whether the source carries them.
+    are_carried: AtomicBool,
+    /// Whether there is anything that the known scopes were not told.
+    has_news: AtomicBool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    forgotten: HashMap<ScopeDigest, Forgotten>,
+    /// So far is every scope forgotten that is not listed.
+    others: Forgotten,
+    /// What this process forgot itself, and when, by its own clock.
+    own: HashMap<ScopeDigest, Time>,
+    /// The same of every scope that is not listed.
+    own_others: Time,
+}
+
+/// Remembered of this process: as much as a shared record has room for.
+const MAX_OWN: usize = 256;
+
+/// What is to be forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which<'a> {
+    All,
+    /// All scopes of this one's name.
+    Named(&'a Scope),
+    Exactly(&'a Scope),
+}
+
+impl Which<'_> {
+    fn digest(self) -> ScopeDigest {
+        match self {
+            Self::All => ALL,
+            Self::Named(scope) => scope.name_digest(),
+            Self::Exactly(scope) => *scope.digest(),
+        }
+    }
+}
+
+impl Generations {
+    /// Notes what this process forgets.
+    pub(crate) fn forget(&self, which: Which<'_>, now: Time) {
+        let digest = which.digest();
+        let known = &mut *self.known.lock();
+        // Greater than all others, because a name stands for several scopes, and each for itself.
+        let all = known.forgotten.values();
+        let before = all.map(|forgotten| forgotten.generation).max();
+        let before = before.unwrap_or(0).max(known.others.generation);
+        let forgotten = Forgotten {
+            generation: now.0.max(before.saturating_add(1)),
+            time: now,
+        };
+        known.forgotten.insert(digest, forgotten);
+        known.own.insert(digest, now);
+        if known.own.len() > MAX_OWN {
+            let oldest = known.own.iter().min_by_key(|(_, time)| **time);
+            if let Some((&digest, &time)) = oldest {
+                known.own.remove(&digest);
+                known.own_others = known.own_others.max(time);
+                if !self.are_carried() {
+                    known.forgotten.remove(&digest);
+                }
+            }
+        }
+    }
+
+    /// What the source is told.
+    pub(crate) fn list(&self) -> Vec<(ScopeDigest, Forgotten)> {
+        let known = self.known.lock();
+        let own = known.own.keys();
+        own.filter_map(|digest| Some((*digest, *known.forgotten.get(digest)?)))
+            .collect()
+    }
+
+    /// Takes what the source knows, which carries it.
+    pub(crate) fn hear(&self, forgotten: &[(ScopeDigest, Forgotten)], others: Forgotten) {
+        let known = &mut *self.known.lock();
+        let mut has_news = !self.are_carried.swap(true, Ordering::AcqRel);
+        for (digest, heard) in forgotten {
+            let there = known.forgotten.entry(*digest).or_default();
+            has_news |= !there.covers(*heard);
+            *there = there.later(*heard);
+        }
+        has_news |= !known.others.covers(others);
+        known.others = known.others.later(others);
+        if has_news {
+            self.has_news.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether there are news, which are none afterwards.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.load(Ordering::Acquire) && self.has_news.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn are_carried(&self) -> bool {
+        self.are_carried.load(Ordering::Acquire)
+    }
+
+    /// The generation of a scope, and up to when this process forgot it.
+    pub(crate) fn of(&self, scope: &Scope) -> Forgotten {
+        let known = self.known.lock();
+        let digests = [*scope.digest(), scope.name_digest(), ALL];
+        let of = |digest| {
+            known
+                .forgotten
+                .get(digest)
+                .map_or(0, |known| known.generation)
+        };
+        let own = |digest| known.own.get(digest).copied().unwrap_or_default();
+        let generation = digests.iter().map(of).max().unwrap_or(0);
+        let time = digests.iter().map(own).max().unwrap_or_default();
+        Forgotten {
+            generation: match self.are_carried() {
+                true => generation.max(known.others.generation),
+                false => 0,
+            },
+            time: time.max(known.own_others),
+        }
+    }
+
+    /// The same in a process that was forked. If another thread was changing them, all that was
+    /// forgotten until now by this process is forgotten of every scope.
+    pub(crate) fn heir(&self, now: Time) -> Arc<Self> {
+        let known = self.known.try_lock().map(|known| known.clone());
+        let known = known.unwrap_or_else(|| Known {
+            own_others: now,
+            ..Known::default()
+        });
+        Arc::new(Self {
+            known: Mutex::new(known),
+            are_carried: AtomicBool::new(self.are_carried()),
+            has_news: AtomicBool::new(true),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_all_its_scopes_and_all_for_every_one() {
+        let (plain, bound) = (Scope::new("a"), Scope::new("a").client_cas([b"ca"]));
+        let other = Scope::new("b");
+        let generations = Generations::default();
+        generations.hear(&[], Forgotten::default());
+        let of = |scope: &Scope| generations.of(scope).generation;
+        generations.forget(Which::Exactly(&bound), Time(5));
+        assert_eq!([of(&plain), of(&bound), of(&other)], [0, 5, 0]);
+        generations.forget(Which::Named(&plain), Time(7));
+        assert_eq!([of(&plain), of(&bound), of(&other)], [7, 7, 0]);
+        generations.forget(Which::All, Time(9));
+        assert_eq!([of(&plain), of(&bound), of(&other)], [9, 9, 9]);
+        assert_eq!(generations.of(&plain).time, Time(9));
+    }
+
+    #[test]
+    fn it_grows_though_the_clock_stands_still_or_goes_back() {
+        let scope = Scope::new("a");
+        let generations = Generations::default();
+        generations.hear(&[], Forgotten::default());
+        for (now, generation) in [(7, 7), (7, 9), (3, 11), (20, 20)] {
+            generations.forget(Which::Exactly(&scope), Time(now));
+            assert_eq!(generations.of(&scope).generation, generation);
+            generations.forget(Which::Exactly(&Scope::new("another")), Time(3));
+        }
+    }
+
+    #[test]
+    fn without_a_source_that_carries_it_only_the_own_time_counts() {
+        let scope = Scope::new("a");
+        let generations = Generations::default();
+        generations.forget(Which::Named(&scope), Time(7));
+        let forgotten = generations.of(&scope);
+        assert_eq!((forgotten.generation, forgotten.time), (0, Time(7)));
+        assert!(!generations.take_news());
+        // Until it does.
+        generations.hear(&[], Forgotten::default());
+        assert!(generations.take_news() && !generations.take_news());
+        assert_eq!(generations.of(&scope).generation, 7);
+    }
+
+    #[test]
+    fn what_others_forgot_is_news_once_and_has_no_time_here() {
+        let scope = Scope::new("a");
+        let generations = Generations::default();
+        generations.hear(&[], Forgotten::default());
+        generations.take_news();
+        let theirs = Forgotten {
+            generation: 7,
+            time: Time(7),
+        };
+        for is_new in [true, false] {
+            generations.hear(&[(*scope.digest(), theirs)], Forgotten::default());
+            assert_eq!(generations.take_news(), is_new);
+        }
+        let expected = Forgotten {
+            generation: 7,
+            time: Time(0),
+        };
+        assert_eq!(generations.of(&scope), expected);
+        assert_eq!(generations.list(), []);
+        generations.hear(&[], theirs);
+        assert!(generations.take_news());
+        assert_eq!(generations.of(&Scope::new("b")).generation, 7);
+    }
+
+    #[test]
+    fn what_was_forgotten_without_end_is_bounded_and_nothing_of_it_comes_back() {
+        let generations = Generations::default();
+        for number in 1..=2 * MAX_OWN as u64 {
+            let scope = Scope::new(number.to_string());
+            generations.forget(Which::Named(&scope), Time(number));
+        }
+        assert_eq!(generations.known.lock().forgotten.len(), MAX_OWN);
+        for number in [1, MAX_OWN as u64, 2 * MAX_OWN as u64] {
+            let forgotten = generations.of(&Scope::new(number.to_string()));
+            assert!(forgotten.time >= Time(number));
+        }
+    }
+}
