@@ -18,7 +18,7 @@ pub(crate) struct Terms {
     pub(crate) max_session_len: usize,
     /// How long a handshake is under way, at most, as far as the operator can tell.
     pub(crate) incident_window: Duration,
-    /// How far a birth may lie in the future, because another host's clock is ahead.
+    /// How far the clock of a host may be off, to either side.
     pub(crate) max_skew: Duration,
     /// What is remembered of clients' certificates.
     pub(crate) client_auth: Arc<Rechecks>,
@@ -41,7 +41,7 @@ pub(crate) const DEFAULT_INCIDENT_WINDOW: Duration = Duration::from_secs(60);
 /// answers.
 const LEARNING: Duration = Duration::from_secs(5);
 
-/// How far ahead another host's clock may be: 5 minutes, or as far as the schedule publishes keys
+/// How far the clock of a host may be off: 5 minutes, or as far as the schedule publishes keys
 /// ahead if that is more.
 pub(crate) const MAX_SKEW: Duration = Duration::from_secs(5 * 60);
 
@@ -99,7 +99,9 @@ impl Terms {
 
     /// Whether a session of this birth may no longer resume.
     pub(crate) fn is_too_old(&self, birth: Time, now: Time) -> bool {
-        now >= birth.plus(self.max_session_age) || birth > now.plus(self.max_skew)
+        // The clocks of two hosts may be off to either side.
+        let most = self.max_skew.saturating_mul(2);
+        now >= birth.plus(self.max_session_age) || birth > now.plus(most)
     }
 }
 
@@ -120,8 +122,8 @@ mod tests {
         let terms = Terms::default();
         let (now, moment) = (terms.now(), Duration::from_millis(1));
         assert!(!terms.is_too_old(now, now));
-        assert!(!terms.is_too_old(now.plus(MAX_SKEW), now));
-        assert!(terms.is_too_old(now.plus(MAX_SKEW + moment), now));
+        assert!(!terms.is_too_old(now.plus(2 * MAX_SKEW), now));
+        assert!(terms.is_too_old(now.plus(2 * MAX_SKEW + moment), now));
         let age = terms.max_session_age;
         assert_eq!(age, DEFAULT_MAX_SESSION_AGE);
         assert!(!terms.is_too_old(now.minus(age - moment), now));

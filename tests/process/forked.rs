@@ -1,5 +1,6 @@
 //! Processes that are forked while other threads are busy, as prefork servers do.
 
+use std::convert::Infallible;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, exit};
 use std::sync::Arc;
@@ -41,8 +42,14 @@ impl Server {
         self.resumption.stats().steks.active
     }
 
-    /// Seals, opens, stores and fetches. False if a ticket does not open.
+    /// Seals, opens, stores and fetches, in a handshake. False if a ticket does not open.
     fn serve(&self, number: u8) -> bool {
+        let serve = || Ok::<_, Infallible>(self.serve_handshake(number));
+        let Ok((opens, _)) = self.resumption.follow_blocking(serve);
+        opens
+    }
+
+    fn serve_handshake(&self, number: u8) -> bool {
         let session = tls12(&[number; 48]);
         let id = vec![number; 32];
         let opens = match self.ticketer.encrypt(&session) {
@@ -68,7 +75,8 @@ impl Server {
             thread::sleep(Duration::from_millis(1));
         }
         let ticket = loop {
-            if let Some(ticket) = self.ticketer.encrypt(b"session") {
+            let encrypt = || self.ticketer.encrypt(b"session").ok_or(());
+            if let Ok((ticket, _)) = self.resumption.follow_blocking(encrypt) {
                 break ticket;
             }
             // Between two keys, which a busy machine can be for long.
