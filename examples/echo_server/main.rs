@@ -81,7 +81,8 @@ async fn run(flags: Flags) -> Result<(), String> {
     let config = setup.server_config()?;
     let (listener, address) = serve::bind(flags.listen).await?;
     let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
-    let server = Server::new(config, flags.handshake_timeout, Log::default());
+    let server = Server::new(config, flags.handshake_timeout, Log::default())
+        .following(setup.storage.ours().ok().cloned());
     let server = Arc::new(match flags.store {
         Some(_) => server.with_store(),
         None => server,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls_resumption::Resumption;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ pub(crate) struct Server {
     handshake_timeout: Duration,
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "there is no store"))]
     has_store: bool,
+    /// `None` with rustls's own storage.
+    resumption: Option<Resumption>,
     pub(crate) log: Log,
 }
 
@@ -35,8 +38,14 @@ impl Server {
             config: ArcSwap::from_pointee(config),
             handshake_timeout,
             has_store: false,
+            resumption: None,
             log,
         }
+    }
+
+    /// Follows handshakes, so that their sessions have an age.
+    pub(crate) fn following(self, resumption: Option<Resumption>) -> Self {
+        Self { resumption, ..self }
     }
 
     /// Uses the shared store that is installed in the configurations.
@@ -78,7 +87,14 @@ impl Server {
                 .accept(tcp)
                 .await;
         }
-        TlsAcceptor::from(config).accept(tcp).await
+        let acceptor = TlsAcceptor::from(config);
+        match &self.resumption {
+            Some(resumption) => {
+                let (stream, _) = resumption.follow(|| acceptor.accept(tcp)).await?;
+                Ok(stream)
+            }
+            None => acceptor.accept(tcp).await,
+        }
     }
 
     async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {

@@ -96,7 +96,7 @@ impl Storage {
         }
     }
 
-    fn ours(&self) -> Result<&Resumption, String> {
+    pub(crate) fn ours(&self) -> Result<&Resumption, String> {
         match self {
             Self::Ours(resumption) => Ok(resumption),
             Self::Off => Err("nothing resumes with --resumption off".to_owned()),

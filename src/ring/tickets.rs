@@ -162,9 +162,9 @@ fn admit(
 ) -> Result<(), TicketCount> {
     let under_way = terms.under_way();
     let is_forgotten = match scope.bound(&trailer.scope) {
-        Some(Bound::ToCurrent) => false,
-        Some(Bound::ToEarlier) => true,
-        Some(Bound::ToNone) => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
+        Some(Bound::Current) => false,
+        Some(Bound::Earlier) => true,
+        Some(Bound::Never) => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
         None => return Err(TicketCount::WrongScope),
     };
     if is_forgotten {

@@ -35,10 +35,10 @@ pub(crate) struct ScopeState {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Bound {
     /// Whoever made it had forgotten what is forgotten here, so made it of nothing before that.
-    ToCurrent,
-    ToEarlier,
-    /// There are none; when it was made decides.
-    ToNone,
+    Current,
+    Earlier,
+    /// There are no generations; when it was made decides.
+    Never,
 }
 
 impl ScopeState {
@@ -72,9 +72,9 @@ impl ScopeState {
         }
         let bound = u64::from_be_bytes(*generation) ^ u64::from_be_bytes(*their_generation);
         Some(match self.generation.load(Ordering::Acquire) {
-            0 => Bound::ToNone,
-            current if bound < current => Bound::ToEarlier,
-            _ => Bound::ToCurrent,
+            0 => Bound::Never,
+            current if bound < current => Bound::Earlier,
+            _ => Bound::Current,
         })
     }
 
