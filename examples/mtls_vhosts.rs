@@ -12,7 +12,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption as ClientResumption,
     Tls12ClientSessionValue, Tls13ClientSessionValue,
@@ -97,8 +100,8 @@ type Row = (&'static str, Outcome, Outcome);
 fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failure> {
     let (server_ca, client_ca, next_ca) = (authority("S")?, authority("C")?, authority("N")?);
     let resumption = Resumption::tickets()?;
-    let private = |ca: &Authority| {
-        let verifier = verifier(ca)?;
+    let private = |ca: &Authority, revoked: &[u64]| {
+        let verifier = verifier(ca, revoked)?;
         let mut config = server_config(PRIVATE, &server_ca, Some(Arc::clone(&verifier)))?;
         resumption.install_with_client_verifier(&mut config, PRIVATE, verifier);
         Ok::<_, Failure>(Arc::new(config))
@@ -107,12 +110,13 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
     let mut public = server_config(PUBLIC, &server_ca, None)?;
     resumption.install(&mut public, PUBLIC);
     let mut hosts = Hosts {
+        resumption: resumption.clone(),
         public: Arc::new(public),
-        private: private(&client_ca)?,
+        private: private(&client_ca, &[])?,
     };
 
     let anyone = || client_config(version, &server_ca, None);
-    let known = || client_config(version, &server_ca, Some(&client_ca));
+    let known = || client_config(version, &server_ca, Some((&client_ca, MEMBER)));
     let (visitor, member) = (anyone()?, known()?);
     let mut rows = vec![
         ("public, first visit", Full, hosts.visit(&visitor, PUBLIC)),
@@ -145,17 +149,27 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
 
     let member = known()?;
     hosts.visit(&member, PRIVATE);
-    hosts.private = private(&client_ca)?;
+    hosts.private = private(&client_ca, &[])?;
     let row = ("private, with its own certificate renewed", Resumed);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
-    hosts.private = private(&next_ca)?;
+    hosts.private = private(&client_ca, &[MEMBER + 1])?;
+    let row = ("private, with a new CRL that lists another client", Resumed);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+    hosts.private = private(&client_ca, &[MEMBER])?;
+    let row = ("private, with a new CRL that lists this client", Refused);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+
+    let member = known()?;
+    hosts.private = private(&client_ca, &[])?;
+    hosts.visit(&member, PRIVATE);
+    hosts.private = private(&next_ca, &[])?;
     let row = ("private, which now trusts another client CA", Refused);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
     // Without the verifier nobody could tell whether a certificate still holds.
     let member = known()?;
-    let mut blind = server_config(PRIVATE, &server_ca, Some(verifier(&client_ca)?))?;
+    let mut blind = server_config(PRIVATE, &server_ca, Some(verifier(&client_ca, &[])?))?;
     resumption.install(&mut blind, PRIVATE);
     hosts.private = Arc::new(blind);
     hosts.visit(&member, PRIVATE);
@@ -166,6 +180,7 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
 
 /// Two hosts behind one listener, told apart by SNI.
 struct Hosts {
+    resumption: Resumption,
     public: Arc<ServerConfig>,
     private: Arc<ServerConfig>,
 }
@@ -173,8 +188,10 @@ struct Hosts {
 impl Hosts {
     /// Completes a handshake in memory, including the tickets after it.
     fn visit(&self, client: &Arc<ClientConfig>, host: &'static str) -> Outcome {
-        match self.try_visit(client, host) {
-            Ok(HandshakeKind::Resumed) => Resumed,
+        // Followed, so that what one client is refused is not held against the next one.
+        let visit = || self.try_visit(client, host);
+        match self.resumption.follow_blocking(visit) {
+            Ok((HandshakeKind::Resumed, _)) => Resumed,
             Ok(_) => Full,
             Err(_) => Refused,
         }
@@ -236,12 +253,18 @@ fn authority(name: &str) -> Result<Authority, Failure> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
+/// The serial number of a client's certificate.
+const MEMBER: u64 = 7;
+
 fn identity(
     name: &str,
     by: &Authority,
+    serial: u64,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
     let key = KeyPair::generate()?;
-    let made = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, by)?;
+    let mut params = CertificateParams::new(vec![name.to_owned()])?;
+    params.serial_number = Some(SerialNumber::from(serial));
+    let made = params.signed_by(&key, by)?;
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
     Ok((vec![made.der().clone()], key.into()))
 }
@@ -252,9 +275,29 @@ fn roots(authority: &Authority) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-fn verifier(client_ca: &Authority) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
+/// A verifier with a CRL that lists these serial numbers.
+fn verifier(
+    client_ca: &Authority,
+    revoked: &[u64],
+) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
+    let revoked = revoked.iter().map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: date_time_ymd(2020, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let crl = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(2100, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let crl = crl.signed_by(client_ca)?.into();
     let (roots, provider) = (Arc::new(roots(client_ca)?), Arc::new(default_provider()));
-    Ok(WebPkiClientVerifier::builder_with_provider(roots, provider).build()?)
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    Ok(verifier.with_crls([crl]).build()?)
 }
 
 fn server_config(
@@ -268,7 +311,7 @@ fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = identity(name, by)?;
+    let (chain, key) = identity(name, by, 1)?;
     Ok(builder.with_single_cert(chain, key)?)
 }
 
@@ -276,14 +319,14 @@ fn server_config(
 fn client_config(
     version: &'static SupportedProtocolVersion,
     server_ca: &Authority,
-    client_ca: Option<&Authority>,
+    client: Option<(&Authority, u64)>,
 ) -> Result<Arc<ClientConfig>, Failure> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[version])?
         .with_root_certificates(roots(server_ca)?);
-    let mut config = match client_ca {
-        Some(ca) => {
-            let (chain, key) = identity("member", ca)?;
+    let mut config = match client {
+        Some((ca, serial)) => {
+            let (chain, key) = identity("member", ca, serial)?;
             builder.with_client_auth_cert(chain, key)?
         }
         None => builder.with_no_client_auth(),
