@@ -426,7 +426,11 @@ impl Keeper {
         for (name, until) in &names {
             self.revoked.add(*name, *until);
         }
-        self.is_changed |= !names.is_empty();
+        // One that is not here may come yet, with a source that is away or another process.
+        if let Some(name) = name.filter(|_| names.is_empty()) {
+            self.revoked.add(*name, monotonic.saturating_add(WEEK));
+        }
+        self.is_changed |= !names.is_empty() || name.is_some();
         names.len()
     }
 

@@ -4,12 +4,15 @@ use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
-use rustls_resumption::source::{DerivedSource, KeyDirectory, SourceQuery};
-use rustls_resumption::{FakeClock, Reach, Resumption, ResumptionBuilder, Scope, Withdrawn};
+use rustls_resumption::source::{
+    DerivedSource, KeyDirectory, SourceError, SourceKey, SourceQuery, source_fn,
+};
+use rustls_resumption::{FakeClock, Reach, Resumption, ResumptionBuilder, Scope, Stek, Withdrawn};
 use tempfile::TempDir;
 use test_support::acceptor::{met, visit};
 use test_support::handshake::{
@@ -358,3 +361,29 @@ fn a_source_that_cannot_tell_others_says_so() {
         )
     );
 }
+
+#[test]
+fn a_stek_that_is_revoked_while_it_is_away_does_not_come_back() {
+    let (is_there, secret) = (Arc::new(AtomicBool::new(false)), SECRET);
+    let source = {
+        let is_there = Arc::clone(&is_there);
+        source_fn("late", move |query| {
+            match is_there.load(Ordering::Relaxed) {
+                true => Ok(vec![SourceKey::sealing(query.stek(secret)?)]),
+                false => Err(SourceError::from("not yet")),
+            }
+        })
+    };
+    let time = FakeClock::new();
+    let builder = Resumption::builder().stek_source(source);
+    let resumption = builder.clock(time.clock()).build().unwrap();
+    let leaked = Stek::from_bytes(secret).unwrap();
+    assert_eq!(resumption.revoke(leaked.name()).steks, 0);
+    is_there.store(true, Ordering::Relaxed);
+    time.advance(HOUR);
+    resumption.step();
+    let stats = resumption.stats().steks;
+    assert!(stats.fallen_back && stats.active != Some(*leaked.name()));
+}
+
+const SECRET: &[u8] = b"the secret of a STEK, 32 bytes !";
