@@ -3,11 +3,16 @@
 //!
 //! ```text
 //! cargo run --release -p fleet
+//! cargo run --release -p fleet -- --incident
 //! ```
 //!
 //! Starts everything itself; needs `redis-server` (Debian's package of that name). The exit status
 //! is 0 if no handshake failed and no early data was accepted twice, 1 otherwise, and 2 if
 //! something has to be corrected first.
+//!
+//! With `--incident` it rehearses what to do after a STEK has leaked: one node revokes all, with
+//! clients connecting all the time. Then the exit status is 0 only if no session of before resumed
+//! once the other nodes had had time to follow.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +47,9 @@ struct Flags {
     /// The Redis server's program
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     redis_server: PathBuf,
+    /// Rehearse an incident: no session of before may resume afterwards
+    #[arg(long)]
+    incident: bool,
     /// Be a node that uses the Redis server at this URL
     #[arg(long, hide = true, requires = "directory")]
     node: Option<String>,
@@ -62,7 +70,7 @@ async fn main() -> ExitCode {
             Err(error) => cli::refuse(error),
         };
     }
-    match show(flags.redis_server).await {
+    match show(flags.redis_server, flags.incident).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(reason) => cli::refuse(reason),
@@ -76,6 +84,8 @@ enum Event {
     RedisEnds,
     RedisReturns,
     NodeRestarts,
+    NodeRevokesAll,
+    AwayReturn,
 }
 
 /// The steps: what happens, and for how many seconds clients connect after that.
@@ -88,8 +98,25 @@ const STEPS: [(&str, Event, u64); 6] = [
     ("all is well, STEKs rotate", Event::Nothing, 8),
 ];
 
+/// The steps with `--incident`. Other nodes are told within 2 seconds.
+const INCIDENT: [(&str, Event, u64); 5] = [
+    ("clients come for the first time", Event::Nothing, 3),
+    ("all is well, some are away", Event::Nothing, 5),
+    (
+        "one node revokes all, the others follow",
+        Event::NodeRevokesAll,
+        6,
+    ),
+    ("those that were away return", Event::AwayReturn, 4),
+    ("all is well, STEKs rotate", Event::Nothing, 8),
+];
+
+/// The first step in which no session of before may resume.
+const AFTER_INCIDENT: usize = 3;
+
 /// Runs all steps. Returns whether every outcome was the expected one.
-async fn show(redis_server: PathBuf) -> Result<bool, String> {
+async fn show(redis_server: PathBuf, incident: bool) -> Result<bool, String> {
+    let steps: &[_] = if incident { &INCIDENT } else { &STEPS };
     let directory = TempDir::new().map_err(|error| format!("no directory: {error}"))?;
     let ca =
         write_certificates(directory.path()).map_err(|error| format!("no certificate: {error}"))?;
@@ -109,17 +136,26 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
     let address = listen(Treatment::PassedOn).await?;
     let replayed = listen(Treatment::Replayed).await?;
     let mut clients = Clients::start(address, replayed, &ca).map_err(|error| error.to_string())?;
+    if incident {
+        let left = clients.leave(address, &ca);
+        left.map_err(|error| error.to_string())?;
+    }
 
     let live = ProgressBar::new_spinner();
     live.set_style(ProgressStyle::with_template("{msg}").expect("a good template"));
     let mut rows = Vec::new();
-    for (name, event, seconds) in STEPS {
+    for &(name, event, seconds) in steps {
         let before = clients.seen();
         match event {
             Event::Nothing => {}
             Event::RedisEnds => redis.kill().await?,
             Event::RedisReturns => redis.restart().await?,
             Event::NodeRestarts => nodes.restart(0).await?,
+            Event::NodeRevokesAll => {
+                clients.note_incident();
+                nodes.revoke_all(0).await?;
+            }
+            Event::AwayReturn => clients.come_back(),
         }
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
@@ -134,7 +170,8 @@ async fn show(redis_server: PathBuf) -> Result<bool, String> {
     live.finish_and_clear();
 
     println!("{}\n{}", state(&nodes), summary(&rows));
-    Ok(verdict(&clients, &nodes, &balancer))
+    let as_ever = verdict(&clients, &nodes, &balancer);
+    Ok(as_ever && (!incident || incident_verdict(&rows, &nodes)))
 }
 
 /// Writes a CA certificate, and one that it issued for the nodes. Returns the former's path.
@@ -191,10 +228,11 @@ fn summary(rows: &[(&str, Seen)]) -> Table {
         "returned",
         "resumed",
         "share",
+        "of before",
         "early data",
         "failed",
     ];
-    let mut table = new_table(&header, 1..7);
+    let mut table = new_table(&header, 1..8);
     for (name, seen) in rows {
         table.add_row([
             (*name).to_owned(),
@@ -203,6 +241,7 @@ fn summary(rows: &[(&str, Seen)]) -> Table {
             seen.resumed.to_string(),
             seen.share()
                 .map_or_else(|| "-".to_owned(), |share| format!("{share:.2} %")),
+            seen.of_before.to_string(),
             seen.early.to_string(),
             seen.failed.to_string(),
         ]);
@@ -246,4 +285,22 @@ fn verdict(clients: &Clients, nodes: &Nodes, balancer: &Balancer) -> bool {
         println!("too little happened to judge: is this machine very busy?");
     }
     seen.failed == 0 && twice == 0 && was_tried
+}
+
+/// Prints what must hold after the incident, and returns whether it did.
+fn incident_verdict(rows: &[(&str, Seen)], nodes: &Nodes) -> bool {
+    let (until, after) = rows.split_at(AFTER_INCIDENT);
+    let of_before: u64 = after.iter().map(|(_, seen)| seen.of_before).sum();
+    if let Some(withdrawn) = &nodes.told().withdrawn {
+        println!("revoke_all: {withdrawn}");
+    }
+    println!("sessions of before that resumed after: {of_before}");
+    // Otherwise there was nothing to revoke, or resumption did not go on.
+    let was_tried = until[AFTER_INCIDENT - 2].1.resumed > 0
+        && after.first().is_some_and(|(_, seen)| seen.returned > 0)
+        && after.last().is_some_and(|(_, seen)| seen.resumed > 0);
+    if !was_tried {
+        println!("too little happened to judge the incident: is this machine very busy?");
+    }
+    of_before == 0 && was_tried
 }

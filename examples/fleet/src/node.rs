@@ -1,7 +1,8 @@
 //! An echo server, one process of the fleet.
 //!
 //! It prints `listening ADDR`, then twice a second a line of [`Report`], and `early PORT` when it
-//! accepts early data from a peer of that port. It exits when its standard input is closed.
+//! accepts early data from a peer of that port. On [`REVOKE_ALL`] in its standard input it revokes
+//! all and prints `withdrawn` and what that did. It exits when its standard input is closed.
 
 use std::fmt;
 use std::io::Read as _;
@@ -17,13 +18,17 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls_resumption::source::RedisSource;
 use rustls_resumption::store::RedisStore;
 use rustls_resumption::{Resumption, ResumptionAcceptor, Rotation, Stats};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_blocking;
 use tokio::time::{interval, timeout};
 use tokio_rustls::server::TlsStream;
 
 /// The environment variable with the KEK.
 pub(crate) const KEK: &str = "FLEET_KEK";
+
+/// A line of a node's standard input.
+pub(crate) const REVOKE_ALL: &str = "revoke all\n";
 
 /// STEKs rotate often enough to be seen, and are published for longer than a node's poll interval.
 const INTERVAL: Duration = Duration::from_secs(6);
@@ -65,8 +70,7 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("listening {}", listener.local_addr()?);
     let mut reports = interval(Duration::from_millis(500));
-    let mut stdin = tokio::io::stdin();
-    let mut nothing = [0; 1];
+    let mut commands = BufReader::new(tokio::io::stdin()).lines();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -81,7 +85,14 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
                 }));
             }
             _ = reports.tick() => println!("{}", Report::from(resumption.stats())),
-            _ = stdin.read(&mut nothing) => return Ok(()),
+            command = commands.next_line() => {
+                if command?.is_none() {
+                    return Ok(());
+                }
+                // There is one command. It waits for Redis.
+                let resumption = resumption.clone();
+                spawn_blocking(move || println!("withdrawn {}", resumption.revoke_all()));
+            }
         }
     }
 }

@@ -6,15 +6,18 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::balancer::{Balancer, HelloRandom};
 use crate::node::{self, Report};
 
 /// How long before its end a node gets no new connections.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long a node may take to revoke all.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// How to start a node.
 pub(crate) struct Launch {
@@ -38,6 +41,8 @@ pub(crate) struct Told {
     pub(crate) reports: [Report; 3],
     /// How often the early data of a ClientHello was accepted.
     pub(crate) early: HashMap<HelloRandom, u64>,
+    /// What the node said that was told to revoke all.
+    pub(crate) withdrawn: Option<String>,
 }
 
 impl Nodes {
@@ -68,6 +73,21 @@ impl Nodes {
         killed.map_err(|error| format!("a node cannot be ended: {error}"))?;
         self.children[index] = self.spawn(index).await?;
         Ok(())
+    }
+
+    /// Has one node revoke all, and waits for its answer, which is told as well.
+    pub(crate) async fn revoke_all(&mut self, index: usize) -> Result<(), String> {
+        let stdin = self.children[index].stdin.as_mut().expect("it is piped");
+        let written = stdin.write_all(node::REVOKE_ALL.as_bytes()).await;
+        written.map_err(|error| format!("a node has ended: {error}"))?;
+        let answered = async {
+            while self.told().withdrawn.is_none() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(ANSWER, answered)
+            .await
+            .map_err(|_| format!("a node has not revoked within {ANSWER:?}"))
     }
 
     async fn spawn(&self, index: usize) -> Result<Child, String> {
@@ -122,6 +142,8 @@ async fn listen(
         let mut told = told.lock().expect("nobody panicked");
         if let Some(hello) = hello {
             *told.early.entry(hello).or_default() += 1;
+        } else if let Some(withdrawn) = line.strip_prefix("withdrawn ") {
+            told.withdrawn = Some(withdrawn.to_owned());
         } else if let Ok(report) = line.parse() {
             told.reports[index] = report;
         }
