@@ -101,6 +101,10 @@ impl Resumption {
     /// certificate, install a configuration whose verifier has the new CRL: no other client loses
     /// its session.
     ///
+    /// Where handshakes are not [followed](Resumption::follow), nothing tells one ClientHello from the
+    /// next: there two refusals stop a thread for 20 milliseconds from verifying chains that it has not
+    /// seen, whose clients get a full handshake.
+    ///
     /// Verdicts hold for [`recheck_interval`](ResumptionBuilder::recheck_interval). At most two
     /// chains are verified for one ClientHello. A verifier that panics refuses.
     ///

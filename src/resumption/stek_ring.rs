@@ -27,13 +27,25 @@ use crate::terms::Terms;
 /// certificate, because it sees no configuration: sessions with client certificates are not sealed.
 /// [`Resumption::install`](crate::Resumption::install) serves the others.
 ///
+/// Set the other field too. rustls stores a session ID beside the ticket of each TLS 1.2 client that
+/// offers none, and its own storage knows neither a lifetime nor
+/// [`revoke_all`](StekRing::revoke_all): what is in it would resume for as long as the process lives.
+///
 /// ```
 /// use std::sync::Arc;
-/// use rustls_resumption::StekRing;
+/// use rustls_resumption::{SessionCache, StekRing};
 /// # fn f(mut config: rustls::ServerConfig) -> Result<(), rustls_resumption::Error> {
-/// config.ticketer = Arc::new(StekRing::new()?);
+/// let (ring, cache) = (StekRing::new()?, SessionCache::new(20_000));
+/// config.ticketer = Arc::new(ring.clone());
+/// config.session_storage = Arc::new(cache.clone());
+/// // After an incident both:
+/// let _ = ring.revoke_all();
+/// cache.clear();
 /// # Ok(()) }
 /// ```
+///
+/// [`Resumption::tickets`](crate::Resumption::tickets) and
+/// [`install`](crate::Resumption::install) are both in one, and shorter.
 ///
 /// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`](crate::Sealing) says otherwise, and
 /// is 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²

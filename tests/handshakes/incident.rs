@@ -12,7 +12,9 @@ use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_resumption::source::{
     DerivedSource, KeyDirectory, SourceError, SourceKey, SourceQuery, source_fn,
 };
-use rustls_resumption::{FakeClock, Reach, Resumption, ResumptionBuilder, Scope, Stek, Withdrawn};
+use rustls_resumption::{
+    FakeClock, Reach, Resumption, ResumptionBuilder, Scope, SessionCache, Stek, StekRing, Withdrawn,
+};
 use tempfile::TempDir;
 use test_support::acceptor::{met, visit};
 use test_support::handshake::{
@@ -387,3 +389,26 @@ fn a_stek_that_is_revoked_while_it_is_away_does_not_come_back() {
 }
 
 const SECRET: &[u8] = b"the secret of a STEK, 32 bytes !";
+
+#[test]
+fn the_two_parts_set_by_hand_end_with_their_calls() {
+    for version in VERSIONS {
+        let ring = StekRing::new().unwrap();
+        let cache = SessionCache::new(1_000);
+        let mut config = server_config();
+        config.ticketer = Arc::new(ring.clone());
+        config.session_storage = Arc::new(cache.clone());
+        let config = Arc::new(config);
+        let clients = [client(version), client_without_tickets()];
+        for client in &clients {
+            assert_eq!(kind(client, &config), FULL);
+            assert_eq!(kind(client, &config), RESUMED);
+        }
+        assert!(ring.revoke_all().steks > 0);
+        cache.clear();
+        for client in &clients {
+            assert_eq!(kind(client, &config), FULL);
+            assert_eq!(kind(client, &config), FULL, "it may have been under way");
+        }
+    }
+}
