@@ -279,11 +279,12 @@ impl Verifier {
         let digest = verdicts.digest(self.number, chain).ok_or(Refusal::Other)?;
         let now = Time(0).plus(clock.monotonic());
         match verdicts.find(digest, now) {
-            Some(Verdict::Accepted) => {
+            Some((Verdict::Accepted, until)) => {
                 rechecks.counts.add(ClientAuthCount::Remembered);
+                context::verified(rechecks.interval.saturating_sub(until.since(now)));
                 return Ok(());
             }
-            Some(Verdict::Refused(code)) => return Err(Refusal::from_code(code)),
+            Some((Verdict::Refused(code), _)) => return Err(Refusal::from_code(code)),
             None => {}
         }
         if !context::may_verify(now) {
@@ -292,7 +293,10 @@ impl Verifier {
         let outcome = self.verify(chain);
         rechecks.counts.add(ClientAuthCount::Verified);
         let verdict = match outcome {
-            Ok(()) => Verdict::Accepted,
+            Ok(()) => {
+                context::verified(Duration::ZERO);
+                Verdict::Accepted
+            }
             Err(refusal) => {
                 context::refused_afresh(now);
                 Verdict::Refused(refusal as u8)

@@ -66,6 +66,8 @@ pub(crate) struct Context {
     from_store: bool,
     /// Fresh verifications of client certificates.
     verified: u8,
+    /// How long ago those of the session were verified that rustls was given last.
+    verified_ago: Option<Duration>,
     /// Whether the handshake is followed once more within, by an acceptor of ours, say. That one
     /// counts it, and knows more.
     inner: Inner,
@@ -100,6 +102,7 @@ impl Context {
             claimed: None,
             from_store: false,
             verified: 0,
+            verified_ago: None,
             inner: Inner::None,
         };
         match SPARE.try_with(Cell::take) {
@@ -130,6 +133,11 @@ impl Context {
     /// What rustls was given last.
     pub(crate) fn given(&self) -> Option<Given> {
         self.given.map(|(given, _)| given)
+    }
+
+    /// How long ago the client certificates of what rustls was given last were verified.
+    pub(crate) fn verified_ago(&self) -> Option<Duration> {
+        self.verified_ago
     }
 
     /// Why rustls was given nothing, if it asked.
@@ -244,6 +252,11 @@ pub(crate) fn may_verify(now: Time) -> bool {
         context.verified <= MAX_VERIFICATIONS
     });
     within_bounds.unwrap_or_else(|| last::may_verify(now, MAX_VERIFICATIONS))
+}
+
+/// Notes that client certificates were found good, and how long ago.
+pub(crate) fn verified(ago: Duration) {
+    with(|context| context.verified_ago = Some(ago));
 }
 
 /// Notes that a fresh verification ended in a refusal.

@@ -17,6 +17,10 @@ pub struct Handshake {
     pub early_data: Option<bool>,
     /// Whether the client had to say hello twice. `None` as above.
     pub hello_retry: Option<bool>,
+    /// How long ago the client certificates of a resumed session were last verified, where a
+    /// [verifier](crate::Resumption::install_with_client_verifier) does that; a full handshake
+    /// verifies them itself.
+    pub client_verified: Option<Duration>,
 }
 
 /// What came of a handshake.
@@ -203,6 +207,7 @@ mod tests {
                     outcome,
                     early_data: None,
                     hello_retry: None,
+                    client_verified: None,
                 };
                 handshake.record(&span);
             }

@@ -196,8 +196,11 @@ impl Following {
             context::tell_outer(told);
             return told;
         }
+        let outcome = self.outcome(context.as_deref(), seen.map(|seen| seen.is_resumed));
+        let verified = context.as_deref().and_then(Context::verified_ago);
         let handshake = Handshake {
-            outcome: self.outcome(context.as_deref(), seen.map(|seen| seen.is_resumed)),
+            outcome,
+            client_verified: verified.filter(|_| outcome.is_resumed()),
             early_data: seen.map(|seen| seen.is_resumed && seen.early_data),
             hello_retry: seen.map(|seen| seen.hello_retry),
         };

@@ -68,11 +68,15 @@ impl Verdicts {
         Some(Digest(u128::from_ne_bytes(tag)))
     }
 
-    /// What was found not longer ago than is remembered.
-    pub(super) fn find(&self, digest: Digest, now: Time) -> Option<Verdict> {
+    /// What was found not longer ago than is remembered, and until when it holds.
+    pub(super) fn find(&self, digest: Digest, now: Time) -> Option<(Verdict, Time)> {
         // A refusal comes first: should a chain be in both, the strict one counts.
-        let refused = self.refused.find(digest, now).map(Verdict::Refused);
-        refused.or_else(|| self.accepted.find(digest, now).map(|_| Verdict::Accepted))
+        let refused = self.refused.find(digest, now);
+        let refused = refused.map(|(code, until)| (Verdict::Refused(code), until));
+        refused.or_else(|| {
+            let (_, until) = self.accepted.find(digest, now)?;
+            Some((Verdict::Accepted, until))
+        })
     }
 
     pub(super) fn remember(&self, digest: Digest, verdict: Verdict, now: Time, until: Time) {
@@ -107,14 +111,14 @@ impl Table {
         }
     }
 
-    /// The code that was put with the digest.
-    fn find(&self, digest: Digest, now: Time) -> Option<u8> {
+    /// The code that was put with the digest, and until when it holds.
+    fn find(&self, digest: Digest, now: Time) -> Option<(u8, Time)> {
         let held = self
             .set(digest)
             .iter()
             .filter_map(|slot| held(slot, digest));
         let mut held = held.filter(|(_, until)| now < *until);
-        held.next().map(|(code, _)| code)
+        held.next()
     }
 
     /// Replaces the same digest, or what ends first.
@@ -163,6 +167,10 @@ fn halves(digest: Digest) -> [u64; 2] {
 mod tests {
     use super::*;
 
+    fn found(verdicts: &Verdicts, digest: Digest, now: Time) -> Option<Verdict> {
+        verdicts.find(digest, now).map(|(verdict, _)| verdict)
+    }
+
     const START: Time = Time(1_000_000);
 
     fn verdicts() -> Verdicts {
@@ -174,10 +182,13 @@ mod tests {
         let verdicts = verdicts();
         for (chain, verdict) in [(b"good", Verdict::Accepted), (b"evil", Verdict::Refused(7))] {
             let digest = verdicts.digest(1, chain).unwrap();
-            assert_eq!(verdicts.find(digest, START), None);
+            assert_eq!(found(&verdicts, digest, START), None);
             verdicts.remember(digest, verdict, START, Time(START.0 + 60_000));
-            assert_eq!(verdicts.find(digest, Time(START.0 + 59_999)), Some(verdict));
-            assert_eq!(verdicts.find(digest, Time(START.0 + 60_000)), None);
+            assert_eq!(
+                found(&verdicts, digest, Time(START.0 + 59_999)),
+                Some(verdict)
+            );
+            assert_eq!(found(&verdicts, digest, Time(START.0 + 60_000)), None);
         }
     }
 
@@ -202,7 +213,7 @@ mod tests {
             let digest = verdicts.digest(1, &evil.to_be_bytes()).unwrap();
             verdicts.remember(digest, Verdict::Refused(7), START, until);
         }
-        assert_eq!(verdicts.find(good, START), Some(Verdict::Accepted));
+        assert_eq!(found(&verdicts, good, START), Some(Verdict::Accepted));
     }
 
     #[test]
@@ -212,7 +223,7 @@ mod tests {
         let digest = verdicts.digest(1, b"chain").unwrap();
         verdicts.remember(digest, Verdict::Accepted, START, until);
         verdicts.remember(digest, Verdict::Refused(7), START, until);
-        assert_eq!(verdicts.find(digest, START), Some(Verdict::Refused(7)));
+        assert_eq!(found(&verdicts, digest, START), Some(Verdict::Refused(7)));
     }
 
     #[test]

@@ -277,6 +277,28 @@ fn a_verdict_is_cached_for_the_interval_and_a_new_verifier_has_none() {
 }
 
 #[test]
+fn how_long_ago_a_certificate_was_verified_is_told() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let ca = Authority::make();
+    each(|version, server| {
+        let config = server.verifying(ca.verifier());
+        let client = client(version, Some(&ca.issue()));
+        let told = || {
+            let handshake = || kind(&client, &config);
+            let (kind, told) = server.resumption.follow_blocking(handshake).unwrap();
+            (kind, told.client_verified)
+        };
+        assert_eq!(told(), (FULL, None));
+        for ago in [0, 7, 14] {
+            assert_eq!(told(), (RESUMED, Some(ago * SECOND)));
+            server.pass(7 * SECOND);
+        }
+        server.pass(ResumptionBuilder::DEFAULT_RECHECK_INTERVAL);
+        assert_eq!(told(), (RESUMED, Some(Duration::ZERO)));
+    });
+}
+
+#[test]
 fn a_verifier_that_panics_refuses() {
     let ca = Authority::make();
     each(|version, server| {
