@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::scope::{Scope, Which};
-use crate::stats::{AcceptorStats, Stats};
+use crate::stats::{AcceptorStats, HeldStek, Stats};
 use crate::stek::KeyName;
 
 mod builder;
@@ -187,6 +187,13 @@ impl Resumption {
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         self.inner.publish();
+    }
+
+    /// The STEKs that are held now, the one that activates last first: for an operator who has to
+    /// [`revoke`](Resumption::revoke) one. Names and times, nothing secret. Takes time in proportion
+    /// to their number.
+    pub fn steks(&self) -> Vec<HeldStek> {
+        self.inner.steks()
     }
 
     /// Makes another STEK seal from now on; what was sealed still opens. Not an answer to an

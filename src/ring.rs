@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::rotation::Rotation;
 use crate::scope::{Forgotten, ScopeDigest};
 use crate::source::bulletin::{Bulletin, Heard};
 use crate::source::{SourceQuery, StekSource, Withdrawal};
-use crate::stats::{StekStats, TicketStats};
+use crate::stats::{HeldStek, StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::sync::mpsc::{RecvTimeoutError, sync_channel};
 use crate::sync::{ArcSwap, Mutex};
@@ -454,6 +455,21 @@ impl Ring {
             sealed: counted.sealed.saturating_add(counted.age_unknown),
             ..counted
         }
+    }
+
+    /// The STEKs that are held, the newest first.
+    pub(crate) fn steks(&self, terms: &Terms) -> Vec<HeldStek> {
+        let (snapshot, now) = (self.snapshot.load(), terms.now());
+        let active = snapshot.sealing(now).map(|stek| *stek.name());
+        let (mut keys, _) = snapshot.contents();
+        keys.retain(|(key, _)| now < key.window.expires);
+        keys.sort_by_key(|(key, _)| Reverse((key.window.activates, *key.stek.name())));
+        keys.iter()
+            .map(|(key, is_local)| {
+                let name = *key.stek.name();
+                HeldStek::new(name, key.window, active == Some(name), *is_local, now)
+            })
+            .collect()
     }
 
     pub(crate) fn stek_stats(&self, terms: &Terms) -> StekStats {

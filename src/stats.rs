@@ -10,6 +10,7 @@ mod acceptor;
 mod cache;
 mod client_auth;
 mod declare;
+mod held_stek;
 mod housekeeper;
 pub(crate) mod metrics;
 #[cfg(feature = "metrics")]
@@ -25,6 +26,7 @@ pub(crate) use cache::CacheCount;
 pub use cache::{CacheStats, Evictions, Misses, NotStored};
 pub(crate) use client_auth::ClientAuthCount;
 pub use client_auth::{ClientAuthStats, ClientRefused};
+pub use held_stek::{HeldStek, StekState};
 pub use housekeeper::HousekeeperStats;
 #[cfg(feature = "metrics")]
 use sample::Sample;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
@@ -124,6 +125,23 @@ impl fmt::Debug for Stek {
 /// secret.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyName([u8; Self::LEN]);
+
+/// From what is shown: 32 hexadecimal digits.
+impl FromStr for KeyName {
+    type Err = Error;
+
+    fn from_str(digits: &str) -> Result<Self, Error> {
+        let mut name = [0; Self::LEN];
+        let decoded = base16ct::mixed::decode(digits, &mut name).map(<[u8]>::len);
+        match decoded {
+            Ok(Self::LEN) => Ok(Self(name)),
+            _ => {
+                let why = format!("{digits:?} is not a key name: it has 32 hexadecimal digits");
+                Err(Error::config("key name", why))
+            }
+        }
+    }
+}
 
 impl KeyName {
     /// Its length in bytes.

@@ -16,7 +16,7 @@ use crate::ring::{Ring, RingSettings};
 use crate::scope::{Scope, ScopeState, Scopes, Which};
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
-use crate::stats::{AcceptorStats, HousekeeperStats, Stats, StekStats, TicketStats};
+use crate::stats::{AcceptorStats, HeldStek, HousekeeperStats, Stats, StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::store::Sharing;
 use crate::terms::Terms;
@@ -439,6 +439,12 @@ impl Inner {
             .as_ref()
             .map(|ring| ring.ticket_stats())
             .unwrap_or_default()
+    }
+
+    pub(crate) fn steks(&self) -> Vec<HeldStek> {
+        or_heir!(self.steks());
+        let steks = |ring: &Arc<Ring>| ring.steks(&self.terms);
+        self.ring.as_ref().map(steks).unwrap_or_default()
     }
 
     pub(crate) fn stek_stats(&self) -> StekStats {

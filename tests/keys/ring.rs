@@ -9,7 +9,8 @@ use fuzz_bodies::ring::{Op, check, fake};
 use proptest::prelude::*;
 use rustls::server::ProducesTickets;
 use rustls_resumption::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
-use rustls_resumption::{FakeClock, Resumption, Rotation, Sealing, Stek, StekRing};
+use rustls_resumption::stats::StekState;
+use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation, Sealing, Stek, StekRing};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -385,4 +386,39 @@ fn aes_gcm_is_a_choice() {
     let ring = resumption.ticketer("a");
     let ticket = ring.encrypt(b"session").unwrap();
     assert_eq!(ring.decrypt(&ticket).unwrap(), b"session");
+}
+
+#[test]
+fn held_steks_are_listed_by_what_they_do_and_revoked_by_the_names_shown() {
+    let time = FakeClock::new();
+    let builder = Resumption::builder().clock(time.clock());
+    let resumption = builder.build().unwrap();
+    let states = || {
+        let steks = resumption.steks();
+        let shown = steks.iter().map(|stek| stek.to_string());
+        let states = shown.map(|shown| shown.rsplit(' ').next().unwrap().to_owned());
+        states.collect::<Vec<_>>()
+    };
+    assert_eq!(states(), ["current"]);
+    time.advance(HOUR - Duration::from_secs(60));
+    resumption.step();
+    assert_eq!(states(), ["next", "current"]);
+    time.advance(HOUR);
+    resumption.step();
+    assert_eq!(states(), ["next", "current", "previous"]);
+
+    let steks = resumption.steks();
+    let oldest = steks.last().unwrap();
+    assert!(!oldest.is_local && oldest.state == StekState::Previous);
+    assert_eq!(
+        oldest.expires,
+        oldest.retires + Rotation::DEFAULT_TICKET_LIFETIME
+    );
+    let name: KeyName = oldest.name.to_string().parse().unwrap();
+    assert_eq!(resumption.revoke(&name).steks, 1);
+    assert_eq!(states(), ["next", "current"]);
+    for wrong in ["", "abc", &"0".repeat(31), &"0".repeat(34), &"g".repeat(32)] {
+        let error = wrong.parse::<KeyName>().unwrap_err().to_string();
+        assert!(error.contains("32 hexadecimal digits"), "{error}");
+    }
 }
