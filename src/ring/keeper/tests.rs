@@ -1,0 +1,113 @@
+use super::super::snapshot::Lookup;
+use super::*;
+use crate::aead::Sealing;
+use crate::source::source_fn;
+use crate::stek::Stek;
+
+/// Has the keeper take this answer.
+fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
+    let answer = Answer {
+        keys: Ok(keys),
+        fleet_agrees: None,
+        manners: Manners {
+            poll: Duration::ZERO,
+            can_rotate: true,
+        },
+        took: Duration::ZERO,
+        heard: Heard::default(),
+    };
+    let taken = keeper.take_answer(settings, "test", answer, Duration::ZERO, &mut Vec::new());
+    taken.unwrap();
+}
+
+fn advance(keeper: &mut Keeper, settings: &RingSettings, now: Time) -> Snapshot {
+    keeper.is_changed = true;
+    let events = &mut Vec::new();
+    let advanced = keeper.advance(settings, now, Duration::ZERO, false, false, events);
+    advanced.1.unwrap();
+    advanced.0.unwrap()
+}
+
+#[test]
+fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
+    let settings = RingSettings {
+        sealing: Sealing::Aes256Gcm,
+        ..RingSettings::default()
+    };
+    let mut keeper = Keeper::default();
+    let mut source = source_fn("vault", |query| {
+        let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
+        Ok(vec![SourceKey::sealing(stek)])
+    });
+    let now = Time(1_800_000_000_000);
+    let mut is_worn = |wear| {
+        let query = SourceQuery {
+            now,
+            monotonic: Duration::ZERO,
+            rotation: &settings.rotation,
+            sealing: settings.sealing,
+            rotate: false,
+            revoked: &[],
+            bulletin: None,
+        };
+        let answer = source.load(&query).unwrap();
+        take(&mut keeper, &settings, answer);
+        let snapshot = advance(&mut keeper, &settings, now);
+        if wear {
+            let stek = snapshot.sealing(now).unwrap();
+            stek.ticket_key().wear(Sealing::GCM_LIMIT / 2);
+        }
+        snapshot.is_worn(now)
+    };
+    assert!(is_worn(true));
+    assert!(is_worn(false), "after the source answered again");
+}
+
+#[test]
+fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails() {
+    let settings = RingSettings::default();
+    let mut keeper = Keeper::default();
+    let mut now = Time(1_800_000_000_000);
+    let mut step = |seals: bool| {
+        now = now.plus(Duration::from_secs(1));
+        let secret = b"0123456789abcdef0123456789abcdef";
+        let key = || SourceKey::sealing(Stek::from_bytes(secret).unwrap());
+        take(&mut keeper, &settings, Vec::from_iter(seals.then(key)));
+        let snapshot = advance(&mut keeper, &settings, now);
+        let name = *snapshot.sealing(now).unwrap().name();
+        (name, snapshot, now, keeper.local.len())
+    };
+    let (first, ..) = step(false);
+    step(true);
+    let (second, snapshot, _, _) = step(false);
+    assert_ne!(first, second);
+    let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Lookup::Key(_));
+    assert!(opens(&snapshot, &first) && opens(&snapshot, &second));
+    for _ in 0..=EARLIER_LOCAL {
+        step(true);
+        step(false);
+    }
+    let (last, snapshot, _, kept) = step(false);
+    assert_eq!(kept, EARLIER_LOCAL + 1);
+    assert!(opens(&snapshot, &last) && !opens(&snapshot, &second));
+    assert_eq!(EARLIER_LOCAL, 256);
+}
+
+#[test]
+fn a_revoked_local_key_is_not_kept() {
+    let settings = RingSettings::default();
+    let mut keeper = Keeper::default();
+    // A source that never answered: local keys seal.
+    let now = Time(1_800_000_000_000);
+    let snapshot = advance(&mut keeper, &settings, now);
+    let name = *snapshot.sealing(now).unwrap().name();
+    assert_eq!(keeper.local.len(), 1);
+    assert_eq!(
+        keeper.revoke(Some(&name), now, Duration::ZERO, &mut Vec::new()),
+        1
+    );
+    assert!(keeper.local.is_empty());
+    advance(&mut keeper, &settings, now);
+    assert_ne!(keeper.revoke(None, now, Duration::ZERO, &mut Vec::new()), 0);
+    assert!(keeper.local.is_empty());
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+/// A cache with sessions under these numbers.
+#[derive(Default)]
+struct Holds(std::cell::RefCell<HashSet<u32>>);
+
+impl HoldsScopes for Holds {
+    fn scopes(&self) -> HashSet<u32> {
+        self.0.borrow().clone()
+    }
+
+    fn drop_all(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+const NOW: Time = Time(1_800_000_000_000);
+
+#[test]
+fn forgetting_changes_the_number_of_that_scope_alone() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+    let (a, b) = (state("a"), state("b"));
+    let before = (a.number(), b.number());
+    assert_ne!(before.0, before.1);
+    assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), Some(before.0));
+    assert_ne!(a.number(), before.0);
+    assert_eq!(b.number(), before.1);
+    assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
+    scopes.forget(&"unheard of".into(), Time(7), &cache);
+    assert_eq!(state("unheard of").forgotten(), Time(7));
+}
+
+#[test]
+fn forgetting_all_changes_the_number_of_each() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+    let states = [state("a"), state("b")];
+    let before = [states[0].number(), states[1].number()];
+    scopes.forget_all(Time(7), &cache);
+    for state in &states {
+        assert!(!before.contains(&state.number()));
+        assert_eq!(state.forgotten(), Time(7));
+    }
+    assert_ne!(states[0].number(), states[1].number());
+    assert_eq!(state("met later").forgotten(), Time(7));
+}
+
+#[test]
+fn unneeded_scopes_are_dropped_out_of_a_million() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+    let held = state("held");
+    let stored = state("stored");
+    stored.note_stored();
+    let number = stored.number();
+    cache.0.borrow_mut().insert(number);
+    drop(stored);
+    scopes.forget(&"forgotten".into(), NOW, &cache);
+    let mut most = 0;
+    for met in 0..1_000_000 {
+        let state = state(&met.to_string());
+        if met % 3 == 0 {
+            state.note_stored(); // and taken since
+        }
+        most = most.max(scopes.len());
+    }
+    assert!(most <= FEW, "{most} at once");
+    assert_eq!(state("held").number(), held.number());
+    assert_eq!(state("stored").number(), number);
+    assert_eq!(state("forgotten").forgotten(), NOW);
+    // What was issued before is too old by then.
+    let later = NOW.plus(MEMORY + Duration::from_millis(1));
+    for met in 0..2 * FEW {
+        scopes.state(met.to_string().into(), later, &cache);
+    }
+    assert_eq!(state("forgotten").forgotten(), Time(0));
+}
+
+#[test]
+fn a_child_that_lost_the_scopes_forgets_all_instead_of_one() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let installed = scopes.state("a".into(), NOW, &cache);
+    let heir = {
+        let _held = scopes.known.lock(); // by a thread that was not forked
+        scopes.heir()
+    };
+    let met = heir.state("b".into(), NOW, &cache);
+    assert_ne!(met.number(), installed.number());
+    assert_eq!(heir.forget(&"a".into(), NOW, &cache), None, "drop all");
+    assert_eq!((installed.forgotten(), met.forgotten()), (NOW, NOW));
+    let heir = scopes.heir();
+    let number = installed.number();
+    assert_eq!(heir.forget(&"a".into(), NOW, &cache), Some(number));
+}
+
+#[test]
+fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let state = |name: &str| scopes.state(name.into(), NOW, &cache);
+    let first = state("first");
+    cache.0.borrow_mut().insert(first.number());
+    scopes.last_number.store(u32::MAX - 1, Ordering::Release);
+    assert_eq!(state("last").number(), u32::MAX);
+    assert!(!cache.0.borrow().is_empty());
+    let next = state("next");
+    assert!(cache.0.borrow().is_empty());
+    let numbers = HashSet::from([&*first, &*next, &*state("last")].map(ScopeState::number));
+    assert_eq!(numbers, HashSet::from([1, 2, 3]));
+}
