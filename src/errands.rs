@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::clock::instant_in;
+use crate::sync::lock::{Condvar, Mutex};
 
 /// Calls of foreign code that nobody may wait for: a log subscriber, a metrics recorder. They are
 /// made in order, on a thread that exists only while there are any. If one of them hangs, those
@@ -82,7 +81,9 @@ impl Errands {
         let mut state = shared.state.lock();
         let goal = state.queued;
         while state.done < goal && state.is_running {
-            if shared.changed.wait_until(&mut state, until).timed_out() {
+            let (after, is_late) = shared.changed.wait_until(state, until);
+            state = after;
+            if is_late {
                 return state.done >= goal;
             }
         }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::clock::instant_in;
 use crate::errands::guarded;
+use crate::sync::lock::{Condvar, Mutex};
 
 /// A thread that does a job again and again, until this is dropped.
 pub(crate) struct Housekeeper(Alarm);
@@ -85,7 +84,9 @@ impl Housekeeper {
         let until = instant_in(deadline.min(Duration::from_secs(3600)));
         let mut state = signal.state.lock();
         while !state.ended {
-            if signal.changed.wait_until(&mut state, until).timed_out() {
+            let (after, is_late) = signal.changed.wait_until(state, until);
+            state = after;
+            if is_late {
                 return state.ended;
             }
         }
@@ -124,7 +125,9 @@ impl Signal {
         let until = instant_in(duration.clamp(MIN_SLEEP, MAX_SLEEP));
         let mut state = self.state.lock();
         while !(state.stopped || state.rung) {
-            if self.changed.wait_until(&mut state, until).timed_out() {
+            let (after, is_late) = self.changed.wait_until(state, until);
+            state = after;
+            if is_late {
                 break;
             }
         }

@@ -8,10 +8,12 @@
 //! RUSTFLAGS="--cfg rustls_resumption_shuttle" cargo test --features redis,tokio --lib shuttle
 //! ```
 
+pub(crate) mod lock;
+
 #[cfg(not(all(test, rustls_resumption_shuttle)))]
 pub(crate) use arc_swap::ArcSwap;
 #[cfg(not(all(test, rustls_resumption_shuttle)))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use lock::{Mutex, MutexGuard};
 #[cfg(not(all(test, rustls_resumption_shuttle)))]
 pub(crate) use std::{
     sync::{atomic, mpsc},

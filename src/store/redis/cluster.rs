@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::sync::lock::Mutex;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use redis::{Cmd, ConnectionInfo};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::lock::Mutex;
 use tokio::sync::Notify;
 
 use crate::stats::StoreTrouble;
