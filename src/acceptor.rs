@@ -243,11 +243,11 @@ impl Accepting {
 
     /// Counts what rustls did, and tells.
     fn end(mut self, connection: &mut ServerConnection) {
-        let handshake = self.following.end(Some(Seen {
-            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            early_data: connection.early_data().is_some(),
-            hello_retry: self.hello_retry,
-        }));
+        let handshake = self.following.end(Seen {
+            is_resumed: Some(connection.handshake_kind() == Some(HandshakeKind::Resumed)),
+            early_data: Some(connection.early_data().is_some()),
+            hello_retry: Some(self.hello_retry),
+        });
         if let Some(report) = &self.report {
             report(&handshake);
         }

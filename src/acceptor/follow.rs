@@ -83,7 +83,7 @@ impl Resumption {
     ) -> Result<(T, Handshake), E> {
         let mut following = self.following();
         let accepted = following.during(accept)?;
-        Ok((accepted, following.end(None)))
+        Ok((accepted, following.end(Seen::default())))
     }
 
     pub(super) fn following(&self) -> Following {
@@ -112,7 +112,7 @@ where
         let (accepting, following) = (this.accepting, this.following);
         let accepted = ready!(following.during(|| accepting.poll(cx)));
         // An error is counted when this is dropped.
-        Poll::Ready(accepted.map(|accepted| (accepted, following.end(None))))
+        Poll::Ready(accepted.map(|accepted| (accepted, following.end(Seen::default()))))
     }
 }
 
@@ -122,12 +122,12 @@ impl<F> std::fmt::Debug for Follow<F> {
     }
 }
 
-/// What rustls says of a connection when its handshake is over.
-#[derive(Clone, Copy)]
+/// What rustls says of a connection when its handshake is over, as far as it can be asked.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Seen {
-    pub(super) is_resumed: bool,
-    pub(super) early_data: bool,
-    pub(super) hello_retry: bool,
+    pub(super) is_resumed: Option<bool>,
+    pub(super) early_data: Option<bool>,
+    pub(super) hello_retry: Option<bool>,
 }
 
 /// The context of a handshake outside its calls. Dropped before the end, once begun, it counts as a
@@ -189,20 +189,20 @@ impl Following {
         }
     }
 
-    /// Counts what happened, and tells. `seen` is what rustls says of it, where it can be asked.
-    pub(super) fn end(&mut self, seen: Option<Seen>) -> Handshake {
+    /// Counts what happened, and tells.
+    pub(super) fn end(&mut self, seen: Seen) -> Handshake {
         let context = self.context.take();
         if let Some(told) = context.as_deref().and_then(Context::told) {
             context::tell_outer(told);
             return told;
         }
-        let outcome = self.outcome(context.as_deref(), seen.map(|seen| seen.is_resumed));
+        let outcome = self.outcome(context.as_deref(), seen.is_resumed);
         let verified = context.as_deref().and_then(Context::verified_ago);
         let handshake = Handshake {
             outcome,
             client_verified: verified.filter(|_| outcome.is_resumed()),
-            early_data: seen.map(|seen| seen.is_resumed && seen.early_data),
-            hello_retry: seen.map(|seen| seen.hello_retry),
+            early_data: seen.early_data.map(|early| early && outcome.is_resumed()),
+            hello_retry: seen.hello_retry,
         };
         context.into_iter().for_each(Context::retire);
         if let Some(counts) = &self.counts {

@@ -9,7 +9,7 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError};
 
 use super::Report;
-use super::follow::Following;
+use super::follow::{Following, Seen};
 use crate::handshake::Handshake;
 use crate::resumption::Resumption;
 
@@ -91,9 +91,11 @@ impl FollowedSession {
         match self.session.is_handshaking() {
             true => self.following = Some(following),
             false => {
-                let mut handshake = following.end(None);
-                // There are keys for early data, once the handshake is over, if it was accepted.
-                handshake.early_data = Some(self.session.early_crypto().is_some());
+                let handshake = following.end(Seen {
+                    // There are keys for it, once the handshake is over, if it was accepted.
+                    early_data: Some(self.session.early_crypto().is_some()),
+                    ..Seen::default()
+                });
                 (self.report)(&handshake);
             }
         }

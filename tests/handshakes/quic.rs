@@ -170,6 +170,8 @@ async fn what_happened_over_quic_is_told() {
             .map(|told| (told.outcome.is_resumed(), told.early_data))
             .collect();
         assert_eq!(told, [(false, Some(false)), (true, Some(early_data))]);
+        let counted = resumption.stats().acceptor.early_data;
+        assert_eq!(counted, u64::from(early_data));
     }
 }
 
