@@ -4,6 +4,7 @@ pub mod acceptors;
 pub mod bars;
 pub mod caches;
 pub mod client_certificates;
+pub mod following;
 pub mod handshakes;
 pub mod marks;
 pub mod memory;

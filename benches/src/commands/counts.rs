@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use benches::caches::{Contender as Cache, Workload as Exchanges};
+use benches::following::Workload as Following;
 use benches::handshakes::{By, ServerKey, Site, Way, session};
 use benches::tickets::{Contender as Ticketer, Workload as Tickets};
 use clap::ValueEnum;
@@ -29,6 +30,10 @@ pub(crate) enum Row {
     MutualOpenRaw,
     Exchange,
     ExchangeQuickCache,
+    Resume,
+    ResumeFollowed,
+    AskNothing,
+    AskNothingFollowed,
 }
 
 /// How long a session is without client certificates.
@@ -84,6 +89,9 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         ours.instructions / peer.instructions,
         ours.misses / peer.misses
     );
+    let resumed = own(Row::ResumeFollowed, Row::Resume);
+    let idle = own(Row::AskNothingFollowed, Row::AskNothing);
+    println!("following a handshake that resumes: {resumed:.0}; that asks nothing: {idle:.0}");
     Ok(())
 }
 
@@ -100,6 +108,10 @@ impl Row {
             Self::MutualOpenRaw => "open with a client's chain of 3 KiB, raw AEAD",
             Self::Exchange => "take and put, 100,000 sessions",
             Self::ExchangeQuickCache => "take and put, 100,000 sessions, quick_cache",
+            Self::Resume => "open one, seal two, in two polls",
+            Self::ResumeFollowed => "open one, seal two, in two polls, followed",
+            Self::AskNothing => "two polls",
+            Self::AskNothingFollowed => "two polls, followed",
         }
     }
 
@@ -121,6 +133,8 @@ impl Row {
             }
             Self::Exchange => exchange(Cache::Ours),
             Self::ExchangeQuickCache => exchange(Cache::QuickCache),
+            Self::Resume | Self::AskNothing => self.follow(false),
+            Self::ResumeFollowed | Self::AskNothingFollowed => self.follow(true),
         }
     }
 
@@ -136,6 +150,16 @@ impl Row {
             });
         };
         work(); // what is made or remembered once
+        counted_by_callgrind(&mut work);
+    }
+
+    fn follow(self, follows: bool) {
+        let handshakes = Following::new(&plain());
+        let mut work = || match self {
+            Self::Resume | Self::ResumeFollowed => handshakes.resumes(OPERATIONS, follows),
+            _ => handshakes.asks_nothing(OPERATIONS, follows),
+        };
+        work();
         counted_by_callgrind(&mut work);
     }
 }
