@@ -1,5 +1,5 @@
-//! Two virtual hosts behind one listener, one of which asks for client certificates: nothing
-//! crosses. `cargo run --release --example mtls_vhosts` tries it and prints a table.
+//! Virtual hosts behind one listener, of which one requires client certificates and one asks for
+//! them: nothing crosses. `cargo run --release --example mtls_vhosts` tries it and prints a table.
 //!
 //! Resumption skips the checks of the full handshake. So a session of the public host must not
 //! resume at the private one, and neither must a session admitted by a client CA that is no longer
@@ -10,6 +10,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use rcgen::{
@@ -21,9 +23,10 @@ use rustls::client::{
     Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, NamedGroup, RootCertStore,
@@ -32,6 +35,7 @@ use rustls::{
 use rustls_resumption::Resumption;
 
 const PUBLIC: &str = "public.example";
+const OPTIONAL: &str = "optional.example";
 const PRIVATE: &str = "private.example";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -99,19 +103,24 @@ type Row = (&'static str, Outcome, Outcome);
 
 fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failure> {
     let (server_ca, client_ca, next_ca) = (authority("S")?, authority("C")?, authority("N")?);
-    let resumption = Resumption::tickets()?;
-    let private = |ca: &Authority, revoked: &[u64]| {
-        let verifier = verifier(ca, revoked)?;
-        let mut config = server_config(PRIVATE, &server_ca, Some(Arc::clone(&verifier)))?;
-        resumption.install_with_client_verifier(&mut config, PRIVATE, verifier);
+    // A certificate that expires is noticed at once here; by default within a minute.
+    let builder = Resumption::builder().recheck_interval(Duration::ZERO);
+    let resumption = builder.build()?;
+    let date = Arc::new(Date(AtomicU64::new(START)));
+    let asking = |name: &'static str, verifier: Arc<dyn ClientCertVerifier>| {
+        let mut config = server_config(name, &server_ca, Some(Arc::clone(&verifier)))?;
+        config.time_provider = Arc::clone(&date) as Arc<dyn TimeProvider>;
+        resumption.install_with_client_verifier(&mut config, name, verifier);
         Ok::<_, Failure>(Arc::new(config))
     };
+    let private = |ca: &Authority, revoked: &[u64]| asking(PRIVATE, verifier(ca, revoked, true)?);
 
     let mut public = server_config(PUBLIC, &server_ca, None)?;
     resumption.install(&mut public, PUBLIC);
     let mut hosts = Hosts {
         resumption: resumption.clone(),
         public: Arc::new(public),
+        optional: asking(OPTIONAL, verifier(&client_ca, &[], false)?)?,
         private: private(&client_ca, &[])?,
     };
 
@@ -167,9 +176,40 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
     let row = ("private, which now trusts another client CA", Refused);
     rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
 
+    // Where a certificate is optional a client without one may resume; its session is not one of the
+    // private host, even if both had the same scope.
+    let (visitor, member) = (anyone()?, known()?);
+    hosts.private = private(&client_ca, &[])?;
+    for (what, expected, client, host) in [
+        ("optional, without a certificate", Full, &visitor, OPTIONAL),
+        ("optional, again", Resumed, &visitor, OPTIONAL),
+        (
+            "that session at the private host",
+            Refused,
+            &visitor,
+            PRIVATE,
+        ),
+        ("optional, with a certificate", Full, &member, OPTIONAL),
+        ("optional, with it again", Resumed, &member, OPTIONAL),
+    ] {
+        rows.push((what, expected, hosts.visit(client, host)));
+    }
+
+    let member = known()?;
+    hosts.visit(&member, PRIVATE);
+    date.0.store(EXPIRED, Ordering::Relaxed);
+    let row = ("private, its client's certificate having expired", Refused);
+    rows.push((row.0, row.1, hosts.visit(&member, PRIVATE)));
+    date.0.store(START, Ordering::Relaxed);
+    let renewed = known()?;
+    let row = ("private, with a renewed certificate", Full);
+    rows.push((row.0, row.1, hosts.visit(&renewed, PRIVATE)));
+    let row = ("private, with it again", Resumed);
+    rows.push((row.0, row.1, hosts.visit(&renewed, PRIVATE)));
+
     // Without the verifier nobody could tell whether a certificate still holds.
     let member = known()?;
-    let mut blind = server_config(PRIVATE, &server_ca, Some(verifier(&client_ca, &[])?))?;
+    let mut blind = server_config(PRIVATE, &server_ca, Some(verifier(&client_ca, &[], true)?))?;
     resumption.install(&mut blind, PRIVATE);
     hosts.private = Arc::new(blind);
     hosts.visit(&member, PRIVATE);
@@ -178,10 +218,28 @@ fn visits(version: &'static SupportedProtocolVersion) -> Result<Vec<Row>, Failur
     Ok(rows)
 }
 
-/// Two hosts behind one listener, told apart by SNI.
+/// The date by which the hosts verify certificates.
+#[derive(Debug)]
+struct Date(AtomicU64);
+
+/// In 2027, in seconds since the Unix epoch.
+const START: u64 = 1_811_808_000;
+
+/// When clients' certificates have expired.
+const EXPIRED: u64 = 1_900_000_000;
+
+impl TimeProvider for Date {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = self.0.load(Ordering::Relaxed);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+/// Hosts behind one listener, told apart by SNI.
 struct Hosts {
     resumption: Resumption,
     public: Arc<ServerConfig>,
+    optional: Arc<ServerConfig>,
     private: Arc<ServerConfig>,
 }
 
@@ -222,6 +280,7 @@ impl Hosts {
         let accepted = accepted.ok_or("half a ClientHello")?;
         let config = match accepted.client_hello().server_name() {
             Some(PRIVATE) => &self.private,
+            Some(OPTIONAL) => &self.optional,
             _ => &self.public,
         };
         let connection = accepted.into_connection(Arc::clone(config));
@@ -253,6 +312,9 @@ fn authority(name: &str) -> Result<Authority, Failure> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
+/// The name in a client's certificate.
+const CLIENT: &str = "member";
+
 /// The serial number of a client's certificate.
 const MEMBER: u64 = 7;
 
@@ -264,6 +326,9 @@ fn identity(
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.serial_number = Some(SerialNumber::from(serial));
+    if name == CLIENT {
+        params.not_after = date_time_ymd(2028, 1, 1);
+    }
     let made = params.signed_by(&key, by)?;
     let key = PrivatePkcs8KeyDer::from(key.serialize_der());
     Ok((vec![made.der().clone()], key.into()))
@@ -279,6 +344,7 @@ fn roots(authority: &Authority) -> Result<RootCertStore, Failure> {
 fn verifier(
     client_ca: &Authority,
     revoked: &[u64],
+    insists: bool,
 ) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
@@ -296,7 +362,10 @@ fn verifier(
     };
     let crl = crl.signed_by(client_ca)?.into();
     let (roots, provider) = (Arc::new(roots(client_ca)?), Arc::new(default_provider()));
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    if !insists {
+        verifier = verifier.allow_unauthenticated();
+    }
     Ok(verifier.with_crls([crl]).build()?)
 }
 
@@ -326,7 +395,7 @@ fn client_config(
         .with_root_certificates(roots(server_ca)?);
     let mut config = match client {
         Some((ca, serial)) => {
-            let (chain, key) = identity("member", ca, serial)?;
+            let (chain, key) = identity(CLIENT, ca, serial)?;
             builder.with_client_auth_cert(chain, key)?
         }
         None => builder.with_no_client_auth(),

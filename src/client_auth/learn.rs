@@ -257,8 +257,8 @@ impl Signer for Blank {
 #[cfg(test)]
 mod tests {
     use rustls::crypto::{aws_lc_rs, ring};
-    use rustls::server::WebPkiClientVerifier;
     use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+    use rustls::server::{ResolvesServerCertUsingSni, WebPkiClientVerifier};
     use rustls::version::{TLS12, TLS13};
     use rustls::{DistinguishedName, RootCertStore, SupportedProtocolVersion};
 
@@ -391,6 +391,17 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(NoCertificate));
         assert_eq!(learn(&config), Some(Policy::NotAsked));
+    }
+
+    #[test]
+    fn what_a_configuration_has_beside_its_verifier_does_not_matter() {
+        let asks = Arc::new(Asks::Strictly);
+        let mut config = config(aws_lc_rs::default_provider(), &[&TLS12, &TLS13], asks);
+        config.cert_resolver = Arc::new(ResolvesServerCertUsingSni::new());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.max_fragment_size = Some(100);
+        config.require_ems = true;
+        assert_eq!(learn(&config), Some(Policy::Required));
     }
 
     #[test]

@@ -59,5 +59,5 @@ fn nothing_crosses_between_the_virtual_hosts() {
     assert!(!table.contains("WRONG"), "{table}");
     let resumed = table.lines().filter(|row| row.ends_with("resumed")).count();
     let refused = table.lines().filter(|row| row.ends_with("refused")).count();
-    assert_eq!((resumed, refused), (8, 8), "{table}");
+    assert_eq!((resumed, refused), (14, 12), "{table}");
 }
