@@ -392,6 +392,23 @@ async fn a_session_claimed_for_a_client_that_left_is_wiped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_wrong_binder_costs_the_session_it_claims_and_is_counted() {
+    let store = Arc::new(MemoryStore::default());
+    let resumption = sharing(&store).build().unwrap();
+    let acceptor = acceptor(&resumption, server_config());
+    let client = never_learning(client_config(&TLS13));
+    assert_eq!(kind(&client, &acceptor).await, FULL);
+    // The hello ends with it.
+    let mut flight = first_flight(&client, b"");
+    *flight.last_mut().unwrap() ^= 1;
+    let (mut near, far) = duplex(1 << 18);
+    near.write_all(&flight).await.unwrap();
+    assert!(acceptor.accept(far).await.is_err());
+    let stats = resumption.stats();
+    assert_eq!((stats.store.claimed, stats.acceptor.failed), (1, 1));
+}
+
+#[tokio::test]
 async fn a_hello_of_64_kib_with_1600_identities_costs_four_look_ups() {
     let store = Arc::new(MemoryStore::default());
     let [(resumption, acceptor)] = nodes(&store);
