@@ -119,12 +119,12 @@ impl Ring {
         (self.keeper.lock(), self.supply.hold())
     }
 
-    /// Which clock decides.
     /// Whether other processes may have the same STEKs.
     pub(crate) fn is_shared(&self) -> bool {
         self.supply.is_shared
     }
 
+    /// Which clock decides.
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {
             true => Basis::Wall,

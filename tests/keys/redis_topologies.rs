@@ -85,11 +85,9 @@ fn a_sentinel_that_hangs_delays_nobody() {
         let start = Instant::now();
         let node = Node::new(sentinels(&redis));
         assert!(node.look());
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            start.elapsed()
-        );
+        // Some milliseconds as a rule; but this machine may be busy, and whoever asks it first waits
+        // for twenty seconds.
+        assert!(start.elapsed() < Duration::from_secs(10));
         sentinel.resume();
     }
 }
