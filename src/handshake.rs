@@ -13,7 +13,7 @@ pub struct Handshake {
     /// What came of it.
     pub outcome: Outcome,
     /// Whether early data was accepted. `None` where the connection is out of sight: known to the
-    /// acceptors of this crate.
+    /// acceptors of this crate, and over QUIC.
     pub early_data: Option<bool>,
     /// Whether the client had to say hello twice. `None` as above.
     pub hello_retry: Option<bool>,
