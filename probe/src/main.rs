@@ -11,8 +11,9 @@
 //! because some servers send their tickets only once they have something to answer.
 //!
 //! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for
-//! a bad flag or an unreadable file. With `--expect-refused`: 0 if sessions that resumed before are
-//! refused on every node, else 1.
+//! a bad flag or an unreadable file. With `--fail-on bad`: 1 as well if a line of the report is
+//! graded `bad`. With `--expect-refused`: 0 if sessions that resumed before are refused on every
+//! node, else 1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,13 +21,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use tokio::net::lookup_host;
 
 use connect::Place;
+use report::Grade;
 use survey::Plan;
 use visit::Visitor;
 
@@ -70,9 +72,18 @@ struct Flags {
     /// Hold sessions until a line arrives on standard input, then expect every node to refuse them
     #[arg(long, conflicts_with_all = ["other_name", "wait"])]
     expect_refused: bool,
+    /// Exit with status 1 if a finding has this grade
+    #[arg(long, value_name = "GRADE")]
+    fail_on: Option<FailOn>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// The grade for `--fail-on`.
+#[derive(Clone, Copy, ValueEnum)]
+enum FailOn {
+    Bad,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -125,7 +136,9 @@ async fn main() -> ExitCode {
         cli::show(format_args!("{} as {name}", flags.target));
         cli::show(report::table(&findings));
     }
-    match flags.expect_refused && !refused::all(&findings) {
+    let still_accepted = flags.expect_refused && !refused::all(&findings);
+    let any_bad = findings.iter().any(|finding| finding.grade == Grade::Bad);
+    match still_accepted || (flags.fail_on.is_some() && any_bad) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }

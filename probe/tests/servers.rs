@@ -299,6 +299,23 @@ fn the_table_has_a_verdict_on_each_line() {
 }
 
 #[test]
+fn a_bad_finding_costs_exit_status_1_only_with_fail_on_bad() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let good = openssl(&certificates, &[]);
+    // Its TLS 1.3 tickets are handles to sessions that it does not keep.
+    let bad = openssl(&certificates, &["-no_ticket", "-no_cache"]);
+    for (server, flags, status) in [
+        (&good, &["--fail-on", "bad"][..], 0),
+        (&bad, &["--fail-on", "bad"], 1),
+        (&bad, &[], 0),
+    ] {
+        let output = probe(&certificates, server.address, flags);
+        assert_eq!(output.status.code(), Some(status), "{flags:?}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{flags:?}: {output:?}");
+    }
+}
+
+#[test]
 fn an_unreachable_server_costs_one_line_and_exit_status_1() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
