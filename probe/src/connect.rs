@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind, PeerIncompatible, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -137,11 +137,28 @@ pub(crate) enum ConnectError {
 impl ConnectError {
     /// Whether the handshake failed because the server's certificate was rejected.
     pub(crate) fn is_about_certificate(&self) -> bool {
-        let Self::Handshake { source, .. } = self else {
-            return false;
-        };
-        let inner = source.get_ref().and_then(|inner| inner.downcast_ref());
-        matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+        matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// Whether the handshake failed because the server does not speak the version of TLS.
+    pub(crate) fn is_about_version(&self) -> bool {
+        matches!(
+            self.tls(),
+            Some(
+                rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+                    | rustls::Error::PeerIncompatible(
+                        PeerIncompatible::ServerDoesNotSupportTls12Or13
+                            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                    )
+            )
+        )
+    }
+
+    fn tls(&self) -> Option<&rustls::Error> {
+        match self {
+            Self::Handshake { source, .. } => source.get_ref()?.downcast_ref(),
+            Self::Tcp { .. } | Self::Timeout { .. } => None,
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 ///
-/// Why no connection to the server succeeded, in any version of TLS.
+/// Why no connection to the server succeeded, in any version of TLS: what was wrong with its
+/// certificate, if anything was.
 pub(crate) async fn survey(
     visitor: &Visitor,
     plan: &Plan,
@@ -44,16 +45,20 @@ pub(crate) async fn survey(
                     resumable.push(mechanism);
                 }
             }
+            // A silent server would be as silent in the next version of TLS.
+            Err(error @ ConnectError::Timeout { .. }) if errors.len() == findings.len() => {
+                return Err(error);
+            }
             Err(error) => {
                 findings.push(verdict::no_handshake(mechanism, &error));
                 errors.push(error);
             }
         }
     }
-    if errors.len() == Mechanism::ALL.len()
-        && let Some(error) = errors.pop()
-    {
-        return Err(error);
+    if errors.len() == Mechanism::ALL.len() {
+        // It says more than that another version is not spoken.
+        let telling = errors.iter().position(ConnectError::is_about_certificate);
+        return Err(errors.swap_remove(telling.unwrap_or(errors.len() - 1)));
     }
 
     for &mechanism in &resumable {

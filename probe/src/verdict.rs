@@ -17,7 +17,12 @@ pub(crate) fn no_handshake(mechanism: Mechanism, error: &ConnectError) -> Findin
         value: json!(false),
         seen: error.to_string(),
         grade: Grade::Note,
-        verdict: "nothing else can be tested".to_owned(),
+        verdict: match (error.is_about_version(), mechanism) {
+            (true, Mechanism::Tls13Ticket) => "speaks no TLS 1.3",
+            (true, _) => "speaks no TLS 1.2",
+            (false, _) => "nothing else can be tested",
+        }
+        .to_owned(),
     }
 }
 

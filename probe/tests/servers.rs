@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -319,8 +319,13 @@ fn a_bad_finding_costs_exit_status_1_only_with_fail_on_bad() {
 fn an_unreachable_server_costs_one_line_and_exit_status_1() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
+    let tls12_only = openssl(&certificates, &["-tls1_2"]);
     let strangers = Certificates::for_names(&["localhost"]);
     for (output, says) in [
+        (
+            probe(&strangers, tls12_only.address, &[]),
+            "name its authority with --ca PEM",
+        ),
         (probe(&certificates, free_address(), &[]), "cannot connect"),
         (
             probe(&strangers, server.address, &[]),
@@ -331,6 +336,34 @@ fn an_unreachable_server_costs_one_line_and_exit_status_1() {
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
         assert!(errors.contains(says), "{errors}");
+    }
+}
+
+#[test]
+fn a_silent_server_is_given_up_after_one_connection() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    // The system completes its connections, and nobody reads them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = probe(&certificates, silent.local_addr().unwrap(), &[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("not done within 15s"), "{errors}");
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.accept().is_ok());
+    assert!(silent.accept().is_err(), "connected more than once");
+}
+
+#[test]
+fn a_version_that_is_not_spoken_is_named() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    for (flag, mechanism, verdict) in [
+        ("-tls1_2", "tls1.3-ticket", "speaks no TLS 1.3"),
+        ("-tls1_3", "tls1.2-ticket", "speaks no TLS 1.2"),
+    ] {
+        let server = openssl(&certificates, &[flag]);
+        let report = probe_json(&certificates, server.address, &[]);
+        let finding = find(&report, mechanism, "handshake", None);
+        assert_eq!(finding["verdict"], verdict, "{finding}");
     }
 }
 
