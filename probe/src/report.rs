@@ -32,8 +32,8 @@ pub(crate) enum Aspect {
     LifetimeHint,
     /// Whether a session resumed on that node, and one of that node here: `{"there", "back"}`.
     Node(String),
-    /// Whether a session that the first node issued resumed at the second one after it should have
-    /// been revoked.
+    /// Whether a session that the first node issued did not resume at the second one after it should
+    /// have been revoked.
     Refused(String, String),
     /// Whether an offered session was resumed.
     Resumed,

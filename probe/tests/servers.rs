@@ -273,6 +273,25 @@ fn nothing_is_expected_of_a_server_that_issues_no_session() {
 }
 
 #[test]
+fn the_readme_names_each_aspect_of_the_json() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let server = openssl(&certificates, &["-early_data"]);
+    let nobody = free_address().to_string();
+    let flags = ["--nodes", &nobody, "--wait", "1ms"];
+    let report = probe_json(&certificates, server.address, &flags);
+    let readme = include_str!("../README.md");
+    for finding in findings(&report) {
+        for name in [&finding["aspect"], &finding["mechanism"]] {
+            let name = format!("`{}`", name.as_str().unwrap());
+            assert!(readme.contains(&name), "no {name} in README.md");
+        }
+        for field in finding.as_object().unwrap().keys() {
+            assert!(readme.contains(&format!("| `{field}` |")), "{field}");
+        }
+    }
+}
+
+#[test]
 fn the_table_has_a_verdict_on_each_line() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = openssl(&certificates, &[]);
