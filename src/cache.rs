@@ -79,7 +79,7 @@ const USUAL_LEN: usize = 256;
 /// had.
 fn lock(shard: &Mutex<Shard>) -> Option<MutexGuard<'_, Shard>> {
     const LONG: Duration = Duration::from_millis(100);
-    shard.try_lock().or_else(|| shard.try_lock_for(LONG))
+    shard.try_lock_for(LONG)
 }
 
 /// Whether the scope still has the number that a key was made with: what is found under another may
