@@ -108,8 +108,7 @@ impl Ring {
             return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
-            // What was forgotten at this very moment was issued before it; this is issued after.
-            issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
+            issued: now,
             lineage,
             scope: at.scope.binding(),
         };

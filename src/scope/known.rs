@@ -16,7 +16,7 @@ pub(crate) struct ScopeState {
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
     /// everything stored before is out of reach at once. 0 while scopes are numbered anew.
     number: AtomicU32,
-    /// Tickets issued up to this time (in milliseconds) are refused.
+    /// Sessions born up to this time (in milliseconds) do not resume.
     forgotten: AtomicU64,
     /// The same for every scope.
     all_forgotten: Arc<AtomicU64>,
@@ -46,7 +46,7 @@ impl ScopeState {
         self.number.load(Ordering::Acquire)
     }
 
-    pub(crate) fn forgotten(&self) -> Time {
+    fn forgotten(&self) -> Time {
         let all = self.all_forgotten.load(Ordering::Acquire);
         Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
@@ -55,10 +55,9 @@ impl ScopeState {
     /// are enough to spare.
     pub(crate) fn binding(&self) -> ScopeDigest {
         let mut binding = *self.scope.digest();
-        let [.., a, b, c, d, e, f, g, h] = &mut binding;
-        let generation = self.generation.load(Ordering::Acquire).to_be_bytes();
-        for (byte, of_generation) in [a, b, c, d, e, f, g, h].into_iter().zip(generation) {
-            *byte ^= of_generation;
+        if let Some(last) = binding.last_chunk_mut() {
+            let generation = self.generation.load(Ordering::Acquire);
+            *last = (u64::from_be_bytes(*last) ^ generation).to_be_bytes();
         }
         binding
     }
@@ -123,8 +122,8 @@ impl ScopeState {
         }
     }
 
-    /// Always moves forward, even if the clock stood still, because tickets are issued after the
-    /// time last forgotten.
+    /// Always moves forward, even if the clock stood still, because births are after the time last
+    /// forgotten.
     fn forget(&self, now: Time) {
         let before = self.forgotten();
         let later = now.0.max(before.0.saturating_add(1));
@@ -133,7 +132,6 @@ impl ScopeState {
     }
 }
 
-/// How often anything was forgotten in this process.
 static INCIDENTS: AtomicU64 = AtomicU64::new(0);
 
 /// How often anything was forgotten in this process. What began at a lower number began before.
@@ -234,7 +232,7 @@ impl Scopes {
             .collect()
     }
 
-    /// The same for every scope.
+    /// Puts everything that any scope made up to `now` out of reach.
     pub(crate) fn forget_all(&self, now: Time, cache: &impl HoldsScopes) {
         let known = &mut *self.known.lock();
         let latest = known.states.values().map(|state| state.forgotten().0).max();

@@ -124,8 +124,7 @@ impl Sharing {
             .min(lineage.birth.plus(terms.max_session_age))
             .min(key.window.expires);
         let times = Times {
-            // `forget` covers what was issued up to its time, and this session is made after it.
-            issued: now.max(Time(at.scope.forgotten().0.saturating_add(1))),
+            issued: now,
             expires,
             lineage,
         };
