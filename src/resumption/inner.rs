@@ -291,49 +291,52 @@ impl Inner {
     pub(crate) fn revoke_all(&self) -> Withdrawn {
         or_heir!(self.revoke_all());
         let steks = self.revoke_keys(None);
-        self.terms.generations.forget(Which::All, self.terms.now());
-        let (scopes, sessions) = self.clear_here();
+        let (scopes, sessions) = self.forget_here(Which::All);
         self.withdrawn(steks, sessions, scopes)
     }
 
     /// Puts what these scopes stored and sealed up to now out of reach, and wipes what is here.
     pub(crate) fn forget(&self, which: Which<'_>) -> Withdrawn {
         or_heir!(self.forget(which));
+        let (scopes, sessions) = self.forget_here(which);
+        self.withdrawn(0, sessions, scopes)
+    }
+
+    /// Returns how many scopes that are known were forgotten, and how many sessions dropped.
+    fn forget_here(&self, which: Which<'_>) -> (usize, usize) {
         self.terms.generations.forget(which, self.terms.now());
         let states = match which {
             Which::All => self.scopes.named(None),
             Which::Named(scope) => self.scopes.named(Some(scope.name())),
             Which::Exactly(scope) => self.scopes.find(scope).into_iter().collect(),
         };
-        let mut sessions = 0;
-        if let Which::Named(scope) | Which::Exactly(scope) = which
-            && !states.iter().any(|state| state.scope == *scope)
-        {
-            // It may be installed later, and after a fork not all that are installed are known.
-            sessions = self.put_out_of_reach(scope);
-        }
+        let sessions = match which {
+            Which::All => self.put_all_out_of_reach(),
+            Which::Named(scope) | Which::Exactly(scope) => {
+                let known = states.iter().map(|state| &state.scope);
+                // It may be installed later, and after a fork not all that are installed are known.
+                let unknown = (!known.clone().any(|known| known == scope)).then_some(scope);
+                known
+                    .chain(unknown)
+                    .map(|scope| self.put_out_of_reach(scope))
+                    .sum()
+            }
+        };
         for state in &states {
-            sessions = self.put_out_of_reach(&state.scope).saturating_add(sessions);
             state.heed(self.terms.generations.of(&state.scope));
         }
-        self.withdrawn(0, sessions, states.len())
+        (states.len(), sessions)
     }
 
     /// Forgets what the cache stored.
     pub(crate) fn clear(&self) {
         or_heir!(self.clear());
-        self.clear_here();
+        self.put_all_out_of_reach();
     }
 
-    /// Returns how many scopes are known, and how many sessions were dropped.
-    fn clear_here(&self) -> (usize, usize) {
+    fn put_all_out_of_reach(&self) -> usize {
         self.scopes.forget_all(self.terms.now(), &self.cache);
-        let sessions = self.cache.drop_all(None);
-        let states = self.scopes.named(None);
-        for state in &states {
-            state.heed(self.terms.generations.of(&state.scope));
-        }
-        (states.len(), sessions)
+        self.cache.drop_all(None)
     }
 
     fn revoke_keys(&self, name: Option<&KeyName>) -> usize {
