@@ -1,5 +1,6 @@
 //! Real handshakes in memory, between rustls's server and client.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 
@@ -16,6 +17,7 @@ use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig,
     ServerConnection, SupportedProtocolVersion,
 };
+use rustls_resumption::Resumption;
 
 pub const FULL: HandshakeKind = HandshakeKind::Full;
 pub const RESUMED: HandshakeKind = HandshakeKind::Resumed;
@@ -129,6 +131,13 @@ pub struct Outcome {
 /// A handshake and an exchange after it, in which the client gets its tickets.
 pub fn handshake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Outcome {
     try_handshake(client, server, b"").unwrap()
+}
+
+/// A call that is a part of a handshake which begins now, and is followed.
+pub fn followed<T>(resumption: &Resumption, call: impl FnOnce() -> T) -> T {
+    let call = || Ok::<_, Infallible>(call());
+    let Ok((result, _)) = resumption.follow_blocking(call);
+    result
 }
 
 pub fn kind(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> HandshakeKind {

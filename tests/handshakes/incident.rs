@@ -18,7 +18,7 @@ use rustls_resumption::{
 use tempfile::TempDir;
 use test_support::acceptor::{met, visit};
 use test_support::handshake::{
-    FULL, RESUMED, VERSIONS, client, client_without_tickets, kind, server_config,
+    FULL, RESUMED, VERSIONS, client, client_without_tickets, followed, kind, server_config,
 };
 use test_support::session::{tls12, tls13};
 use tokio::io::duplex;
@@ -192,8 +192,8 @@ fn whatever_the_clock_says_a_handshake_that_begins_after_the_call_makes_sessions
     // The clock stands still.
     for _ in 0..3 {
         let _ = resumption.forget("api");
-        let encrypt = || ticketer.encrypt(&tls13(&[7; 48], b"")).ok_or(());
-        let (ticket, _) = resumption.follow_blocking(encrypt).unwrap();
+        let encrypt = || ticketer.encrypt(&tls13(&[7; 48], b""));
+        let ticket = followed(&resumption, encrypt).unwrap();
         assert!(ticketer.decrypt(&ticket).is_some());
     }
 }
@@ -223,8 +223,7 @@ impl Node {
     /// A handshake that is followed.
     fn meet(&self, client: &Arc<ClientConfig>, scope: impl Into<Scope>) -> HandshakeKind {
         let config = Arc::new(self.config(scope));
-        let meet = || Ok::<_, ()>(kind(client, &config));
-        self.resumption.follow_blocking(meet).unwrap().0
+        followed(&self.resumption, || kind(client, &config))
     }
 
     /// Long enough to ask the source again.

@@ -17,6 +17,7 @@ use rustls_resumption::source::{KeyDirectory, SourceQuery};
 use rustls_resumption::stats::StekStats;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
 use tempfile::TempDir;
+use test_support::handshake::followed;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -60,8 +61,7 @@ impl Server {
 
     /// In a handshake that begins now.
     fn seal(&self) -> Vec<u8> {
-        let encrypt = || self.ring.encrypt(b"session").ok_or("no ticket");
-        self.resumption.follow_blocking(encrypt).unwrap().0
+        followed(&self.resumption, || self.ring.encrypt(b"session")).unwrap()
     }
 
     fn opens(&self, ticket: &[u8]) -> bool {

@@ -13,6 +13,7 @@ use rustls_resumption::stats::StekStats;
 use rustls_resumption::store::RedisClient;
 use rustls_resumption::{FakeClock, Resumption, Rotation};
 use test_support::Certificates;
+use test_support::handshake::followed;
 use test_support::redis::RedisServer;
 
 const KEY: &str = "rustls-resumption:steks:2";
@@ -64,8 +65,7 @@ impl Node {
 
     /// In a handshake that begins now.
     fn seal(&self) -> Vec<u8> {
-        let encrypt = || self.ring.encrypt(b"session").ok_or("no ticket");
-        self.resumption.follow_blocking(encrypt).unwrap().0
+        followed(&self.resumption, || self.ring.encrypt(b"session")).unwrap()
     }
 
     fn opens(&self, ticket: &[u8]) -> bool {

@@ -19,7 +19,7 @@ use rustls_resumption::{Resumption, Rotation};
 use tracing::{Event, Metadata, Subscriber, span};
 
 use test_support::alone::alone;
-use test_support::handshake::{FULL, RESUMED, client, handshake, kind, server_config};
+use test_support::handshake::{FULL, RESUMED, client, followed, handshake, kind, server_config};
 
 const LONG: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -167,13 +167,10 @@ fn revoking_all_takes_effect_and_returns_while_the_source_hangs() {
     wait_until("stuck", || wheel.is_stuck());
     let theirs = resumption.clone();
     let _ = returns(move || theirs.revoke_all());
-    let followed = |client| {
-        let handshake = || Ok::<_, ()>(kind(client, &config));
-        resumption.follow_blocking(handshake).unwrap().0
-    };
+    let meet = |client| followed(&resumption, || kind(client, &config));
     for client in &clients {
-        assert_eq!(followed(client), FULL);
-        assert_eq!(followed(client), RESUMED, "by a local key");
+        assert_eq!(meet(client), FULL);
+        assert_eq!(meet(client), RESUMED, "by a local key");
     }
     let stats = resumption.stats();
     assert!(stats.steks.fallen_back && stats.steks.active != before);

@@ -1,6 +1,5 @@
 //! Processes that are forked while other threads are busy, as prefork servers do.
 
-use std::convert::Infallible;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, exit};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use rustls_resumption::source::KeyDirectory;
 use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::alone::alone;
+use test_support::handshake::followed;
 use test_support::session::tls12;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -44,9 +44,7 @@ impl Server {
 
     /// Seals, opens, stores and fetches, in a handshake. False if a ticket does not open.
     fn serve(&self, number: u8) -> bool {
-        let serve = || Ok::<_, Infallible>(self.serve_handshake(number));
-        let Ok((opens, _)) = self.resumption.follow_blocking(serve);
-        opens
+        followed(&self.resumption, || self.serve_handshake(number))
     }
 
     fn serve_handshake(&self, number: u8) -> bool {
@@ -75,8 +73,8 @@ impl Server {
             thread::sleep(Duration::from_millis(1));
         }
         let ticket = loop {
-            let encrypt = || self.ticketer.encrypt(b"session").ok_or(());
-            if let Ok((ticket, _)) = self.resumption.follow_blocking(encrypt) {
+            let encrypt = || self.ticketer.encrypt(b"session");
+            if let Some(ticket) = followed(&self.resumption, encrypt) {
                 break ticket;
             }
             // Between two keys, which a busy machine can be for long.

@@ -3,7 +3,6 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::{HashSet, VecDeque};
-use std::convert::Infallible;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +12,7 @@ use std::{env, thread};
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls_resumption::{KeyName, Resumption, Rotation, Stats};
 use test_support::alone::alone;
+use test_support::handshake::followed;
 use test_support::process::resident;
 use test_support::session::{id, tls12, tls13};
 
@@ -261,13 +261,6 @@ impl World {
         self.revoked.lock().unwrap().done.insert(name);
     }
 
-    /// In a handshake that begins now.
-    fn followed<T>(&self, call: impl FnOnce() -> T) -> T {
-        let call = || Ok::<_, Infallible>(call());
-        let Ok((result, _)) = self.resumption.follow_blocking(call);
-        result
-    }
-
     fn forget(&self, scope: usize) {
         self.scopes[scope].begun.fetch_add(1, Ordering::SeqCst);
         let _ = self.resumption.forget(SCOPES[scope]);
@@ -339,7 +332,7 @@ impl Worker<'_> {
         let ticketer = &self.world.scopes[scope].ticketer;
         // None seals for a moment after a revocation, or if the timer was late.
         let ticket = loop {
-            match self.world.followed(|| ticketer.encrypt(&session)) {
+            match followed(&self.world.resumption, || ticketer.encrypt(&session)) {
                 Some(ticket) => break ticket,
                 None => self.tally.not_sealed += 1,
             }
@@ -433,9 +426,9 @@ impl Worker<'_> {
         value.reserve(self.random(100) as usize);
         let scope = scope_of(number);
         let storage = &self.world.scopes[scope].storage;
-        let stored = self
-            .world
-            .followed(|| storage.put(id(number).to_vec(), value));
+        let stored = followed(&self.world.resumption, || {
+            storage.put(id(number).to_vec(), value)
+        });
         match stored {
             true => self.tally.stored += 1,
             false => self.tally.not_stored += 1,
