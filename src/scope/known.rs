@@ -132,7 +132,8 @@ impl ScopeState {
     }
 }
 
-static INCIDENTS: AtomicU64 = AtomicU64::new(0);
+// Of the standard library always: one for all tests, of which shuttle runs each in a world of its own.
+static INCIDENTS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// How often anything was forgotten in this process. What began at a lower number began before.
 pub(crate) fn times_forgotten() -> u64 {
