@@ -81,7 +81,9 @@ fn shuttle_two_handshakes_polled_by_threads_in_turn_keep_their_own_sessions() {
                 }
             })
         });
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
         for task in &*tasks {
             let mut task = task.lock();
             assert_eq!(task.polls, 3);
@@ -110,6 +112,8 @@ fn shuttle_a_handshake_polled_within_another_does_not_touch_it() {
                 outer.poll();
             })
         });
-        workers.map(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
     });
 }
