@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as ProcessAtomicU64;
 use std::time::Duration;
 
 use crate::clock::Time;
@@ -133,7 +134,7 @@ impl ScopeState {
 }
 
 // Of the standard library always: one for all tests, of which shuttle runs each in a world of its own.
-static INCIDENTS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+static INCIDENTS: ProcessAtomicU64 = ProcessAtomicU64::new(0);
 
 /// How often anything was forgotten in this process. What began at a lower number began before.
 pub(crate) fn times_forgotten() -> u64 {
