@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
-use super::withdrawn::{Reach, Withdrawn};
 use crate::cache::{Cache, CacheSettings};
 use crate::clock::instant_in;
 use crate::counters::Counters;
@@ -13,11 +12,10 @@ use crate::error::Error;
 use crate::housekeeper::{EverySecond, Housekeeper};
 use crate::outside::Outside;
 use crate::ring::{Ring, RingSettings};
-use crate::scope::{Scope, ScopeState, Scopes, Which};
+use crate::scope::{Scope, ScopeState, Scopes};
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, HeldStek, HousekeeperStats, Stats, StekStats, TicketStats};
-use crate::stek::KeyName;
 use crate::store::Sharing;
 use crate::terms::Terms;
 
@@ -61,6 +59,8 @@ macro_rules! or_heir {
         }
     };
 }
+
+mod incident;
 
 /// The longest time between two steps: a stepped wall clock must not go unnoticed for longer.
 const MAX_STEP: Duration = Duration::from_secs(1);
@@ -279,94 +279,6 @@ impl Inner {
         let rotated = self.ring.as_ref().map_or(Ok(()), rotate);
         self.let_tell();
         rotated
-    }
-
-    pub(crate) fn revoke(&self, name: &KeyName) -> Withdrawn {
-        or_heir!(self.revoke(name));
-        let steks = self.revoke_keys(Some(name));
-        self.withdrawn(steks, 0, 0)
-    }
-
-    /// Every key and every session.
-    pub(crate) fn revoke_all(&self) -> Withdrawn {
-        or_heir!(self.revoke_all());
-        let steks = self.revoke_keys(None);
-        let (scopes, sessions) = self.forget_here(Which::All);
-        self.withdrawn(steks, sessions, scopes)
-    }
-
-    /// Puts what these scopes stored and sealed up to now out of reach, and wipes what is here.
-    pub(crate) fn forget(&self, which: Which<'_>) -> Withdrawn {
-        or_heir!(self.forget(which));
-        let (scopes, sessions) = self.forget_here(which);
-        self.withdrawn(0, sessions, scopes)
-    }
-
-    /// Returns how many scopes that are known were forgotten, and how many sessions dropped.
-    fn forget_here(&self, which: Which<'_>) -> (usize, usize) {
-        self.terms.generations.forget(which, self.terms.now());
-        let states = match which {
-            Which::All => self.scopes.named(None),
-            Which::Named(scope) => self.scopes.named(Some(scope.name())),
-            Which::Exactly(scope) => self.scopes.find(scope).into_iter().collect(),
-        };
-        let sessions = match which {
-            Which::All => self.put_all_out_of_reach(),
-            Which::Named(scope) | Which::Exactly(scope) => {
-                let known = states.iter().map(|state| &state.scope);
-                // It may be installed later, and after a fork not all that are installed are known.
-                let unknown = (!known.clone().any(|known| known == scope)).then_some(scope);
-                known
-                    .chain(unknown)
-                    .map(|scope| self.put_out_of_reach(scope))
-                    .sum()
-            }
-        };
-        for state in &states {
-            state.heed(self.terms.generations.of(&state.scope));
-        }
-        (states.len(), sessions)
-    }
-
-    /// Forgets what the cache stored.
-    pub(crate) fn clear(&self) {
-        or_heir!(self.clear());
-        self.put_all_out_of_reach();
-    }
-
-    fn put_all_out_of_reach(&self) -> usize {
-        self.scopes.forget_all(self.terms.now(), &self.cache);
-        self.cache.drop_all(None)
-    }
-
-    fn revoke_keys(&self, name: Option<&KeyName>) -> usize {
-        let revoke = |ring: &Arc<Ring>| ring.revoke(&self.terms, &self.outside, name);
-        self.ring.as_ref().map_or(0, revoke)
-    }
-
-    /// What comes after things were withdrawn here: the source is told, and asked for other keys, which
-    /// may take its time.
-    fn withdrawn(&self, steks: usize, sessions: usize, scopes: usize) -> Withdrawn {
-        let reach = self.ring.as_ref().map_or(Reach::Nobody, |ring| {
-            let is_carried = self.terms.generations.are_carried();
-            let told = match steks > 0 || is_carried {
-                true => ring.succeed(&self.terms, &self.outside),
-                false => Ok(()),
-            };
-            match (ring.is_shared(), is_carried, told) {
-                (false, _, _) => Reach::Nobody,
-                (true, false, _) => Reach::Each,
-                (true, true, Ok(())) => Reach::Shared,
-                (true, true, Err(error)) => Reach::NotYet(error.to_string()),
-            }
-        });
-        self.let_tell();
-        Withdrawn {
-            steks: steks as u64,
-            sessions: sessions as u64,
-            scopes: scopes as u64,
-            reach,
-        }
     }
 
     /// Gives the log time to be written before a call returns, as is usual, but not for ever.
