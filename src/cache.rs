@@ -436,7 +436,10 @@ impl Cache {
             return None;
         }
         let given = Given {
-            by: ResumedBy::Cache,
+            by: match parsed.as_ref().map(|session| session.version) {
+                Some(Version::Tls12) => ResumedBy::SessionId,
+                _ => ResumedBy::Cache,
+            },
             lineage,
             age: now.on(terms.basis).since(lineage.birth),
             key_name: None,

@@ -166,7 +166,7 @@ impl Context {
     }
 
     fn give(&mut self, mut given: Given, trace: Trace) {
-        if self.from_store && given.by == ResumedBy::Cache {
+        if self.from_store && matches!(given.by, ResumedBy::Cache | ResumedBy::SessionId) {
             given.by = ResumedBy::SharedStore;
         }
         self.given = Some((given, trace));

@@ -72,10 +72,12 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ResumedBy {
-    /// In this process's cache.
+    /// In this process's cache, once, as TLS 1.3 has it: by a PSK identity.
     Cache,
     /// By a session storage or ticketer that is not of this crate.
     Other,
+    /// In this process's cache, by a TLS 1.2 session ID.
+    SessionId,
     /// In a [`SharedStore`](crate::store::SharedStore).
     SharedStore,
     /// By the client, in a ticket.
@@ -87,6 +89,7 @@ impl ResumedBy {
         match self {
             Self::Cache => "cache",
             Self::Other => "other",
+            Self::SessionId => "session_id",
             Self::SharedStore => "shared_store",
             Self::Ticket => "ticket",
         }

@@ -133,7 +133,10 @@ async fn outcomes_are_reported_and_counted() {
                     key_name: resumption.stats().steks.active,
                 },
                 false => Outcome::Resumed {
-                    by: ResumedBy::Cache,
+                    by: match i == 1 {
+                        true => ResumedBy::Cache,
+                        false => ResumedBy::SessionId,
+                    },
                     age: Some(Duration::ZERO),
                     key_name: None,
                 },
@@ -505,7 +508,7 @@ async fn with_a_shared_store_a_plain_acceptor_finds_no_tls13_session_and_counts_
     followed(&tls12, &acceptor, &resumption).await;
     followed(&tls13, &acceptor, &resumption).await;
     let (_, told) = followed(&tls12, &acceptor, &resumption).await;
-    assert_eq!(resumed(told.outcome).0, ResumedBy::Cache);
+    assert_eq!(resumed(told.outcome).0, ResumedBy::SessionId);
     let (kind, told) = followed(&tls13, &acceptor, &resumption).await;
     assert_eq!(kind, FULL);
     assert_eq!(told.outcome, Outcome::NotFound { why: "not_claimed" });
