@@ -58,6 +58,12 @@ impl Dialer {
         within(self.command_timeout, "no answer", answer).await
     }
 
+    /// How long connecting and a command may take.
+    pub(crate) fn limit(&self) -> Duration {
+        let connected = self.name_timeout.saturating_add(self.connect_timeout);
+        connected.saturating_add(self.command_timeout)
+    }
+
     /// The system's look-up blocks, and may do so for longer than anybody waits: its thread is left
     /// to end by itself.
     async fn addresses(&self, host: &str, port: u16) -> RedisResult<Vec<SocketAddr>> {

@@ -37,8 +37,8 @@ trait Backend {
     /// Whatever it takes to replace what was read, and nothing newer: a lock, or what was there.
     type Basis;
 
-    /// How long everything may take that is asked of it in one go.
-    const BUDGET: Duration;
+    /// How long reading may take, and as long again replacing what was read.
+    fn limit(&self) -> Duration;
 
     /// Where the record is, for the log.
     fn place(&self) -> String;
@@ -103,16 +103,17 @@ impl<B: Backend> Shared<B> {
     /// The STEKs there are, once the record is what it has to be.
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         let held = self.withdraw(query);
-        let deadline = instant_in(B::BUDGET);
+        let limit = self.backend.limit();
         for attempt in 0..ATTEMPTS {
-            let Reading { record, now, basis } = self.backend.read(query, attempt, deadline)?;
+            let read = self.backend.read(query, attempt, instant_in(limit))?;
+            let Reading { record, now, basis } = read;
             let decode = |bytes: Zeroizing<Vec<u8>>| {
                 let decoded = Record::decode(&bytes, query.sealing, Some(&held));
                 decoded.map_err(|why| self.backend.damaged(&why))
             };
             let found = record.map(decode).transpose()?;
             let next = Next::after(found.as_ref(), &held, now, query)?;
-            if !next.must_be_written || self.backend.replace(basis, &next, deadline)? {
+            if !next.must_be_written || self.backend.replace(basis, &next, instant_in(limit))? {
                 return Ok(self.adopt(next, &held, query));
             }
             // Another process was faster, and may have done all that there was to do.

@@ -127,7 +127,9 @@ impl Backend for Directory {
     type Basis = Basis;
 
     /// Others may be about to rotate or to revoke as well, each of them waiting for the disk.
-    const BUDGET: Duration = Duration::from_secs(10);
+    fn limit(&self) -> Duration {
+        Duration::from_secs(10)
+    }
 
     fn place(&self) -> String {
         files::record(&self.path).display().to_string()

@@ -55,8 +55,8 @@ use exchange::{Exchange, Found};
 ///
 /// # Trouble
 ///
-/// Redis has a second to answer; connections are reopened as needed, for which there is more time
-/// (see [`RedisClient`]).
+/// Each step has a limit of its own, which suits a Redis on another continent (see [`RedisClient`]):
+/// resolving the name, connecting, reading, writing.
 ///
 /// | what happens | what the fleet does |
 /// | --- | --- |
@@ -187,7 +187,9 @@ struct RedisValue {
 impl Backend for RedisValue {
     type Basis = Found;
 
-    const BUDGET: Duration = Duration::from_secs(1);
+    fn limit(&self) -> Duration {
+        self.exchange.limit()
+    }
 
     fn place(&self) -> String {
         format!("{} at Redis {}", self.key, self.address)
@@ -364,13 +366,8 @@ mod tests {
         let mut source = RedisSource::with_client(client, &kek()).unwrap();
         let rotation = Rotation::new();
         let question = query(NOW, &rotation, false, &[]);
-        let start = Instant::now();
-        // Nobody waits for as long as the name takes, but it goes on being looked up.
-        let error = source.load(&question).unwrap_err().to_string();
-        assert!(error.ends_with("no answer in time"), "{error}");
-        while source.load(&question).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30));
-        }
+        let keys = source.load(&question);
+        assert!(keys.is_ok(), "{keys:?}");
     }
 
     #[test]

@@ -29,7 +29,9 @@ type Node = Shared<Memory>;
 impl Backend for Memory {
     type Basis = Option<Vec<u8>>;
 
-    const BUDGET: Duration = Duration::from_secs(1);
+    fn limit(&self) -> Duration {
+        Duration::from_secs(1)
+    }
 
     fn place(&self) -> String {
         "the test".into()

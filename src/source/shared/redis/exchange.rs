@@ -1,5 +1,5 @@
-//! Commands to Redis, sent from a thread of its own. It goes on connecting for as long as the
-//! client's limits allow, while the ring waits for no longer than it wants to.
+//! Commands to Redis, sent from a thread of its own, so that whoever waits for one is bounded
+//! whatever happens to it.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -43,6 +43,13 @@ pub(super) struct Found {
 impl Exchange {
     pub(super) fn new(client: RedisClient) -> Self {
         Self { client, jobs: None }
+    }
+
+    /// How long an answer may take on a new connection. Behind Sentinels and in a Cluster there are
+    /// more steps, which all take long only if much is out of order: then the connection is there
+    /// for the next command.
+    pub(super) fn limit(&self) -> Duration {
+        self.client.dialer().limit()
     }
 
     /// Redis's time, and the value of this key: its first `max_len + 1` bytes at most.
