@@ -2,5 +2,6 @@
 
 mod cache;
 mod flood;
+mod memcached;
 mod redis_store;
 mod redis_topologies;
