@@ -1,12 +1,15 @@
 use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 /// An error from setting up or managing resumption.
 ///
 /// The handshake path never returns one: a failure there is a full handshake and a counter (see
 /// [`Stats`](crate::Stats)). Each message names the field, file or source at fault, what is wrong
 /// with it, and what would be accepted.
+///
+/// It becomes a [`std::io::Error`] or a `rustls::Error` by `?`, which the functions that set up
+/// a server mostly return. For others there is `.map_err(std::io::Error::other)`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,7 +30,7 @@ pub enum Error {
         why: String,
     },
     /// The operating system refused to start a background thread.
-    Thread(std::io::Error),
+    Thread(io::Error),
     /// The random generator failed, so no key could be made.
     Random,
     /// A STEK source failed to answer, or its answer was refused.
@@ -106,6 +109,22 @@ impl StdError for Error {
     }
 }
 
+/// Of the kind [`InvalidInput`](io::ErrorKind::InvalidInput) where a setting or key is at fault, of
+/// that of the system's own error where a thread could not be started, else
+/// [`Other`](io::ErrorKind::Other). The error itself is kept inside.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Config { .. } | Error::Duration { .. } | Error::WeakKey { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            Error::Thread(error) => error.kind(),
+            Error::Random | Error::Source { .. } => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +141,23 @@ mod tests {
         let error = Error::source("file", "no such file");
         assert_eq!(error.to_string(), "STEK source `file`: no such file");
         assert!(StdError::source(&error).is_some());
+    }
+
+    #[test]
+    fn a_question_mark_makes_it_an_io_error_that_keeps_message_and_kind() {
+        fn set_up(error: Error) -> io::Result<()> {
+            Err(error)?
+        }
+        let error = set_up(Error::weak_key("a.key", "all bytes are equal")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(error.to_string(), "weak key in a.key: all bytes are equal");
+        assert!(error.get_ref().unwrap().is::<Error>());
+        let refused = Error::Thread(io::ErrorKind::WouldBlock.into());
+        assert_eq!(
+            set_up(refused).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let error = set_up(Error::Random).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Other);
     }
 }

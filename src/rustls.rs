@@ -1,8 +1,12 @@
-//! The implementations of rustls's traits, and nothing else.
+//! The implementations of rustls's traits, and the way into its error; nothing else.
 
+use std::sync::Arc;
+
+use rustls::OtherError;
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
 use crate::context;
+use crate::error::Error;
 use crate::resumption::{NoTickets, SessionCache, StekRing, Storage};
 
 impl StoresServerSessions for SessionCache {
@@ -79,5 +83,25 @@ impl ProducesTickets for NoTickets {
     fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
         context::miss("no_tickets");
         None
+    }
+}
+
+impl From<Error> for rustls::Error {
+    fn from(error: Error) -> Self {
+        Self::Other(OtherError(Arc::new(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_mark_makes_an_error_one_of_rustls_that_keeps_the_message() {
+        fn set_up() -> Result<(), rustls::Error> {
+            Err(Error::Random)?
+        }
+        let error = set_up().unwrap_err();
+        assert!(error.to_string().contains(&Error::Random.to_string()));
     }
 }
