@@ -36,7 +36,8 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.into()], made.signing_key.into())?;
 
-    Resumption::tickets()?.install(&mut config, "localhost");
+    // The same handle whenever a configuration is made, so that no reload loses a session.
+    Resumption::process()?.install(&mut config, "localhost");
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(address).await?;

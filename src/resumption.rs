@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ProducesTickets, StoresServerSessions};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
 use crate::client_auth::{self, ClientAuth};
@@ -17,13 +18,17 @@ use crate::stats::{AcceptorStats, HeldStek, Stats};
 use crate::stek::KeyName;
 
 mod builder;
+mod handles;
 mod inner;
+mod process;
 mod session_cache;
 mod stek_ring;
 mod storage;
+mod twins;
 mod withdrawn;
 
 pub use builder::ResumptionBuilder;
+use handles::Handles;
 #[cfg(test)]
 pub(crate) use inner::Inner;
 pub(crate) use inner::Root;
@@ -57,9 +62,25 @@ pub use withdrawn::{Reach, Withdrawn};
 #[derive(Clone)]
 pub struct Resumption {
     inner: Root,
+    handles: Arc<HandedOut>,
+}
+
+/// What this handle and its clones gave to configurations that they did not see.
+#[derive(Default)]
+struct HandedOut {
+    storages: Handles<dyn StoresServerSessions>,
+    ticketers: Handles<dyn ProducesTickets>,
+    has_warned_of_twin: AtomicBool,
 }
 
 impl Resumption {
+    fn on(inner: Root) -> Self {
+        Self {
+            inner,
+            handles: Arc::default(),
+        }
+    }
+
     /// Sets `session_storage` and `ticketer` of a configuration, nothing else.
     ///
     /// Sessions resume only between configurations installed with the same scope.
@@ -143,8 +164,57 @@ impl Resumption {
         }
         let scope = self.inner.scope(scope);
         let at = Installation { scope, client_auth };
-        config.session_storage = self.storage_at(at.clone());
+        let storage = Arc::new(Storage::new(self.inner.clone(), at.clone()));
+        self.warn_of_twin(&at.scope.scope, &storage);
+        config.session_storage = storage;
         config.ticketer = self.ticketer_at(at);
+    }
+
+    fn warn_of_twin(&self, scope: &Scope, storage: &Arc<Storage>) {
+        if twins::has_twin(scope, storage)
+            && !self
+                .handles
+                .has_warned_of_twin
+                .swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                %scope,
+                "another Resumption is installed in this scope, and its sessions do not resume here: \
+                 if this is a reload, keep one and install it again, or use Resumption::process"
+            );
+        }
+    }
+
+    /// The same as [`install`](Resumption::install) for a server that holds its configuration in an
+    /// `Arc` already: a copy of it, with this installed.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use rustls_resumption::Resumption;
+    /// # use tokio_rustls::TlsAcceptor;
+    /// # fn f(resumption: Resumption, config: Arc<rustls::ServerConfig>, acceptor: TlsAcceptor) {
+    /// let config: Arc<rustls::ServerConfig> = resumption.installed(&config, "api.example.com");
+    /// // And where there is an acceptor:
+    /// let acceptor = TlsAcceptor::from(resumption.installed(acceptor.config(), "api.example.com"));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn installed(
+        &self,
+        config: &Arc<ServerConfig>,
+        scope: impl Into<Scope>,
+    ) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(config);
+        self.install(&mut config, scope);
+        Arc::new(config)
+    }
+
+    /// For a server in which nothing may ever resume: sets a configuration to store no sessions and
+    /// to send no tickets, in TLS 1.2 and 1.3. Each handshake is a full one.
+    pub fn refuse(config: &mut ServerConfig) {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::new(NoTickets);
+        config.send_tls13_tickets = 0;
     }
 
     /// A `session_storage` for a configuration that this crate does not see: for servers that ask
@@ -152,19 +222,23 @@ impl Resumption {
     /// the configuration does.
     ///
     /// What it stores resumes through handles like this one and in configurations that ask for no
-    /// certificates; sessions with client certificates are neither stored nor found.
+    /// certificates; sessions with client certificates are neither stored nor found. While one for
+    /// this scope is in use, it is the one returned.
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
-        self.storage_at(Installation::unseen(self.inner.scope(scope.into())))
+        let scope = scope.into();
+        let make = || -> Arc<dyn StoresServerSessions> {
+            let at = Installation::unseen(self.inner.scope(scope.clone()));
+            Arc::new(Storage::new(self.inner.clone(), at))
+        };
+        self.handles.storages.get_or_make(&scope, make)
     }
 
     /// A `ticketer` for the same purpose, under the same conditions. In stateful mode it makes no
     /// tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
-        self.ticketer_at(Installation::unseen(self.inner.scope(scope.into())))
-    }
-
-    fn storage_at(&self, at: Installation) -> Arc<dyn StoresServerSessions> {
-        Arc::new(Storage::new(self.inner.clone(), at))
+        let scope = scope.into();
+        let make = || self.ticketer_at(Installation::unseen(self.inner.scope(scope.clone())));
+        self.handles.ticketers.get_or_make(&scope, make)
     }
 
     fn ticketer_at(&self, at: Installation) -> Arc<dyn ProducesTickets> {

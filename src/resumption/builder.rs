@@ -391,9 +391,7 @@ impl ResumptionBuilder {
             inner.start_housekeeper()?;
         }
         inner.let_tell();
-        Ok(Resumption {
-            inner: Root::from(inner),
-        })
+        Ok(Resumption::on(Root::from(inner)))
     }
 
     fn validate(&self) -> Result<(), Error> {

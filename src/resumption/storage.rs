@@ -29,6 +29,10 @@ impl Storage {
         Self { inner, at }
     }
 
+    pub(super) fn shares_cache_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
         let Inner { cache, terms, .. } = &**self.inner;
         let fixed = <&[u8; 32]>::try_from(id.as_slice());

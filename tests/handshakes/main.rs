@@ -9,3 +9,4 @@ mod follow;
 mod incident;
 mod plain;
 mod quic;
+mod ways_in;
