@@ -21,6 +21,7 @@ mod files;
 mod key;
 mod plan;
 mod random;
+mod settled_clock;
 #[cfg(any(unix, feature = "redis"))]
 mod shared;
 mod shared_secret;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::info;
 
+use super::settled_clock::SettledClock;
 use super::{SourceError, SourceKey, SourceQuery, StekSource, shared_secret};
 use crate::clock::Time;
 use crate::error::Error;
@@ -11,10 +12,8 @@ use crate::rotation::Rotation;
 
 mod epochs;
 mod ratchet;
-mod settled_clock;
 
 use epochs::{EpochQuery, Epochs, Fingerprint, SharedSecret};
-use settled_clock::SettledClock;
 
 /// STEKs that every process derives for itself from one shared secret: for a fleet that has a
 /// secret and a clock in common, and nothing else.
