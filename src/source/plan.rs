@@ -13,8 +13,8 @@ pub(crate) struct Planned<T> {
     pub(crate) window: Window,
 }
 
-/// The time by more than one clock. A key is given up only once it has expired by all of them, so
-/// that none that is wrong costs keys.
+/// The time by more than one clock. A key is given up, or cut short, only as far as all of them say
+/// so: none that is wrong costs keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clocks {
     pub(crate) earliest: Time,
@@ -27,6 +27,18 @@ impl Clocks {
             earliest: one.min(other),
             latest: one.max(other),
         }
+    }
+
+    /// With another clock, which does not count where it is ahead.
+    pub(crate) fn or_before(self, time: Time) -> Self {
+        Self {
+            earliest: self.earliest.min(time),
+            ..self
+        }
+    }
+
+    pub(crate) fn agree_within(self, skew: Duration) -> bool {
+        self.latest.since(self.earliest) <= skew
     }
 }
 
@@ -116,9 +128,13 @@ impl Planner<'_> {
     }
 
     fn retire_current<T>(&self, keys: &mut [Planned<T>]) {
+        let end = match self.clocks.agree_within(self.rotation.ahead()) {
+            true => self.now,
+            false => self.now.max(self.clocks.latest),
+        };
         for key in keys.iter_mut().filter(|key| key.window.seals(self.now)) {
             key.window.retires = self.now;
-            let expires = self.now.plus(self.rotation.lifetime());
+            let expires = end.plus(self.rotation.lifetime());
             key.window.expires = key.window.expires.min(expires);
         }
     }
@@ -239,6 +255,28 @@ mod tests {
         assert_eq!(keys.active(behind), Some(1));
         assert!(keys.keys.iter().all(|key| key.window.opens(behind)));
         assert_eq!(keys.keys[0].window.expires, now.plus(12 * HOUR));
+    }
+
+    #[test]
+    fn a_forced_rotation_by_a_clock_that_is_behind_cuts_no_life_short() {
+        let mut keys = Keys::default();
+        keys.step(START, MINUTE, false);
+        let before = keys.keys[0].window;
+        let now = START.plus(3 * HOUR);
+        let behind = START.plus(30 * MINUTE);
+        let planner = Planner {
+            now: behind,
+            clocks: Clocks::new(now, behind),
+            rotation: &Rotation::new(),
+            max_skew: MINUTE,
+            not_before: Time(0),
+            rotate: true,
+        };
+        planner
+            .update(&mut keys.keys, || Ok::<_, Infallible>(9))
+            .unwrap();
+        let after = keys.keys[0].window;
+        assert_eq!((after.retires, after.expires), (behind, before.expires));
     }
 
     #[test]

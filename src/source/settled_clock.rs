@@ -30,18 +30,31 @@ type Difference = i128;
 
 impl SettledClock {
     /// Takes a reading of both clocks. Returns the time that both confirm, if there is one yet.
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "all are of 64 bits, and summed in 128"
-    )]
     pub(super) fn read(
         &mut self,
         wall: Time,
         monotonic: Duration,
         settling: Duration,
     ) -> Option<Time> {
-        let elapsed = monotonic.as_millis() as i128;
-        let difference = i128::from(wall.0) - elapsed;
+        let lowest = self.observe(wall, monotonic, settling);
+        Some(time_at(monotonic, lowest.min(self.previous?)))
+    }
+
+    /// The same, except that the first reading is believed at once: only a jump that is seen has to
+    /// last.
+    pub(super) fn read_from_start(
+        &mut self,
+        wall: Time,
+        monotonic: Duration,
+        settling: Duration,
+    ) -> Time {
+        let lowest = self.observe(wall, monotonic, settling);
+        time_at(monotonic, lowest.min(self.previous.unwrap_or(lowest)))
+    }
+
+    /// Returns the lowest difference of this period.
+    fn observe(&mut self, wall: Time, monotonic: Duration, settling: Duration) -> Difference {
+        let difference = i128::from(wall.0).saturating_sub(millis(monotonic));
         let period = self.current.get_or_insert(Period {
             since: monotonic,
             lowest: difference,
@@ -54,9 +67,17 @@ impl SettledClock {
                 lowest: difference,
             };
         }
-        let lowest = period.lowest.min(self.previous?);
-        Some(Time(u64::try_from(lowest + elapsed).unwrap_or(0)))
+        period.lowest
     }
+}
+
+fn time_at(monotonic: Duration, difference: Difference) -> Time {
+    let wall = difference.saturating_add(millis(monotonic));
+    Time(u64::try_from(wall).unwrap_or(0))
+}
+
+fn millis(monotonic: Duration) -> i128 {
+    i128::try_from(monotonic.as_millis()).unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]
@@ -130,6 +151,31 @@ mod tests {
         assert_eq!(settled[2], Some(NOW.plus(4 * HOUR)), "not yet");
         assert_eq!(settled[3], Some(NOW.plus(5 * HOUR)), "nor here");
         assert_eq!(settled[5], Some(NOW.plus(7 * HOUR).plus(YEAR)));
+    }
+
+    #[test]
+    fn read_from_the_start_only_a_jump_ahead_has_to_last() {
+        let mut clock = SettledClock::default();
+        let mut read = |at, ahead| clock.read_from_start(NOW.plus(at).plus(ahead), at, 2 * HOUR);
+        let none = Duration::ZERO;
+        assert_eq!(
+            read(none, YEAR),
+            NOW.plus(YEAR),
+            "there is nothing else to go by"
+        );
+        assert_eq!(read(HOUR / 2, none), NOW.plus(HOUR / 2));
+        for (at, ahead) in [
+            (HOUR, YEAR),
+            (2 * HOUR, YEAR),
+            (3 * HOUR, none),
+            (4 * HOUR, none),
+        ] {
+            assert_eq!(read(at, ahead), NOW.plus(at));
+        }
+        for at in 5..8 {
+            assert_eq!(read(at * HOUR, YEAR), NOW.plus(at * HOUR), "not yet");
+        }
+        assert_eq!(read(8 * HOUR, YEAR), NOW.plus(8 * HOUR).plus(YEAR));
     }
 
     #[test]

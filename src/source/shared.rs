@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::bulletin::Heard;
 use super::plan::Clocks;
+use super::settled_clock::SettledClock;
 use super::{SourceError, SourceKey, SourceQuery};
 use crate::clock::{Time, instant_in};
 use crate::error::Error;
@@ -36,6 +37,9 @@ pub use redis::RedisSource;
 trait Backend {
     /// Whatever it takes to replace what was read, and nothing newer: a lock, or what was there.
     type Basis;
+
+    /// Whether it tells the time by a clock of its own, not by this host's.
+    const HAS_CLOCK: bool;
 
     /// How long reading may take, and as long again replacing what was read.
     fn limit(&self) -> Duration;
@@ -81,6 +85,9 @@ const ATTEMPTS: usize = 5;
 struct Shared<B> {
     backend: B,
     held: Option<Record>,
+    /// What both this process's clock and the backend's say, as far as the monotonic clock confirms
+    /// it.
+    clock: SettledClock,
     /// Of the STEKs that were revoked in this process, those that `held` has withdrawn.
     withdrawn: HashSet<KeyName>,
     /// Whether the schedule in the record is this process's own.
@@ -94,6 +101,7 @@ impl<B: Backend> Shared<B> {
         Self {
             backend,
             held: None,
+            clock: SettledClock::default(),
             withdrawn: HashSet::new(),
             agrees: None,
             overflows: 0,
@@ -112,7 +120,8 @@ impl<B: Backend> Shared<B> {
                 decoded.map_err(|why| self.backend.damaged(&why))
             };
             let found = record.map(decode).transpose()?;
-            let next = Next::after(found.as_ref(), &held, now, query)?;
+            let clocks = self.read_clocks(now, query);
+            let next = Next::after(found.as_ref(), &held, now, clocks, query)?;
             if !next.must_be_written || self.backend.replace(basis, &next, instant_in(limit))? {
                 return Ok(self.adopt(next, &held, query));
             }
@@ -120,6 +129,21 @@ impl<B: Backend> Shared<B> {
         }
         let place = self.backend.place();
         Err(format!("{place}: other processes changed it {ATTEMPTS} times in a row").into())
+    }
+
+    /// If both clocks jump ahead while this process looks on, they are believed once that has lasted
+    /// for as long as a STEK lives. Where there is but one clock, the secrets are on this host, and
+    /// a suspension must not keep them for longer.
+    fn read_clocks(&mut self, backend: Time, query: &SourceQuery<'_>) -> Clocks {
+        if !B::HAS_CLOCK {
+            return query.now.into();
+        }
+        let rotation = query.rotation;
+        let settling = rotation.sealing_time().saturating_add(rotation.lifetime());
+        let clocks = Clocks::new(backend, query.now);
+        let (wall, monotonic) = (clocks.earliest, query.monotonic);
+        let settled = self.clock.read_from_start(wall, monotonic, settling);
+        clocks.or_before(settled)
     }
 
     fn fleet_agrees(&self) -> Option<bool> {
@@ -196,7 +220,8 @@ impl<B: Backend> Shared<B> {
                 is_carried: true,
             });
         }
-        // By its own clock, whatever the record still has because of another.
+        // By its own clock, whatever the record has, or has no more, because of another.
+        record.keep_open(held, query.now);
         record.drop_expired(query.now);
         let keys = record.source_keys();
         self.held = Some(record);
@@ -237,9 +262,10 @@ impl Next {
         found: Option<&Record>,
         held: &Record,
         now: Time,
+        clocks: Clocks,
         query: &SourceQuery<'_>,
     ) -> Result<Self, Error> {
-        let clocks = Clocks::new(now, query.now);
+        // What others have dropped does not come back because one clock is behind.
         let mine = held.unexpired(clocks.latest);
         let base = found.map_or_else(|| mine.clone(), |found| found.union(&mine));
         let now = planning_time(&base, now, query);
@@ -278,8 +304,7 @@ impl Next {
 /// far from it, one of the two is wrong, and which one is not known: then by this host's, if that
 /// lies within what the record's keys are for. Else by none.
 fn planning_time(record: &Record, backend: Time, query: &SourceQuery<'_>) -> Option<Time> {
-    let clocks = Clocks::new(backend, query.now);
-    if clocks.latest.since(clocks.earliest) <= query.rotation.ahead() {
+    if Clocks::new(backend, query.now).agree_within(query.rotation.ahead()) {
         return Some(backend);
     }
     record.spans(query.now).then_some(query.now)

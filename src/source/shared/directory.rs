@@ -126,6 +126,8 @@ const OVERTAKEN: usize = 3;
 impl Backend for Directory {
     type Basis = Basis;
 
+    const HAS_CLOCK: bool = false;
+
     /// Others may be about to rotate or to revoke as well, each of them waiting for the disk.
     fn limit(&self) -> Duration {
         Duration::from_secs(10)

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,6 +203,18 @@ impl Record {
     /// Drops keys that may not be held any longer, even while the record cannot be written.
     pub(super) fn drop_expired(&mut self, now: Time) {
         self.keys.retain(|key| now < key.window.expires);
+    }
+
+    /// Adds what another holds and may still use: what is gone here, because by other clocks it has
+    /// expired, goes there by its own.
+    pub(super) fn keep_open(&mut self, other: &Self, now: Time) {
+        let ids: BTreeSet<_> = self.keys.iter().map(|key| key.key.id()).collect();
+        let kept = other.keys.iter().filter(|key| key.window.opens(now));
+        let kept = kept.filter(|key| !ids.contains(&key.key.id()));
+        self.keys.extend(kept.cloned());
+        self.drop_withdrawn();
+        self.make_room();
+        self.sort();
     }
 
     /// Drops keys that were revoked. One that was revoked by its STEK's name, by a node that did

@@ -51,7 +51,9 @@ use exchange::{Exchange, Found};
 /// differ by up to [`publish_ahead`](crate::Rotation::publish_ahead); a node whose clock differs
 /// from that of Redis by more logs a warning. As long as it does, it rotates by its own if the
 /// shared STEKs are for that time, else not at all. A STEK is dropped from Redis only once it has
-/// expired by both clocks.
+/// expired by both clocks. Should both jump ahead at once, the monotonic clock has a say as well:
+/// the jump must first last for as long as a STEK lives. Each node drops its own copy by its own
+/// clock alone.
 ///
 /// # Trouble
 ///
@@ -186,6 +188,8 @@ struct RedisValue {
 
 impl Backend for RedisValue {
     type Basis = Found;
+
+    const HAS_CLOCK: bool = true;
 
     fn limit(&self) -> Duration {
         self.exchange.limit()

@@ -11,6 +11,8 @@ use crate::rotation::Rotation;
 use crate::source::bulletin::{Bulletin, Forgotten, ScopeDigest};
 use crate::stek::KeyName;
 
+mod clocks;
+
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const NOW: Time = Time(1_800_000_000_000);
 
@@ -28,6 +30,8 @@ type Node = Shared<Memory>;
 
 impl Backend for Memory {
     type Basis = Option<Vec<u8>>;
+
+    const HAS_CLOCK: bool = true;
 
     fn limit(&self) -> Duration {
         Duration::from_secs(1)

@@ -17,7 +17,8 @@ pub(in crate::source::shared) fn query<'a>(
 ) -> SourceQuery<'a> {
     SourceQuery {
         now,
-        monotonic: Duration::ZERO,
+        // The clocks agree, unless a test says otherwise.
+        monotonic: now.since(Time(0)),
         rotation,
         sealing: SIV,
         rotate,
