@@ -3,5 +3,6 @@
 mod contracts;
 mod imports;
 mod observability;
+mod readme;
 mod rustls_line;
 mod tokens;
