@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor, ClientHello};
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tracing::warn;
 
 use crate::resumption::Storage;
@@ -209,7 +209,10 @@ struct Accepting {
 impl Accepting {
     fn new(target: &Target) -> Self {
         let mut following = match &target.storage {
-            Some(storage) => Following::new(storage.now(), Arc::clone(storage.handshakes())),
+            Some(storage) => {
+                let counts = Arc::clone(storage.handshakes());
+                Following::new(storage.now(), counts, storage.makes_tickets())
+            }
             None => Following::nothing(),
         };
         if target.shares() {
@@ -247,6 +250,10 @@ impl Accepting {
             is_resumed: Some(connection.handshake_kind() == Some(HandshakeKind::Resumed)),
             early_data: Some(connection.early_data().is_some()),
             hello_retry: Some(self.hello_retry),
+            makes_tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+                && self.config.send_tls13_tickets > 0
+                // With this a client may ask for none.
+                && self.config.max_tls13_tickets == 0,
         });
         if let Some(report) = &self.report {
             report(&handshake);

@@ -33,7 +33,7 @@ use crate::counters::Counters;
 use crate::handshake::{Handshake, ResumedBy};
 use crate::lineage::Lineage;
 use crate::scope::{self, ScopeState};
-use crate::session::Session;
+use crate::session::{Session, Version};
 use crate::stats::{StoreCount, StoreStats};
 use crate::stek::KeyName;
 use crate::sync::thread_local;
@@ -61,6 +61,9 @@ pub(crate) struct Context {
     missed: Option<&'static str>,
     /// Whether the last session that was made is a renewal.
     made_renewal: Option<bool>,
+    made_tls12: bool,
+    /// Whether a session that rustls handed over was not kept.
+    not_kept: bool,
     /// `None` if nobody looked; else what was found and is not used yet.
     claimed: Option<Option<Claimed>>,
     from_store: bool,
@@ -99,6 +102,8 @@ impl Context {
             given: None,
             missed: None,
             made_renewal: None,
+            made_tls12: false,
+            not_kept: false,
             claimed: None,
             from_store: false,
             verified: 0,
@@ -152,6 +157,16 @@ impl Context {
         made_another || matches!(self.claimed, Some(Some(_)))
     }
 
+    /// Whether rustls had a session to hand over, kept or not.
+    pub(crate) fn was_handed_one(&self) -> bool {
+        self.made_renewal.is_some() || self.not_kept
+    }
+
+    /// Whether a TLS 1.2 session was made.
+    pub(crate) fn made_tls12(&self) -> bool {
+        self.made_tls12
+    }
+
     /// Whether a context within this one counts the handshake.
     pub(crate) fn has_inner(&self) -> bool {
         !matches!(self.inner, Inner::None)
@@ -176,6 +191,7 @@ impl Context {
         let renewed = self.given.as_ref().map(|(_, trace)| trace);
         let renewed = renewed.filter(|trace| trace.is_renewed_by(session));
         self.made_renewal = Some(renewed.is_some());
+        self.made_tls12 = session.is_some_and(|session| session.version == Version::Tls12);
         renewed.map_or_else(
             || Lineage::of_full_handshake(scope.birth(self.began.min(now), self.after)),
             Trace::renewal,
@@ -271,9 +287,17 @@ pub(crate) fn renewed_key() -> Option<KeyName> {
     with(|context| context.given()?.key_name).flatten()
 }
 
+/// Why a ticket is not opened in stateful mode.
+pub(crate) const NO_TICKETS: &str = "no_tickets";
+
 /// Notes that rustls asked for a session and is given none.
 pub(crate) fn miss(why: &'static str) {
     with(|context| context.missed = Some(why));
+}
+
+/// Notes that a session is not kept that rustls handed over.
+pub(crate) fn not_kept() {
+    with(|context| context.not_kept = true);
 }
 
 /// What is known of the descent of a session that rustls hands over now.

@@ -365,6 +365,11 @@ impl Resumption {
         &self.inner.handshakes
     }
 
+    /// Whether tickets are made.
+    pub(crate) fn makes_tickets(&self) -> bool {
+        self.inner.makes_tickets
+    }
+
     /// The time on the clock that births go by.
     pub(crate) fn now(&self) -> Time {
         self.inner.terms.now()

@@ -81,7 +81,7 @@ impl ProducesTickets for NoTickets {
     }
 
     fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
-        context::miss("no_tickets");
+        context::miss(context::NO_TICKETS);
         None
     }
 }

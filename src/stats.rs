@@ -21,7 +21,7 @@ mod table;
 mod tickets;
 
 pub(crate) use acceptor::HandshakeCount;
-pub use acceptor::{AcceptorStats, NotResumed};
+pub use acceptor::{AcceptorStats, CannotResume, NotResumed};
 pub(crate) use cache::CacheCount;
 pub use cache::{CacheStats, Evictions, Misses, NotStored};
 pub(crate) use client_auth::ClientAuthCount;

@@ -8,7 +8,7 @@ use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
 use crate::clock::Time;
-use crate::context::{self, Claimed, Context};
+use crate::context::{self, Claimed, Context, NO_TICKETS};
 use crate::counters::Counters;
 use crate::handshake::{Handshake, Outcome, ResumedBy};
 use crate::resumption::Resumption;
@@ -87,7 +87,8 @@ impl Resumption {
     }
 
     pub(super) fn following(&self) -> Following {
-        Following::new(self.now(), Arc::clone(self.handshakes()))
+        let counts = Arc::clone(self.handshakes());
+        Following::new(self.now(), counts, self.makes_tickets())
     }
 }
 
@@ -128,6 +129,8 @@ pub(super) struct Seen {
     pub(super) is_resumed: Option<bool>,
     pub(super) early_data: Option<bool>,
     pub(super) hello_retry: Option<bool>,
+    /// Whether rustls makes TLS 1.3 sessions for every client that can resume them.
+    pub(super) makes_tls13: bool,
 }
 
 /// The context of a handshake outside its calls. Dropped before the end, once begun, it counts as a
@@ -136,15 +139,21 @@ pub(crate) struct Following {
     /// `None` once it has ended, and where there is nothing to follow.
     context: Option<Box<Context>>,
     counts: Option<Arc<Counters<AcceptorStats>>>,
+    makes_tickets: bool,
     has_begun: bool,
     store_unavailable: bool,
 }
 
 impl Following {
-    pub(super) fn new(now: Time, counts: Arc<Counters<AcceptorStats>>) -> Self {
+    pub(super) fn new(
+        now: Time,
+        counts: Arc<Counters<AcceptorStats>>,
+        makes_tickets: bool,
+    ) -> Self {
         Self {
             context: Some(Context::new(now)),
             counts: Some(counts),
+            makes_tickets,
             has_begun: false,
             store_unavailable: false,
         }
@@ -155,6 +164,7 @@ impl Following {
         Self {
             context: None,
             counts: None,
+            makes_tickets: false,
             has_begun: false,
             store_unavailable: false,
         }
@@ -204,9 +214,15 @@ impl Following {
             early_data: seen.early_data.map(|early| early && outcome.is_resumed()),
             hello_retry: seen.hello_retry,
         };
+        let cannot = context
+            .as_deref()
+            .and_then(|context| self.cannot(context, outcome, seen));
         context.into_iter().for_each(Context::retire);
         if let Some(counts) = &self.counts {
             handshake.count(counts);
+            if let Some(why) = cannot {
+                counts.add(why);
+            }
             if LevelFilter::current() > LevelFilter::OFF {
                 handshake.record(&Span::current());
             }
@@ -233,6 +249,19 @@ impl Following {
             _ if self.store_unavailable => Outcome::StoreUnavailable,
             Some(why) => Outcome::NotFound { why },
             None => Outcome::NotOffered,
+        }
+    }
+
+    /// Why the client of a full handshake will not resume the next time either, if that shows.
+    fn cannot(&self, context: &Context, outcome: Outcome, seen: Seen) -> Option<HandshakeCount> {
+        match outcome {
+            Outcome::Resumed { .. } => None,
+            _ if seen.makes_tls13 && !context.was_handed_one() => Some(HandshakeCount::NoPskDheKe),
+            Outcome::NotFound { why: NO_TICKETS } => Some(HandshakeCount::TicketWhenStateful),
+            Outcome::NotOffered if context.made_tls12() && !self.makes_tickets => {
+                Some(HandshakeCount::NoSessionId)
+            }
+            _ => None,
         }
     }
 }

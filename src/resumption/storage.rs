@@ -34,6 +34,14 @@ impl Storage {
     }
 
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
+        let is_kept = self.try_put(id, value);
+        if !is_kept {
+            context::not_kept();
+        }
+        is_kept
+    }
+
+    fn try_put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
         let Inner { cache, terms, .. } = &**self.inner;
         let fixed = <&[u8; 32]>::try_from(id.as_slice());
         let (Some((sharing, ring)), Ok(fixed)) = (self.inner.sharing(), fixed) else {
@@ -90,6 +98,11 @@ impl Storage {
             storage.can_cache();
         });
         found?.downcast().ok()
+    }
+
+    /// Whether tickets are made.
+    pub(crate) fn makes_tickets(&self) -> bool {
+        self.inner.makes_tickets
     }
 
     /// Whether there is a shared store.

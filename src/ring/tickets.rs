@@ -31,7 +31,10 @@ impl Ring {
         let sealed = self.try_seal(terms, at, session);
         match &sealed {
             Ok((ticket, _)) => trace!(len = ticket.len(), "ticket sealed"),
-            Err(why) => trace!(?why, "no ticket"),
+            Err(why) => {
+                trace!(?why, "no ticket");
+                context::not_kept();
+            }
         }
         self.counters.add(match &sealed {
             Ok((_, count)) => *count,

@@ -31,6 +31,24 @@ declare! {
                 /// made for another server name or cipher suite.
                 declined as Declined,
             }
+            /// Full handshakes of clients that cannot resume, as acceptors saw them.
+            /// Each is counted among the full ones too.
+            cannot: "resumption_handshakes_cannot_resume_total", shown as "cannot resume";
+            /// Why a client cannot resume, whatever it is given.
+            struct CannotResume {
+                /// TLS 1.3, without `psk_dhe_ke` among the ways in which the client resumes
+                /// ([RFC 8446 §4.2.9]): rustls gives it no tickets. Erlang/OTP is one. Known to the
+                /// acceptors of this crate, unless the configuration has `max_tls13_tickets`.
+                ///
+                /// [RFC 8446 §4.2.9]: https://www.rfc-editor.org/rfc/rfc8446#section-4.2.9
+                no_psk_dhe_ke as NoPskDheKe,
+                /// TLS 1.2 in stateful mode, and the client offered no session ID: either it is
+                /// new, or it resumes by tickets alone, as Go's does.
+                no_session_id as NoSessionId,
+                /// TLS 1.2 in stateful mode, and the client offered a ticket, as after a migration:
+                /// rustls then gives it no session ID either, until it drops the ticket.
+                ticket_when_stateful as TicketWhenStateful,
+            }
         }
     }
 }

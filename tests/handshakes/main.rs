@@ -3,6 +3,7 @@
 mod acceptor;
 mod ages;
 mod blocking;
+mod cannot_resume;
 mod client_auth;
 mod client_auth_paths;
 mod follow;
