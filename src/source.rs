@@ -320,7 +320,8 @@ mod tests {
         assert_eq!((files.name(), files.can_rotate()), ("file", false));
         #[cfg(unix)]
         {
-            let directory = KeyDirectory::new("keys").unwrap();
+            let parent = tempfile::tempdir().unwrap();
+            let directory = KeyDirectory::new(parent.path().join("keys")).unwrap();
             let told = (directory.name(), directory.can_rotate());
             assert_eq!(told, ("directory", true));
             assert_eq!(directory.fleet_agrees(), None, "nothing was read yet");
