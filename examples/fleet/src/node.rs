@@ -1,6 +1,6 @@
 //! An echo server, one process of the fleet.
 //!
-//! It prints `listening ADDR`, then twice a second a line of [`Report`], and `early PORT` when it
+//! It prints `listening ADDR`, then ten times a second a line of [`Report`], and `early PORT` when it
 //! accepts early data from a peer of that port. On [`REVOKE_ALL`] in its standard input it revokes
 //! all and prints `withdrawn` and what that did. It exits when its standard input is closed.
 
@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, timeout};
 use tokio_rustls::server::TlsStream;
+
+use crate::redis::client;
 
 /// The environment variable with the KEK.
 pub(crate) const KEK: &str = "FLEET_KEK";
@@ -52,8 +54,8 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
     let resumption = Resumption::builder()
         .stateful(20_000)
         .rotation(rotation)
-        .stek_source(RedisSource::new(redis, kek.as_bytes())?)
-        .shared_store(RedisStore::new(redis)?)
+        .stek_source(RedisSource::with_client(client(redis)?, kek.as_bytes())?)
+        .shared_store(RedisStore::with_client(client(redis)?)?)
         .build()?;
 
     let chain = vec![std::fs::read(directory.join("certificate.der"))?.into()];
@@ -69,7 +71,7 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("listening {}", listener.local_addr()?);
-    let mut reports = interval(Duration::from_millis(500));
+    let mut reports = interval(Duration::from_millis(100));
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
     loop {
         tokio::select! {
@@ -130,6 +132,10 @@ pub(crate) struct Report {
     pub(crate) keys: u64,
     pub(crate) fallen_back: bool,
     pub(crate) store_is_down: bool,
+    /// Whether all of the store serves.
+    pub(crate) store_is_well: bool,
+    /// How many milliseconds ago the source last answered.
+    pub(crate) source_answered: u64,
     /// The first digits of the name of the STEK that seals.
     pub(crate) active: String,
 }
@@ -137,6 +143,7 @@ pub(crate) struct Report {
 impl From<Stats> for Report {
     fn from(stats: Stats) -> Self {
         let name = stats.steks.active.map(|name| name.to_string());
+        let answered = stats.steks.source_answered;
         Self {
             full: stats.acceptor.full.total(),
             resumed: stats.acceptor.resumed,
@@ -146,6 +153,8 @@ impl From<Stats> for Report {
             keys: stats.steks.keys,
             fallen_back: stats.steks.fallen_back,
             store_is_down: stats.store.health.is_down,
+            store_is_well: !stats.store.health.is_down && stats.store.health.trouble.is_none(),
+            source_answered: answered.map_or(u64::MAX, |answered| answered.as_millis() as u64),
             active: name.map_or_else(|| "none".to_owned(), |name| name[..8].to_owned()),
         }
     }
@@ -162,12 +171,14 @@ impl fmt::Display for Report {
             keys,
             fallen_back,
             store_is_down,
+            store_is_well,
+            source_answered,
             active,
         } = self;
         write!(
             f,
             "report {full} {resumed} {claimed} {early} {rotations} {keys} {fallen_back} \
-             {store_is_down} {active}"
+             {store_is_down} {store_is_well} {source_answered} {active}"
         )
     }
 }
@@ -190,6 +201,8 @@ impl FromStr for Report {
             keys: word(words)?,
             fallen_back: word(words)?,
             store_is_down: word(words)?,
+            store_is_well: word(words)?,
+            source_answered: word(words)?,
             active: word(words)?,
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::balancer::{Balancer, HelloRandom};
 use crate::node::{self, Report};
@@ -39,6 +39,8 @@ pub(crate) struct Nodes {
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) reports: [Report; 3],
+    /// When the source of each last answered.
+    pub(crate) answered: [Option<Instant>; 3],
     /// How often the early data of a ClientHello was accepted.
     pub(crate) early: HashMap<HelloRandom, u64>,
     /// What the node said that was told to revoke all.
@@ -144,7 +146,9 @@ async fn listen(
             *told.early.entry(hello).or_default() += 1;
         } else if let Some(withdrawn) = line.strip_prefix("withdrawn ") {
             told.withdrawn = Some(withdrawn.to_owned());
-        } else if let Ok(report) = line.parse() {
+        } else if let Ok(report) = line.parse::<Report>() {
+            let ago = Duration::from_millis(report.source_answered);
+            told.answered[index] = Instant::now().checked_sub(ago);
             told.reports[index] = report;
         }
     }

@@ -1,86 +1,284 @@
-//! A Redis server of its own, on a free loopback port.
+//! Redis on loopback: one server, a master with its replica and Sentinels, or a Cluster. And what
+//! may befall it.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::Path;
+use std::time::Duration;
 
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use clap::ValueEnum;
+use rustls_resumption::Error;
+use rustls_resumption::store::RedisClient;
+use tokio::time::{Instant, sleep};
 
-/// Keeps nothing on disk, and is killed when this value is dropped.
+use server::{Launch, Server};
+use way::Network;
+
+mod server;
+mod way;
+
+/// How long Redis may take to become whole again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What Sentinels call the master.
+const NAME: &str = "fleet";
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Topology {
+    /// One server
+    Alone,
+    /// A master and its replica, and three Sentinels
+    Sentinel,
+    /// Three masters and their replicas
+    Cluster,
+}
+
+/// What befalls a master.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Harm {
+    /// It crashes.
+    Killed,
+    /// It hangs, and a Sentinel on the same host with it.
+    Stopped,
+    /// It becomes a replica.
+    Demoted,
+    /// It runs, but nobody reaches it.
+    CutOff,
+    /// It has no room for another value, and evicts none.
+    Filled,
+}
+
 pub(crate) struct Redis {
-    program: PathBuf,
-    directory: TempDir,
-    port: u16,
-    child: Child,
+    topology: Topology,
+    /// The first is a master that is harmed, until its replica takes its place.
+    servers: Vec<Server>,
+    sentinels: Vec<Server>,
+    network: Network,
+    victim: usize,
 }
 
 impl Redis {
     /// # Errors
     ///
     /// A sentence about why it does not run, and what to do about it.
-    pub(crate) async fn start(program: PathBuf) -> Result<Self, String> {
-        let directory = TempDir::new().map_err(|error| format!("no directory: {error}"))?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .map_err(|error| format!("no free port: {error}"))?
-            .port();
-        let child = spawn(&program, &directory, port).await?;
-        Ok(Self {
+    pub(crate) async fn start(topology: Topology, program: &Path) -> Result<Self, String> {
+        let mut redis = Self {
+            topology,
+            servers: Vec::new(),
+            sentinels: Vec::new(),
+            network: Network::default(),
+            victim: 0,
+        };
+        let network = redis.network.clone();
+        let launch = Launch {
             program,
-            directory,
-            port,
-            child,
-        })
+            network: &network,
+        };
+        match topology {
+            Topology::Alone => redis.servers.push(launch.server(1, &[]).await?),
+            Topology::Sentinel => redis.start_sentinels(&launch).await?,
+            Topology::Cluster => redis.start_cluster(&launch).await?,
+        }
+        redis.whole().await?;
+        Ok(redis)
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Kills it, as a crash would: everything in it is lost.
-    pub(crate) async fn kill(&mut self) -> Result<(), String> {
-        let killed = self.child.kill().await;
-        killed.map_err(|error| format!("redis-server cannot be killed: {error}"))
-    }
-
-    /// Starts it again at the same port.
-    pub(crate) async fn restart(&mut self) -> Result<(), String> {
-        self.child = spawn(&self.program, &self.directory, self.port).await?;
+    async fn start_sentinels(&mut self, launch: &Launch<'_>) -> Result<(), String> {
+        let quick = ["--repl-diskless-sync-delay", "0"];
+        let master = launch.server(1, &quick).await?;
+        let place = master.place();
+        let of = ["--replicaof", place.as_str()];
+        let replica = launch.server(2, &[quick, of].concat()).await?;
+        let configuration = format!(
+            "sentinel monitor {NAME} {place} 2\n\
+             sentinel down-after-milliseconds {NAME} 500\n\
+             sentinel failover-timeout {NAME} 2000\n"
+        );
+        for _ in 0..3 {
+            self.sentinels.push(launch.sentinel(&configuration).await?);
+        }
+        self.servers = vec![master, replica];
+        for sentinel in &self.sentinels {
+            let question = format!("SENTINEL MASTER {NAME}");
+            until_says(sentinel, &question, &["num-slaves\r\n$1\r\n1"]).await?;
+            until_says(sentinel, &question, &["num-other-sentinels\r\n$1\r\n2"]).await?;
+        }
         Ok(())
+    }
+
+    async fn start_cluster(&mut self, launch: &Launch<'_>) -> Result<(), String> {
+        let flags = [
+            ["--cluster-node-timeout", "1000"],
+            ["--cluster-replica-validity-factor", "0"],
+            ["--cluster-require-full-coverage", "no"],
+            ["--repl-diskless-sync-delay", "0"],
+        ];
+        for number in 1..=6 {
+            self.servers
+                .push(launch.member(number, flags.as_flattened()).await?);
+        }
+        let (masters, replicas) = self.servers.split_at(3);
+        let slots = ["0 5460", "5461 10922", "10923 16383"];
+        for (epoch, (master, slots)) in (1..).zip(masters.iter().zip(slots)) {
+            master
+                .ask(&format!("CLUSTER SET-CONFIG-EPOCH {epoch}"))
+                .await?;
+            master
+                .ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"))
+                .await?;
+        }
+        let first = masters[0].place_in_cluster();
+        for server in &self.servers[1..] {
+            server.ask(&format!("CLUSTER MEET {first}")).await?;
+        }
+        for server in &self.servers {
+            until_says(server, "CLUSTER INFO", &["cluster_known_nodes:6"]).await?;
+        }
+        for (master, replica) in masters.iter().zip(replicas) {
+            let id = master.ask("CLUSTER MYID").await?;
+            let id = id.split("\r\n").nth(1).unwrap_or_default();
+            replica.ask(&format!("CLUSTER REPLICATE {id}")).await?;
+        }
+        for server in &self.servers {
+            until_says(server, "CLUSTER INFO", &["cluster_state:ok"]).await?;
+        }
+        for replica in replicas {
+            until_says(replica, "INFO replication", &["master_link_status:up"]).await?;
+        }
+        Ok(())
+    }
+
+    /// For [`client`].
+    pub(crate) fn address(&self) -> String {
+        let (kind, servers) = match self.topology {
+            Topology::Alone => ("alone", &self.servers),
+            Topology::Sentinel => ("sentinel", &self.sentinels),
+            Topology::Cluster => ("cluster", &self.servers),
+        };
+        let urls: Vec<_> = servers.iter().map(Server::url).collect();
+        format!("{kind} {}", urls.join(" "))
+    }
+
+    /// Does this to a master.
+    pub(crate) async fn harm(&mut self, harm: Harm) -> Result<(), String> {
+        let replica = self.whole().await?;
+        let victim = &mut self.servers[self.victim];
+        match harm {
+            Harm::Killed => victim.kill().await,
+            Harm::Stopped => {
+                if let Some(sentinel) = self.sentinels.first() {
+                    sentinel.stop().await?;
+                }
+                victim.stop().await
+            }
+            Harm::Demoted => match self.topology {
+                Topology::Alone => victim.ask("REPLICAOF 127.0.0.1 1").await.map(drop),
+                Topology::Sentinel => {
+                    let sentinel = &self.sentinels[0];
+                    let command = format!("SENTINEL FAILOVER {NAME}");
+                    until_says(sentinel, &command, &["OK"]).await
+                }
+                Topology::Cluster => self.servers[replica]
+                    .ask("CLUSTER FAILOVER")
+                    .await
+                    .map(drop),
+            },
+            Harm::CutOff => {
+                self.network.cut(Some(victim.host));
+                Ok(())
+            }
+            Harm::Filled => victim.ask("CONFIG SET maxmemory 1").await.map(drop),
+        }
+    }
+
+    /// Sets right what was done. Redis may take a while until all is as it was.
+    pub(crate) async fn heal(&mut self, harm: Harm) -> Result<(), String> {
+        let victim = &mut self.servers[self.victim];
+        match harm {
+            Harm::Killed => victim.restart().await,
+            Harm::Stopped => {
+                if let Some(sentinel) = self.sentinels.first() {
+                    sentinel.resume().await?;
+                }
+                victim.resume().await
+            }
+            Harm::Demoted if self.topology == Topology::Alone => {
+                victim.ask("REPLICAOF NO ONE").await.map(drop)
+            }
+            Harm::Demoted => Ok(()),
+            Harm::CutOff => {
+                self.network.cut(None);
+                Ok(())
+            }
+            Harm::Filled => victim.ask("CONFIG SET maxmemory 0").await.map(drop),
+        }
+    }
+
+    /// Waits until the master to be harmed has a replica that could take its place, and returns the
+    /// latter.
+    async fn whole(&mut self) -> Result<usize, String> {
+        let other = match self.topology {
+            Topology::Alone => return Ok(0),
+            Topology::Sentinel => 1,
+            Topology::Cluster => 3,
+        };
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            for (master, replica) in [(0, other), (other, 0)] {
+                if self.is_whole(master, replica).await {
+                    self.victim = master;
+                    return Ok(replica);
+                }
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err(format!("Redis is not whole again after {PATIENCE:?}"))
+    }
+
+    async fn is_whole(&self, master: usize, replica: usize) -> bool {
+        let says = async |server: &Server, question: &str, what: &str| {
+            let answer = server.ask(question).await;
+            answer.is_ok_and(|answer| answer.contains(what))
+        };
+        let port = self.servers[master].place();
+        let port = port.split(' ').nth(1).unwrap_or_default();
+        let name = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}");
+        for sentinel in &self.sentinels {
+            if !says(sentinel, &name, port).await {
+                return false;
+            }
+        }
+        says(&self.servers[master], "INFO replication", "role:master").await
+            && says(&self.servers[master], "INFO replication", "state=online").await
+            && says(
+                &self.servers[replica],
+                "INFO replication",
+                "master_link_status:up",
+            )
+            .await
     }
 }
 
-/// Returns once it answers.
-async fn spawn(program: &PathBuf, directory: &TempDir, port: u16) -> Result<Child, String> {
-    let mut child = Command::new(program)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--dir"])
-        .arg(directory.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            format!(
-                "{} does not start ({error}): install Debian's package redis-server, or name the \
-                 program with --redis-server PATH",
-                program.display()
-            )
-        })?;
-    let said = child.stdout.take().expect("it is piped");
-    let mut lines = BufReader::new(said).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains("Ready to accept connections") {
-            // Its output must not be closed.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok(child);
-        }
+/// Reaches what [`Redis::address`] says.
+pub(crate) fn client(address: &str) -> Result<RedisClient, Error> {
+    let (topology, urls) = address.split_once(' ').unwrap_or(("alone", address));
+    match topology {
+        "sentinel" => RedisClient::sentinels(urls.split(' '), NAME),
+        "cluster" => RedisClient::cluster(urls.split(' ')),
+        _ => RedisClient::open(urls),
     }
-    Err(format!(
-        "{} ended before it was ready to listen at port {port}",
-        program.display()
-    ))
+}
+
+/// Asks until the answer contains all this.
+async fn until_says(server: &Server, question: &str, what: &[&str]) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let answer = server.ask(question).await;
+        let has_all = |answer: &String| what.iter().all(|what| answer.contains(what));
+        if answer.as_ref().is_ok_and(has_all) {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("{question}: {answer:?} after {PATIENCE:?}"));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
