@@ -58,8 +58,9 @@ impl Offer {
                 SESSION_TICKET => offer.has_ticket = !body.is_empty(),
                 PRE_SHARED_KEY => offer.read_identities(body)?,
                 SUPPORTED_VERSIONS => {
-                    let (versions, odd) = whole(&mut body, Reader::vector::<1>)?.as_chunks();
-                    offer.tls13 = odd.is_empty().then(|| versions.contains(&TLS13))?;
+                    let mut versions = whole(&mut body, Reader::vector::<1>)?.chunks_exact(2);
+                    let is_even = versions.remainder().is_empty();
+                    offer.tls13 = is_even.then(|| versions.any(|version| version == TLS13))?;
                 }
                 PSK_KEY_EXCHANGE_MODES => {
                     let modes = whole(&mut body, Reader::vector::<1>)?;
@@ -81,10 +82,8 @@ impl Offer {
             let identity = identities.vector::<2>()?;
             let _obfuscated_ticket_age = identities.array::<4>()?;
             self.has_identities = true;
-            if let Ok(id) = identity.try_into()
-                && self.identities.len() < MAX_IDENTITIES
-            {
-                self.identities.push(id);
+            if self.identities.len() < MAX_IDENTITIES {
+                self.identities.extend(<[u8; 32]>::try_from(identity));
             }
         }
         Some(())

@@ -270,10 +270,10 @@ impl Drop for Following {
     fn drop(&mut self) {
         // A handshake that is followed once more within is counted there.
         let is_counted = |context: &Context| context.has_inner();
-        if self.has_begun
-            && !self.context.as_deref().is_none_or(is_counted)
-            && let Some(counts) = &self.counts
-        {
+        if !self.has_begun || self.context.as_deref().is_none_or(is_counted) {
+            return;
+        }
+        if let Some(counts) = &self.counts {
             counts.add(HandshakeCount::Failed);
         }
     }

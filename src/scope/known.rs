@@ -337,16 +337,19 @@ impl Known {
                 && (state.forgotten() <= all_forgotten || state.forgotten().plus(MEMORY) < now)
         };
         let is_unused = |state: &Arc<ScopeState>| !state.has_stored.load(Ordering::Relaxed);
-        let unneeded = self
-            .states
-            .extract_if(|_, state| is_idle(state) && is_unused(state));
-        dropped.extend(unneeded.map(|(_, state)| state));
+        let mut keep_unless = |is_unneeded: bool, state: &Arc<ScopeState>| {
+            if is_unneeded {
+                dropped.push(Arc::clone(state));
+            }
+            !is_unneeded
+        };
+        self.states
+            .retain(|_, state| keep_unless(is_idle(state) && is_unused(state), state));
         if self.states.len() > self.limit.max(FEW) / 2 {
             let used = cache.scopes();
-            let unneeded = self
-                .states
-                .extract_if(|_, state| is_idle(state) && !used.contains(&state.number()));
-            dropped.extend(unneeded.map(|(_, state)| state));
+            let is_unused = |state: &Arc<ScopeState>| !used.contains(&state.number());
+            self.states
+                .retain(|_, state| keep_unless(is_idle(state) && is_unused(state), state));
         }
         self.limit = self.states.len().saturating_mul(2);
     }

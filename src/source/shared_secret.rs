@@ -45,7 +45,8 @@ pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
             "secret is text, and too short to encode 32 random bytes: with one ticket it can be \
              guessed offline; generate it with `openssl rand -base64 32`"
         );
-    } else if !is_text && secret.ends_with(b"\n") && !secret.len().is_multiple_of(8) {
+    } else if !is_text && secret.ends_with(b"\n") && !secret.chunks_exact(8).remainder().is_empty()
+    {
         warn!(
             secret = field,
             bytes = secret.len(),

@@ -58,7 +58,7 @@ impl Content {
             .collect();
         let wrong = (keys.len() > MAX_KEYS).then_some(FormatError::TooManyKeys);
         let mut advice = Vec::new();
-        if content.len().is_multiple_of(LONG) {
+        if content.chunks_exact(LONG).remainder().is_empty() {
             // Harmless if they are: the bytes are random, and the same on every node.
             let (short, long) = (keys.len(), content.chunks(LONG).len());
             advice.push(format!(

@@ -32,10 +32,10 @@ pub(super) fn parse(text: &str) -> Content {
             }
         }
     }
-    if content.keys.len() < 2
-        && let Some(whole) = of_whole(text)
-    {
-        return Content::refused(whole);
+    if content.keys.len() < 2 {
+        if let Some(whole) = of_whole(text) {
+            return Content::refused(whole);
+        }
     }
     if content.keys.is_empty() && content.wrong.is_none() {
         return Content::refused(FormatError::Empty);

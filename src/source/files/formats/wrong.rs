@@ -102,13 +102,13 @@ fn is_utf16(content: &[u8]) -> bool {
     let little = content.strip_prefix(b"\xff\xfe").unwrap_or(content);
     let big = content.strip_prefix(b"\xfe\xff").unwrap_or(content);
     let is_ascii = |content: &[u8], high: usize| {
-        let (units, rest) = content.as_chunks::<2>();
+        let mut units = content.chunks_exact(2);
         let plain = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-        let is_plain = |[a, b]: &[u8; 2]| match high {
-            0 => *a == 0 && plain(*b),
-            _ => *b == 0 && plain(*a),
+        let is_plain = |unit: &[u8]| match (unit, high) {
+            ([0, low], 0) | ([low, 0], 1) => plain(*low),
+            _ => false,
         };
-        rest.is_empty() && !units.is_empty() && units.iter().all(is_plain)
+        units.remainder().is_empty() && units.len() > 0 && units.all(is_plain)
     };
     is_ascii(little, 1) || is_ascii(big, 0)
 }
