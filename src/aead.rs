@@ -137,8 +137,9 @@ impl AeadKey {
                 })
             }
             Self::GcmSiv(key) => {
-                let mut out = ciphertext.to_vec();
-                let opened = key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, &mut out);
+                let mut out = vec![0; ciphertext.len()];
+                let aad = Aad::from(aad);
+                let opened = key.open_separate_gather(nonce, aad, ciphertext, tag, &mut out);
                 wiped_unless(opened.is_ok(), out)
             }
         }
