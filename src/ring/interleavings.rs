@@ -155,6 +155,31 @@ fn shuttle_what_a_scope_sealed_before_it_was_forgotten_stays_closed() {
     });
 }
 
+/// A session of before that is renewed while its scope is forgotten does not resume afterwards,
+/// where generations decide.
+fn renew_while(forget: fn(&StekRing)) {
+    let (_, ring) = ring(RandomSource::default());
+    // As if its source had told all processes that share it.
+    let generations = &ring.inner.terms.generations;
+    generations.hear(&[], Forgotten::default());
+    let before = seal_in_handshake(&ring).unwrap();
+    let renewer = {
+        let ring = ring.clone();
+        let renew = move || ring.open(&before).and_then(|session| ring.seal(&session));
+        thread::spawn(move || context::in_handshake(Time(0), renew))
+    };
+    forget(&ring);
+    let renewed = renewer.join().unwrap();
+    assert_eq!(renewed.and_then(|ticket| ring.open(&ticket)), None);
+}
+
+#[test]
+fn shuttle_what_is_renewed_while_its_scope_is_forgotten_stays_closed() {
+    try_schedules(TRIES, || {
+        renew_while(|ring| drop(ring.forget(Scope::default())));
+    });
+}
+
 #[test]
 fn shuttle_a_closed_ring_keeps_no_key_and_no_source() {
     try_schedules(TRIES, || {

@@ -105,15 +105,15 @@ impl Ring {
         if terms.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
         }
-        if at.scope.has_forgotten(lineage, now, terms.under_way())
-            || lineage.is_renewal && snapshot.has_revoked(context::renewed_key())
-        {
+        let scope = at.scope.bind(lineage, now, terms.under_way());
+        let scope = scope.ok_or(TicketCount::RevokedToSeal)?;
+        if lineage.is_renewal && snapshot.has_revoked(context::renewed_key()) {
             return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
             issued: now,
             lineage,
-            scope: at.scope.binding(),
+            scope,
         };
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;

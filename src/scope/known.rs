@@ -83,6 +83,21 @@ impl ScopeState {
         self.generation.load(Ordering::Acquire) != 0
     }
 
+    /// What a session is bound to that is made now. `None` if it must not be made, because the scope
+    /// was forgotten since its birth.
+    pub(crate) fn bind(
+        &self,
+        lineage: Lineage,
+        made: Time,
+        under_way: Duration,
+    ) -> Option<ScopeDigest> {
+        // Read first. Whoever forgets stores the time and then the generation, so nothing is bound to
+        // a generation without being compared with its time.
+        let binding = self.binding();
+        let may_be_made = !self.has_forgotten(lineage, made, under_way);
+        may_be_made.then_some(binding)
+    }
+
     /// Takes over what was forgotten before it was known here. True if its generation is a new one.
     pub(crate) fn heed(&self, forgotten: Forgotten) -> bool {
         self.forgotten.fetch_max(forgotten.time.0, Ordering::AcqRel);

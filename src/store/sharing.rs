@@ -109,9 +109,9 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
-        if at.scope.has_forgotten(lineage, now, terms.under_way())
-            || lineage.is_renewal && ring.has_revoked(context::renewed_key())
-        {
+        let scope = at.scope.bind(lineage, now, terms.under_way());
+        let scope = scope.ok_or(StoreCount::RevokedToShare)?;
+        if lineage.is_renewal && ring.has_revoked(context::renewed_key()) {
             return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;
@@ -129,7 +129,7 @@ impl Sharing {
             lineage,
         };
         let binding = Binding {
-            scope: &at.scope.binding(),
+            scope: &scope,
             version: session.version,
             id,
         };
