@@ -414,7 +414,7 @@ impl Ring {
         for waiting in waiting {
             let _ = waiting.try_send(outcome.clone());
         }
-        if is_due_sooner {
+        if is_due_sooner || terms.generations.has_news() {
             outside.alarm.ring();
         }
         match after {

@@ -229,10 +229,17 @@ impl Inner {
             return;
         }
         for state in self.scopes.named(None) {
-            if state.heed(self.terms.generations.of(&state.scope)) {
-                self.put_out_of_reach(&state.scope);
-            }
+            self.bring_up_to_date(&state);
         }
+    }
+
+    /// Has a scope forget what was forgotten of it elsewhere.
+    fn bring_up_to_date(&self, state: &ScopeState) {
+        let forgotten = self.terms.generations.of(&state.scope);
+        if state.is_behind(forgotten) {
+            self.put_out_of_reach(&state.scope);
+        }
+        state.heed(forgotten);
     }
 
     fn put_out_of_reach(&self, scope: &Scope) -> usize {
@@ -289,8 +296,12 @@ impl Inner {
     /// The state of a scope.
     pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
         or_heir!(self.scope(scope));
-        let state = self.scopes.state(scope, self.terms.now(), &self.cache);
-        state.heed(self.terms.generations.of(&state.scope));
+        let forgotten = self.terms.generations.of(&scope);
+        let now = self.terms.now();
+        let state = self.scopes.state_since(scope, forgotten, now, &self.cache);
+        // It may have been here before, with handshakes and sessions that are not to outlive what
+        // another process has told.
+        self.bring_up_to_date(&state);
         state
     }
 

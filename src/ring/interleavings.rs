@@ -173,10 +173,41 @@ fn renew_while(forget: fn(&StekRing)) {
     assert_eq!(renewed.and_then(|ticket| ring.open(&ticket)), None);
 }
 
+/// What another process forgot.
+fn hear(ring: &StekRing) {
+    let forgotten = Forgotten {
+        generation: FakeClock::START * 1_000,
+        time: Time(FakeClock::START * 1_000),
+    };
+    let digest = *Scope::default().digest();
+    let generations = &ring.inner.terms.generations;
+    generations.hear(&[(digest, forgotten)], Forgotten::default());
+}
+
 #[test]
 fn shuttle_what_is_renewed_while_its_scope_is_forgotten_stays_closed() {
     try_schedules(TRIES, || {
         renew_while(|ring| drop(ring.forget(Scope::default())));
+    });
+}
+
+#[test]
+fn shuttle_what_is_renewed_while_another_process_tells_stays_closed() {
+    try_schedules(TRIES, || {
+        renew_while(|ring| {
+            hear(ring);
+            ring.step();
+        });
+    });
+}
+
+#[test]
+fn shuttle_what_is_renewed_while_another_handle_hears_of_it_stays_closed() {
+    try_schedules(TRIES, || {
+        renew_while(|ring| {
+            hear(ring);
+            ring.scoped(Scope::default()).step();
+        });
     });
 }
 

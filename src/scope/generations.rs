@@ -133,9 +133,14 @@ impl Generations {
         }
     }
 
+    /// Whether there are news.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::Acquire)
+    }
+
     /// Whether there are news, which are none afterwards.
     pub(crate) fn take_news(&self) -> bool {
-        self.has_news.load(Ordering::Acquire) && self.has_news.swap(false, Ordering::AcqRel)
+        self.has_news() && self.has_news.swap(false, Ordering::AcqRel)
     }
 
     pub(crate) fn are_carried(&self) -> bool {

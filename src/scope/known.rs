@@ -98,13 +98,16 @@ impl ScopeState {
         may_be_made.then_some(binding)
     }
 
-    /// Takes over what was forgotten before it was known here. True if its generation is a new one.
-    pub(crate) fn heed(&self, forgotten: Forgotten) -> bool {
+    /// Whether that is a later generation than it is at.
+    pub(crate) fn is_behind(&self, forgotten: Forgotten) -> bool {
+        self.generation.load(Ordering::Acquire) < forgotten.generation
+    }
+
+    /// Takes over what was forgotten. What was made before must be out of reach by then.
+    pub(crate) fn heed(&self, forgotten: Forgotten) {
         self.forgotten.fetch_max(forgotten.time.0, Ordering::AcqRel);
-        let before = self
-            .generation
+        self.generation
             .fetch_max(forgotten.generation, Ordering::AcqRel);
-        before < forgotten.generation
     }
 
     /// The birth of a session made by a full handshake that began at this time, when so much had been
@@ -198,6 +201,17 @@ impl Scopes {
         now: Time,
         cache: &impl HoldsScopes,
     ) -> Arc<ScopeState> {
+        self.state_since(scope, Forgotten::default(), now, cache)
+    }
+
+    /// The same. If it is a new one, it has forgotten so much.
+    pub(crate) fn state_since(
+        &self,
+        scope: Scope,
+        forgotten: Forgotten,
+        now: Time,
+        cache: &impl HoldsScopes,
+    ) -> Arc<ScopeState> {
         let mut dropped = Vec::new(); // after unlocking
         let known = &mut *self.known.lock();
         if let Some(state) = known.states.get(&scope) {
@@ -210,9 +224,9 @@ impl Scopes {
         let state = Arc::new(ScopeState {
             scope: scope.clone(),
             number: AtomicU32::new(self.fresh_number(known, cache)),
-            forgotten: AtomicU64::new(0),
+            forgotten: AtomicU64::new(forgotten.time.0),
             all_forgotten: Arc::clone(&self.all_forgotten),
-            generation: AtomicU64::new(0),
+            generation: AtomicU64::new(forgotten.generation),
             incident: AtomicU64::new(0),
             all_incident: Arc::clone(&self.all_incident),
             has_stored: AtomicBool::new(false),

@@ -2,10 +2,14 @@
 
 use std::sync::mpsc;
 
+use rustls::server::StoresServerSessions;
+
 use super::*;
+use crate::clock::Time;
 use crate::context;
-use crate::resumption::{Resumption, StekRing};
+use crate::resumption::{Resumption, SessionCache, StekRing};
 use crate::rotation::Rotation;
+use crate::scope::Forgotten;
 use crate::session::Version;
 use crate::session::tests::encoded;
 use crate::source::{SourceKey, source_fn};
@@ -86,4 +90,22 @@ fn handshakes_see_to_housekeeping_that_is_overdue() {
         ring.seal(&session());
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn a_scope_that_gets_another_handle_keeps_nothing_that_another_process_forgot() {
+    let cache = SessionCache::new(10);
+    let id = vec![7; 32];
+    assert!(cache.put(id.clone(), session()));
+    let forgotten = Forgotten {
+        generation: 9,
+        time: Time(9),
+    };
+    let digest = *Scope::default().digest();
+    let generations = &cache.inner.terms.generations;
+    generations.hear(&[(digest, forgotten)], Forgotten::default());
+    let another = cache.scoped(Scope::default());
+    cache.inner.step();
+    assert_eq!((another.get(&id), cache.get(&id)), (None, None));
+    assert_eq!(cache.stats().evictions.forgotten, 1);
 }
