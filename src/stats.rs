@@ -130,7 +130,7 @@ impl fmt::Display for Stats {
             None => f.write_str(" none")?,
         }
         if let Some(age) = steks.active_age {
-            write!(f, ", for {:.1} s", age.as_secs_f64())?;
+            write!(f, ", its window began {:.1} s ago", age.as_secs_f64())?;
         }
         if steks.over_age {
             f.write_str(", OVER AGE")?;
@@ -179,13 +179,13 @@ mod tests {
             table.contains("refused       unknown key name 0, too long 0, malformed 0, forged 3")
         );
         assert!(table.ends_with(
-            "active STEK   abababababababababababababababab, for 1.5 s, source redis, FALLEN BACK to local random keys"
+            "active STEK   abababababababababababababababab, its window began 1.5 s ago, source redis, FALLEN BACK to local random keys"
         ));
         stats.steks.over_age = true;
         assert!(
             stats
                 .to_string()
-                .contains(", for 1.5 s, OVER AGE, source redis")
+                .contains(", its window began 1.5 s ago, OVER AGE, source redis")
         );
     }
 }

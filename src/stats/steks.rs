@@ -14,7 +14,9 @@ declare! {
                     "First 48 bits of the active STEK's name: nodes that agree show the same number.",
                     active.map_or(Value::Gauge(f64::NAN), |name| Value::key(&name));
             }
-            /// How long it has been active.
+            /// How long it has been active, by its window. That of the first STEK of a shared source
+            /// begins in the past, by [`publish_ahead`](crate::Rotation::publish_ahead) or half an
+            /// interval, so that nodes whose clocks are behind can start with it.
             active_age: Option<Duration> {
                 "resumption_stek_active_age_seconds",
                     "How long the active STEK has been active; NaN if unknown.",
