@@ -208,7 +208,10 @@ impl Ring {
     /// Asks the source for the first time. If it does not answer by the deadline, the ring starts
     /// with local random STEKs, and logs that.
     pub(crate) fn begin(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Result<(), Error> {
-        let deadline = self.settings.source_deadline;
+        let (source, deadline) = (self.supply.name, self.settings.source_deadline);
+        if !self.supply.is_own {
+            events::tell(vec![Event::Begun { source, deadline }], &outside.log);
+        }
         let until = instant_in(deadline);
         loop {
             let left = until.saturating_duration_since(Instant::now());

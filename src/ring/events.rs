@@ -11,6 +11,10 @@ use crate::stek::KeyName;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     Active(KeyName),
+    Begun {
+        source: &'static str,
+        deadline: Duration,
+    },
     Expired(KeyName),
     FellBack,
     NoneActive,
@@ -54,6 +58,12 @@ impl Event {
     fn tell(self) {
         match self {
             Self::Active(key) => info!(%key, "STEK is now active"),
+            Self::Begun { source, deadline } => info!(
+                source,
+                ?deadline,
+                "asking the STEK source for the first time; \
+                 local random keys seal if it does not answer in time"
+            ),
             Self::Expired(key) => info!(%key, "STEK expired and wiped"),
             Self::FellBack => {
                 warn!("STEK source has no active key; sealing with local random keys");
