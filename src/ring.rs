@@ -479,6 +479,8 @@ impl Ring {
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let snapshot = self.snapshot.load();
         let active_age = snapshot.active_since(now).map(|since| now.since(since));
+        let source_late = self.supply.late_for(monotonic).is_some() || self.supply.is_lost();
+        let kept = self.keeper.lock().stats(monotonic);
         StekStats {
             active: snapshot.sealing(now).map(|stek| *stek.name()),
             active_age,
@@ -487,8 +489,9 @@ impl Ring {
             keys: snapshot.len() as u64,
             source: self.supply.name,
             poll_interval: Some(self.supply.poll_interval()),
-            source_late: self.supply.late_for(monotonic).is_some() || self.supply.is_lost(),
-            ..self.keeper.lock().stats(monotonic)
+            source_late,
+            fleet_agrees: kept.fleet_agrees.filter(|_| !source_late),
+            ..kept
         }
     }
 }

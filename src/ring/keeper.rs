@@ -162,12 +162,12 @@ impl Keeper {
             return Err("resumption was shut down".into());
         }
         self.hear(&answer.heard, events);
-        self.fleet_agrees = answer.fleet_agrees;
         let checked = answer
             .keys
             .and_then(|keys| Ok(self.check(settings, keys, monotonic)?));
         match checked {
             Ok(keys) => {
+                self.fleet_agrees = answer.fleet_agrees;
                 if self.trouble.take().is_some() {
                     events.push(Event::SourceAnswers { source });
                 }
@@ -177,6 +177,7 @@ impl Keeper {
                 Ok(())
             }
             Err(Failure { trouble, left }) => {
+                self.fleet_agrees = None; // it may have changed since anybody could see it
                 self.note_failure();
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
@@ -481,7 +482,7 @@ impl Keeper {
             source_failures: self.failures,
             overflows: self.overflows,
             fallen_back: self.fallen_back,
-            fleet_agrees: self.fleet_agrees,
+            fleet_agrees: self.fleet_agrees.filter(|_| !self.fallen_back),
             ..StekStats::default()
         }
     }

@@ -72,6 +72,7 @@ declare! {
                     Value::flag(fallen_back);
             }
             /// Whether the other users of the source have the same schedule, where it can tell.
+            /// `None` also while the source does not answer.
             fleet_agrees: Option<bool> {
                 "resumption_stek_fleet_agrees",
                     "1 if the other users of the source have the same schedule; NaN if unknown.",

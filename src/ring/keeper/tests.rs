@@ -64,6 +64,28 @@ fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
 }
 
 #[test]
+fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
+    let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
+    let mut answers = |keys: Result<Vec<SourceKey>, Failure>| {
+        let answer = Answer {
+            keys,
+            fleet_agrees: Some(true),
+            manners: Manners {
+                poll: Duration::ZERO,
+                can_rotate: true,
+            },
+            took: Duration::ZERO,
+            heard: Heard::default(),
+        };
+        let _ = keeper.take_answer(&settings, "test", answer, Duration::ZERO, &mut Vec::new());
+        keeper.stats(Duration::ZERO).fleet_agrees
+    };
+    assert_eq!(answers(Ok(Vec::new())), Some(true));
+    assert_eq!(answers(Err("no answer".to_owned().into())), None);
+    assert_eq!(answers(Ok(Vec::new())), Some(true));
+}
+
+#[test]
 fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails() {
     let settings = RingSettings::default();
     let mut keeper = Keeper::default();
