@@ -2,6 +2,7 @@
 
 mod contracts;
 mod imports;
+mod manual;
 mod observability;
 mod readme;
 mod rustls_line;
