@@ -2,6 +2,7 @@
 
 mod contracts;
 mod imports;
+mod logs;
 mod manual;
 mod observability;
 mod readme;

@@ -14,9 +14,15 @@ const REASONS: [(&str, &str); 12] = [
     ("resumption_store_not_shared_total", "store.not_shared"),
     ("resumption_store_misses_total", "store.misses"),
     ("resumption_store_not_written_total", "store.health"),
-    ("resumption_client_auth_refused_total", "client_auth.refused"),
+    (
+        "resumption_client_auth_refused_total",
+        "client_auth.refused",
+    ),
     ("resumption_handshakes_full_total", "acceptor.full"),
-    ("resumption_handshakes_cannot_resume_total", "acceptor.cannot"),
+    (
+        "resumption_handshakes_cannot_resume_total",
+        "acceptor.cannot",
+    ),
     ("resumption_handshakes_failed_total", "acceptor.failed"),
 ];
 
