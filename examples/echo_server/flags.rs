@@ -9,9 +9,21 @@ use clap::{Parser, ValueEnum};
 use crate::cli;
 use crate::steks::{Steks, redis_url};
 
+const HELP: &str = "\
+Signals:
+  SIGHUP           reads certificate, key, client CAs and lists again, and keeps every session
+  SIGUSR1          rotates the STEK
+  SIGUSR2          revokes all STEKs and sessions
+  SIGINT, SIGTERM  let connections finish for some seconds, and end the server
+
+What the library logs goes to standard error. RUST_LOG says how much: warn (the default), info,
+rustls_resumption=trace, or off
+
+The exit status is 0, or 2 if a flag or a file has to be corrected.";
+
 /// A TLS echo server for TLS 1.2 and 1.3 whose clients resume.
 #[derive(Clone, Parser)]
-#[command(name = "echo_server")]
+#[command(name = "echo_server", after_help = HELP)]
 pub(crate) struct Flags {
     /// Where to listen; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = cli::address)]

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use example_support::{cli, client};
+use example_support::{cli, client, logs};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -60,6 +60,7 @@ async fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(status) => return status,
     };
+    logs::show();
     // For TLS to Redis.
     #[cfg(feature = "redis")]
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

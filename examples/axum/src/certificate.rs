@@ -45,7 +45,8 @@ impl Certificate {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+            .with_single_cert(chain, key)
+            .map_err(|error| format!("the certificate and its key: {error}"))?;
         // Not HTTP/2: the page needs a new connection for each request, to show its handshake.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
@@ -54,11 +55,15 @@ impl Certificate {
     fn load(&self) -> Result<Identity, Box<dyn Error + Send + Sync>> {
         match self {
             Self::Files { certificate, key } => {
-                let chain = CertificateDer::pem_file_iter(certificate)
+                let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
                     .and_then(Iterator::collect)
-                    .map_err(|error| format!("{}: {error}", certificate.display()))?;
+                    .map_err(|error| format!("--cert {}: {error}", certificate.display()))?;
+                if chain.is_empty() {
+                    let file = certificate.display();
+                    return Err(format!("--cert {file}: no certificate in it").into());
+                }
                 let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| format!("{}: {error}", key.display()))?;
+                    .map_err(|error| format!("--key {}: {error}", key.display()))?;
                 Ok(Identity { chain, key })
             }
             Self::Made {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 use clap::{Parser, ValueEnum};
+use example_support::{cli, logs};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use rustls_resumption::{Resumption, Rotation};
 
@@ -24,6 +25,7 @@ mod visit;
 
 /// An HTTPS server whose page shows whether your connection was resumed.
 #[derive(Parser)]
+#[command(after_help = logs::HELP)]
 struct Flags {
     /// Where to listen; port 0 picks one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
@@ -56,12 +58,14 @@ enum Mode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Flags::parse()).await {
+    let flags = match cli::parse() {
+        Ok(flags) => flags,
+        Err(status) => return status,
+    };
+    logs::show();
+    match serve(flags).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::refuse(error),
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod certificate;
 pub mod cli;
 pub mod client;
+pub mod logs;
