@@ -100,7 +100,7 @@ impl Ring {
         self.snapshot.store(Arc::default());
         let supply = self.supply.heir(keeper.sourced());
         if supply.is_lost() {
-            keeper.note_failure();
+            keeper.note_failure("it was in use when this process was forked", monotonic);
             let source = supply.name;
             events::tell(vec![Event::SourceLost { source }], &outside.log);
         }
@@ -187,7 +187,8 @@ impl Ring {
             false => standing.is_due,
         };
         if let Some(waited) = standing.just_late {
-            self.keeper.lock().note_failure();
+            let late = format!("no answer for {waited:?}");
+            self.keeper.lock().note_failure(&late, monotonic);
             let source = self.supply.name;
             events::tell(vec![Event::SourceLate { source, waited }], &outside.log);
         }

@@ -19,6 +19,7 @@ mod steks;
 mod store;
 mod table;
 mod tickets;
+mod trouble;
 
 pub(crate) use acceptor::HandshakeCount;
 pub use acceptor::{AcceptorStats, CannotResume, NotResumed};
@@ -36,12 +37,13 @@ pub use store::{NotShared, StoreHealth, StoreMisses, StoreStats, StoreTrouble};
 use table::{Row, write_title};
 pub(crate) use tickets::TicketCount;
 pub use tickets::{NotSealed, Refused, TicketStats};
+pub use trouble::Trouble;
 
 /// What resumption has done since it was set up, and the state it is in: one snapshot.
 ///
 /// Counters only grow. Taking a snapshot sums per-thread and per-shard counters, which takes some
 /// microseconds and does not delay handshakes. Printed with `{}` it is a table for people.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// The session cache.
@@ -90,7 +92,7 @@ impl Stats {
         let mut rows = [self.cache.rows(), self.tickets.rows(), self.steks.rows()].concat();
         if !self.store.store.is_empty() {
             rows.extend(self.store.rows());
-            let health = self.store.health;
+            let health = &self.store.health;
             let title = if health.is_down {
                 "store DOWN"
             } else {
@@ -122,6 +124,14 @@ impl fmt::Display for Stats {
         if let Some(trouble) = self.store.health.trouble {
             write_title(f, "store trouble")?;
             writeln!(f, " {trouble}")?;
+        }
+        if let Some(trouble) = &self.store.health.last_trouble {
+            write_title(f, "last trouble")?;
+            writeln!(f, " of the store: {trouble}")?;
+        }
+        if let Some(trouble) = &self.steks.last_trouble {
+            write_title(f, "last trouble")?;
+            writeln!(f, " of the STEK source: {trouble}")?;
         }
         write_title(f, "active STEK")?;
         let steks = &self.steks;

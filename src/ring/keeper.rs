@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::rotation::Rotation;
 use crate::source::bulletin::Heard;
 use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
-use crate::stats::StekStats;
+use crate::stats::{StekStats, Trouble};
 use crate::stek::KeyName;
 
 /// Keeps the keys from one answer of the source to the next: those it last gave, local ones that
@@ -43,6 +43,10 @@ pub(crate) struct Keeper {
     fleet_agrees: Option<bool>,
     /// What the source last complained of, so that the same trouble is logged once.
     trouble: Option<String>,
+    /// What last went wrong, at which monotonic time.
+    last_trouble: Option<(Arc<str>, Duration)>,
+    /// Whether the source has not answered well since.
+    is_troubled: bool,
     /// The time of the last snapshot, and when the next is due unless anything changes.
     looked: Time,
     due: Time,
@@ -178,7 +182,7 @@ impl Keeper {
             }
             Err(Failure { trouble, left }) => {
                 self.fleet_agrees = None; // it may have changed since anybody could see it
-                self.note_failure();
+                self.note_failure(&trouble, monotonic);
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
                     self.replace(left, events);
@@ -206,11 +210,14 @@ impl Keeper {
     /// Remembers that the source is well.
     pub(crate) fn note_answered(&mut self, monotonic: Duration) {
         self.answered = Some(monotonic);
+        self.is_troubled = false;
     }
 
     /// Counts that the source has not answered, or badly.
-    pub(crate) fn note_failure(&mut self) {
+    pub(crate) fn note_failure(&mut self, trouble: &str, monotonic: Duration) {
         self.failures = self.failures.saturating_add(1);
+        self.last_trouble = Some((trouble.into(), monotonic));
+        self.is_troubled = true;
     }
 
     /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot if
@@ -480,6 +487,11 @@ impl Keeper {
             revocations: self.revoked.count(),
             source_answered: self.answered.map(|at| monotonic.saturating_sub(at)),
             source_failures: self.failures,
+            last_trouble: self.last_trouble.as_ref().map(|(what, at)| Trouble {
+                what: Arc::clone(what),
+                ago: monotonic.saturating_sub(*at),
+                is_over: !self.is_troubled,
+            }),
             overflows: self.overflows,
             fallen_back: self.fallen_back,
             fleet_agrees: self.fleet_agrees.filter(|_| !self.fallen_back),

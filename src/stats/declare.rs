@@ -80,7 +80,7 @@ macro_rules! declare {
         }
     ) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        #[derive(Clone, Debug, Default, Eq, PartialEq)]
         #[non_exhaustive]
         pub struct $stats {
             $($(#[$state_doc])* pub $state: $type,)*
@@ -112,7 +112,7 @@ macro_rules! declare {
 
                 $(
                     #[allow(unused_variables, reason = "a state may have no metric")]
-                    let $state = self.$state;
+                    let $state = self.$state.clone();
                     $(
                         let sample = Sample::new($gauge, $gauge_help, $value);
                         $(let sample = sample.label($key, $label);)?

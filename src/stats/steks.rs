@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::Trouble;
 use super::declare::declare;
 use crate::stek::KeyName;
 
@@ -64,6 +65,8 @@ declare! {
                     "1 if the source has not answered in time.",
                     Value::flag(source_late);
             }
+            /// What last went wrong with the source.
+            last_trouble: Option<Trouble> {}
             /// Whether tickets are sealed with local random STEKs, because the source has no active
             /// one.
             fallen_back: bool {

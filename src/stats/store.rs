@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::Trouble;
 use super::declare::declare;
 
 declare! {
@@ -96,6 +97,8 @@ declare! {
             /// What is wrong with it, until it works again. It may be up all the same: a full one
             /// is. The log has the details.
             trouble: Option<StoreTrouble> {}
+            /// What last went wrong with it, and when.
+            last_trouble: Option<Trouble> {}
         }
         counters {
             /// Sessions known to have been written.

@@ -146,7 +146,12 @@ impl Remote {
 
     pub(super) fn health(&self) -> StoreHealth {
         self.common.begin();
-        self.route.health()
+        let mut health = self.route.health();
+        let is_well = !health.is_down && health.trouble.is_none();
+        if let Some(trouble) = &mut health.last_trouble {
+            trouble.is_over = is_well;
+        }
+        health
     }
 
     fn key(&self, key: &StoreKey) -> String {

@@ -95,7 +95,7 @@ impl AddAssign for Tally {
 
 /// Whether the statistics agree with what was done, while nobody does anything.
 fn check(stats: &Stats, done: &Tally) {
-    let (tickets, cache) = (stats.tickets, stats.cache);
+    let (tickets, cache) = (&stats.tickets, &stats.cache);
     assert_eq!(tickets.sealed, done.sealed);
     assert_eq!(tickets.opened, done.opened);
     let not_sealed = tickets.not_sealed;

@@ -64,6 +64,32 @@ fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
 }
 
 #[test]
+fn what_last_went_wrong_is_kept_with_its_time() {
+    let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
+    let at = Duration::from_secs;
+    let mut told = |keys: Result<Vec<SourceKey>, Failure>, now: Duration| {
+        let answer = Answer {
+            keys,
+            fleet_agrees: None,
+            manners: Manners {
+                poll: Duration::ZERO,
+                can_rotate: true,
+            },
+            took: Duration::ZERO,
+            heard: Heard::default(),
+        };
+        let _ = keeper.take_answer(&settings, "test", answer, now, &mut Vec::new());
+        let trouble = keeper.stats(at(10)).last_trouble;
+        trouble.map(|trouble| trouble.to_string())
+    };
+    assert_eq!(told(Ok(Vec::new()), at(1)), None);
+    let failed = Err("its mode is 0755".to_owned().into());
+    assert_eq!(told(failed, at(2)).unwrap(), "its mode is 0755, 8.0 s ago");
+    let over = told(Ok(Vec::new()), at(3)).unwrap();
+    assert_eq!(over, "its mode is 0755, 8.0 s ago, over");
+}
+
+#[test]
 fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
     let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
     let mut answers = |keys: Result<Vec<SourceKey>, Failure>| {

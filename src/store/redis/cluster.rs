@@ -252,6 +252,7 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
             Err(error) => {
                 let error = error.to_string();
                 masters.changing.lock().trouble = Some(StoreTrouble::Unreachable);
+                common.note_trouble(&error);
                 if last_error.as_ref() != Some(&error) {
                     warn!(error, "the shared store's cluster cannot be used");
                     last_error = Some(error);

@@ -104,6 +104,7 @@ impl<B: Backend> Driver<B> {
                 }
                 Err((trouble, error)) => {
                     self.breaker.note(trouble);
+                    self.common.note_trouble(&format!("{backend}: {error}"));
                     if last_error.as_ref() != Some(&error) {
                         warn!(server = %backend, error, "the shared store cannot be used");
                         last_error = Some(error);
@@ -182,6 +183,7 @@ impl<B: Backend> Driver<B> {
             FailureKind::Refused(trouble) => breaker.refused(generation, function, trouble),
             FailureKind::Full => {
                 breaker.full(generation);
+                self.common.note_trouble(&failure.cause.to_string());
                 false
             }
             FailureKind::Redirected(_) => {
@@ -195,6 +197,7 @@ impl<B: Backend> Driver<B> {
     }
 
     fn opened(&self, cause: String) {
+        self.common.note_trouble(&cause);
         *self.cause.lock() = cause;
         self.is_lost.notify_one();
         self.common.wake.notify_one();

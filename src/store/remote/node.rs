@@ -10,7 +10,7 @@ use super::backend::Redirection;
 use super::breaker::Breaker;
 use super::queue::{Queue, Write};
 use crate::clock::instant_in;
-use crate::stats::{StoreHealth, StoreTrouble};
+use crate::stats::{StoreHealth, StoreTrouble, Trouble};
 use crate::store::{DEFAULT_STORE_DEADLINE, StoreError};
 
 /// A handle on one server, cheap to clone.
@@ -38,6 +38,7 @@ pub(in crate::store) struct Common {
     pub(super) refused: AtomicU64,
     pub(super) unknown: AtomicU64,
     pub(super) connections: AtomicU64,
+    last_trouble: Mutex<Option<(Arc<str>, Instant)>>,
     /// Of nodes that are gone.
     pub(in crate::store) earlier_outages: AtomicU64,
 }
@@ -190,6 +191,7 @@ impl Common {
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            last_trouble: Mutex::default(),
             earlier_outages: AtomicU64::new(0),
         }
     }
@@ -229,6 +231,11 @@ impl Common {
         Arc::clone(&self.prefix.lock())
     }
 
+    /// Remembers what went wrong, as it is logged.
+    pub(in crate::store) fn note_trouble(&self, what: &str) {
+        *self.last_trouble.lock() = Some((what.into(), Instant::now()));
+    }
+
     /// All but what differs from node to node.
     pub(in crate::store) fn health(&self) -> StoreHealth {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -241,6 +248,11 @@ impl Common {
             outages: count(&self.earlier_outages),
             is_down: true,
             trouble: None,
+            last_trouble: self.last_trouble.lock().as_ref().map(|(what, at)| Trouble {
+                what: Arc::clone(what),
+                ago: at.elapsed(),
+                is_over: false,
+            }),
         }
     }
 }

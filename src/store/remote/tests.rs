@@ -182,6 +182,8 @@ fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
     let health = remote.health();
     assert_eq!((health.connections, health.outages), (2, 1));
     assert_eq!(health.trouble, None);
+    let last = health.last_trouble.unwrap();
+    assert_eq!((&*last.what, last.is_over), ("told to", true));
 }
 
 #[test]
@@ -193,6 +195,8 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
         health.trouble == Some(StoreTrouble::NotPermitted)
     });
     assert!(remote.health().is_down);
+    let last = remote.health().last_trouble.unwrap();
+    assert!(last.what.ends_with(": told to") && !last.is_over, "{last}");
     memory.fail(FailureKind::Full);
     until(&remote, |health| health.trouble == Some(StoreTrouble::Full));
     assert!(!remote.health().is_down, "it serves what it has");

@@ -1,0 +1,26 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What last went wrong with a STEK source or a shared store, as the log has it. It stays when it is
+/// over, so that whoever comes later sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Trouble {
+    /// What went wrong, in words. Without secrets.
+    pub what: Arc<str>,
+    /// How long ago that was seen last.
+    pub ago: Duration,
+    /// Whether all is well again.
+    pub is_over: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {:.1} s ago", self.what, self.ago.as_secs_f64())?;
+        if self.is_over {
+            f.write_str(", over")?;
+        }
+        Ok(())
+    }
+}
