@@ -6,6 +6,7 @@
 // The steps are the same for all acceptors, so they stand here, without input and output:
 //
 //  Greeting   bytes come in until the ClientHello is complete; the configuration is chosen
+//             and nothing is given to rustls that came behind it
 //  Accepting  sessions are looked up; rustls processes the ClientHello and what follows it, in the
 //             context of the handshake; what came of it is counted
 //
@@ -26,12 +27,15 @@ use crate::resumption::Storage;
 mod axum_server;
 mod blocking;
 mod client_hello;
+mod early_data;
 mod follow;
 mod look_up;
 #[cfg(feature = "quinn")]
 mod quic;
 #[cfg(feature = "tokio")]
 pub(crate) mod resumption_acceptor;
+#[cfg(feature = "tokio")]
+mod synchronous;
 mod versions;
 
 #[cfg(feature = "axum-server")]
@@ -40,6 +44,7 @@ pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
+use early_data::{Header, RefusedEarlyData};
 pub use follow::Follow;
 use follow::{Following, Seen};
 use look_up::LookUp;
@@ -89,9 +94,8 @@ impl Target {
     /// What is to be asked of the shared store for this hello, if there is one.
     fn look_up(&self, hello: &Hello) -> Option<LookUp> {
         let storage = self.storage.as_ref().filter(|_| self.shares())?;
-        let offer = Offer::read(&hello.seen);
         let makes_tickets = self.config.ticketer.enabled();
-        LookUp::new(storage, offer, self.speaks_tls13, makes_tickets)
+        LookUp::new(storage, &hello.offer, self.speaks_tls13, makes_tickets)
     }
 
     /// For a configuration that will serve many connections.
@@ -116,66 +120,74 @@ impl fmt::Debug for Target {
 }
 
 /// A connection until its ClientHello is complete.
+#[derive(Default)]
 struct Greeting {
     acceptor: Acceptor,
-    /// What was read so far, for [`Offer`]. rustls bounds it, to the 64 KiB of the largest
-    /// handshake message.
+    /// What was read so far. rustls bounds it, to the 64 KiB of the largest handshake message.
     seen: Vec<u8>,
-    /// Whether there may be sessions to look up.
-    may_share: bool,
+    /// How much of it rustls was given: the records of the ClientHello, and nothing behind them.
+    given: usize,
+    /// Where the last record ends of those that rustls is given, in whole or in part.
+    end: usize,
 }
 
 impl Greeting {
-    fn new(may_share: bool) -> Self {
-        Self {
-            acceptor: Acceptor::default(),
-            seen: Vec::new(),
-            may_share,
-        }
-    }
-
     /// Reads once. `Ok(0)` is the end.
     fn read(&mut self, io: &mut dyn Read) -> io::Result<usize> {
-        if !self.may_share {
-            return self.acceptor.read_tls(&mut { io });
-        }
-        let seen = &mut self.seen;
-        self.acceptor.read_tls(&mut Tee { io, seen })
+        let mut buffer = [0; 4096];
+        let len = io.read(&mut buffer)?;
+        let read = buffer.get(..len).unwrap_or_default();
+        self.seen.extend_from_slice(read);
+        Ok(len)
     }
 
     /// The ClientHello, if it is complete.
     fn hello(&mut self) -> Result<Option<Hello>, Refused> {
-        let accepted = self.acceptor.accept().map_err(Refused::from)?;
-        Ok(accepted.map(|accepted| Hello {
-            accepted,
-            seen: std::mem::take(&mut self.seen),
-        }))
+        self.find_end();
+        let end = self.end.min(self.seen.len());
+        let mut piece = self.seen.get(self.given..end).unwrap_or_default();
+        self.given = end;
+        while !piece.is_empty() {
+            self.acceptor.read_tls(&mut piece)?;
+            if let Some(accepted) = self.acceptor.accept()? {
+                return Ok(Some(Hello {
+                    accepted,
+                    offer: Offer::read(&self.seen),
+                    rest: self.seen.split_off(end),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// rustls is given handshake records, and whatever comes first, for it to refuse.
+    fn find_end(&mut self) {
+        while let Some(header) = self.seen.get(self.end..).and_then(Header::read) {
+            if self.end > 0 && !header.is_handshake() {
+                break;
+            }
+            self.end = self.end.saturating_add(header.record_len());
+        }
     }
 }
 
-struct Tee<'a> {
-    io: &'a mut dyn Read,
-    seen: &'a mut Vec<u8>,
-}
-
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.io.read(buffer)?;
-        self.seen
-            .extend_from_slice(buffer.get(..len).unwrap_or_default());
-        Ok(len)
-    }
-}
-
-/// A complete ClientHello, and the bytes it came in.
+/// A complete ClientHello.
 struct Hello {
     accepted: Accepted,
-    seen: Vec<u8>,
+    offer: Offer,
+    /// What was read behind it, which rustls was not given.
+    rest: Vec<u8>,
 }
 
 impl Hello {
     fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
+    }
+
+    /// Whether all that the client sends until it is answered is this.
+    #[cfg(feature = "tokio")]
+    fn is_all(&self) -> bool {
+        self.rest.is_empty() && !self.offer.early_data
     }
 }
 
@@ -183,6 +195,13 @@ impl Hello {
 struct Refused {
     error: io::Error,
     alert: Vec<u8>,
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        let alert = Vec::new();
+        Self { error, alert }
+    }
 }
 
 impl From<(rustls::Error, AcceptedAlert)> for Refused {
@@ -204,10 +223,11 @@ struct Accepting {
     report: Option<Report>,
     following: Following,
     hello_retry: bool,
+    offers_early_data: bool,
 }
 
 impl Accepting {
-    fn new(target: &Target) -> Self {
+    fn new(target: &Target, offer: &Offer) -> Self {
         let mut following = match &target.storage {
             Some(storage) => {
                 let counts = Arc::clone(storage.handshakes());
@@ -223,6 +243,7 @@ impl Accepting {
             report: target.report.clone(),
             following,
             hello_retry: false,
+            offers_early_data: offer.early_data,
         }
     }
 
@@ -233,6 +254,32 @@ impl Accepting {
         let connection = self.following.during(|| accepted.into_connection(config))?;
         self.hello_retry = asks_again(&connection);
         Ok(Box::new(connection))
+    }
+
+    /// What comes in next, if it is early data that is refused. (After a HelloRetryRequest rustls
+    /// skips that without decrypting it.)
+    fn refused_early_data(
+        &self,
+        connection: &mut ServerConnection,
+        rest: &mut Vec<u8>,
+    ) -> Option<RefusedEarlyData> {
+        let is_refused = self.offers_early_data
+            && !self.hello_retry
+            && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && connection.early_data().is_none();
+        let limit = self.config.max_early_data_size;
+        is_refused.then(|| RefusedEarlyData::new(std::mem::take(rest), limit))
+    }
+
+    /// Gives rustls what was read already, and lets it process that.
+    fn hear(&mut self, connection: &mut ServerConnection, mut read: &[u8]) -> io::Result<()> {
+        if read.is_empty() {
+            return Ok(());
+        }
+        while !read.is_empty() {
+            connection.read_tls(&mut read)?;
+        }
+        self.go_on(connection).map(drop)
     }
 
     /// Lets rustls process what was read. True once it has something to say to a second
@@ -246,9 +293,11 @@ impl Accepting {
 
     /// Counts what rustls did, and tells.
     fn end(mut self, connection: &mut ServerConnection) {
+        let took_early_data = connection.early_data().is_some();
         let handshake = self.following.end(Seen {
             is_resumed: Some(connection.handshake_kind() == Some(HandshakeKind::Resumed)),
-            early_data: Some(connection.early_data().is_some()),
+            early_data: Some(took_early_data),
+            early_data_refused: self.offers_early_data && !took_early_data,
             hello_retry: Some(self.hello_retry),
             makes_tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
                 && self.config.send_tls13_tickets > 0

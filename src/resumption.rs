@@ -92,7 +92,9 @@ impl Resumption {
     /// verifier with [`install_with_client_verifier`](Resumption::install_with_client_verifier).
     ///
     /// Warns (in the log) if the configuration asks for certificates, if that cannot be learnt
-    /// (then nothing resumes), and if tickets meet `max_early_data_size > 0`, which rustls refuses.
+    /// (then nothing resumes), if tickets meet `max_early_data_size > 0`, which rustls refuses, and
+    /// if it is above 8,175 in stateful mode, where rustls may end the connections of clients whose
+    /// [early data it refuses](crate::docs::choosing#early-data) (2³²−1, which QUIC needs, is fine).
     pub fn install(&self, config: &mut ServerConfig, scope: impl Into<Scope>) {
         let scope = scope.into();
         let policy = client_auth::learn(config);
@@ -160,6 +162,15 @@ impl Resumption {
                 %scope,
                 "max_early_data_size is set, but rustls refuses 0-RTT with tickets: \
                  use stateful resumption, or set it to 0"
+            );
+        }
+        let max = config.max_early_data_size;
+        if !self.inner.makes_tickets && max > MAX_SKIPPED_EARLY_DATA && max != u32::MAX {
+            warn!(
+                %scope,
+                "max_early_data_size is {max}: refused early data of more than half of that can end \
+                 its connection in rustls 0.23, except behind an acceptor of this crate if it comes \
+                 with the ClientHello"
             );
         }
         let scope = self.inner.scope(scope);
@@ -383,6 +394,10 @@ impl Resumption {
         StekRing::on(self.inner.clone())
     }
 }
+
+/// Above it `max_early_data_size` is warned about. Of a limit rustls skips a half, less a record's
+/// overhead, before it ends the connection; of the 16,384 that go without saying it is this.
+const MAX_SKIPPED_EARLY_DATA: u32 = 8_175;
 
 /// Makes no tickets. (The type that rustls has for this is private.)
 #[derive(Debug)]

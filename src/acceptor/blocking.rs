@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::server::ClientHello;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use super::early_data::RefusedEarlyData;
 use super::{Accepting, Greeting, Handshake, Hello, Refused, Target};
 use crate::clock::instant_in;
 
@@ -105,7 +106,7 @@ impl BlockingAcceptor {
         IO: Read + Write,
         F: FnOnce(&mut ServerConnection),
     {
-        accept(io, self.target.shares(), |_| Ok(self.target.clone()), f)
+        accept(io, |_| Ok(self.target.clone()), f)
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say. A
@@ -134,36 +135,42 @@ impl BlockingAcceptor {
                 false => self.target.with_config(config),
             })
         };
-        accept(io, true, choose, f)
+        accept(io, choose, f)
     }
 }
 
-fn accept<IO, C, F>(
-    mut io: IO,
-    may_share: bool,
-    choose: C,
-    f: F,
-) -> io::Result<StreamOwned<ServerConnection, IO>>
+fn accept<IO, C, F>(mut io: IO, choose: C, f: F) -> io::Result<StreamOwned<ServerConnection, IO>>
 where
     IO: Read + Write,
     C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
     F: FnOnce(&mut ServerConnection),
 {
-    let hello = read_hello(&mut io, may_share)?;
+    let hello = read_hello(&mut io)?;
     let target = choose(hello.client_hello())?;
-    let mut accepting = Accepting::new(&target);
+    let mut accepting = Accepting::new(&target, &hello.offer);
     if let Some(look_up) = target.look_up(&hello) {
         let found = wait_for(look_up.run(), look_up.deadline());
         let found = found.unwrap_or_else(|| Err(look_up.timed_out()));
         accepting.following.looked_up(found);
     }
-    let begun = accepting.begin(hello.accepted);
+    let Hello {
+        accepted, mut rest, ..
+    } = hello;
+    let begun = accepting.begin(accepted);
     let mut connection = begun.map_err(|refused| refuse(&mut io, refused))?;
+    let mut early_data = accepting.refused_early_data(&mut connection, &mut rest);
+    if let Some(early_data) = &mut early_data {
+        drop_early_data(&mut io, &mut accepting, &mut connection, early_data)?;
+    }
+    hear(&mut io, &mut accepting, &mut connection, &rest)?;
     if accepting.hello_retry {
         send(&mut io, &mut connection)?;
         process_second_hello(&mut io, &mut accepting, &mut connection)?;
     }
     f(&mut connection);
+    if let Some(early_data) = early_data {
+        finish(&mut io, &mut accepting, &mut connection, early_data)?;
+    }
     accepting.following.during(|| {
         while connection.is_handshaking() {
             connection.complete_io(&mut io)?;
@@ -174,8 +181,8 @@ where
     Ok(StreamOwned::new(*connection, io))
 }
 
-fn read_hello(io: &mut (impl Read + Write), may_share: bool) -> io::Result<Hello> {
-    let mut greeting = Greeting::new(may_share);
+fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
+    let mut greeting = Greeting::default();
     loop {
         if uninterrupted(|| greeting.read(io))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -185,6 +192,60 @@ fn read_hello(io: &mut (impl Read + Write), may_share: bool) -> io::Result<Hello
             return Ok(hello);
         }
     }
+}
+
+/// Lets rustls process what was read, and tells the client what it refuses.
+fn hear(
+    io: &mut impl Write,
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    read: &[u8],
+) -> io::Result<()> {
+    let heard = accepting.hear(connection, read);
+    if heard.is_err() {
+        // rustls's error says more than what may go wrong while the alert is sent.
+        let _ = send(io, connection);
+    }
+    heard
+}
+
+/// Drops what came with the ClientHello, and the rest of a record that has begun. Whether there is
+/// more cannot be asked without waiting for it.
+fn drop_early_data(
+    io: &mut (impl Read + Write),
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    early_data: &mut RefusedEarlyData,
+) -> io::Result<()> {
+    loop {
+        let others = early_data.others();
+        hear(io, accepting, connection, &others)?;
+        if early_data.is_between_records() || uninterrupted(|| early_data.read(io))? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Does the rest of a handshake, with whole records.
+fn finish(
+    io: &mut (impl Read + Write),
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    mut early_data: RefusedEarlyData,
+) -> io::Result<()> {
+    loop {
+        let records = early_data.whole_records();
+        hear(io, accepting, connection, &records)?;
+        send(io, connection)?;
+        if !connection.is_handshaking() {
+            break;
+        }
+        if uninterrupted(|| early_data.read(io))? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let rest = early_data.into_rest();
+    hear(io, accepting, connection, &rest)
 }
 
 /// Waits until rustls has something to say to the second ClientHello.

@@ -1,5 +1,7 @@
 //! What a client offers to resume.
 
+use std::borrow::Cow;
+
 use crate::reader::Reader;
 
 /// How many sessions are looked up for one ClientHello, at most. rustls itself offers one.
@@ -20,20 +22,26 @@ pub(super) struct Offer {
     pub(super) has_session_id: bool,
     /// A TLS 1.2 ticket; then rustls looks at no session ID.
     pub(super) has_ticket: bool,
+    /// Whether early data follows.
+    pub(super) early_data: bool,
 }
 
 impl Offer {
     /// Reads it from the first records that a client sent, which may go on after the ClientHello.
     pub(super) fn read(records: &[u8]) -> Self {
-        let message = first_handshake_message(records).unwrap_or_default();
-        Self::parse(&message).unwrap_or_default()
+        let message = first_handshake_message(records);
+        message
+            .and_then(|message| Self::parse(&message))
+            .unwrap_or_default()
     }
 
-    /// Reads a ClientHello's body ([RFC 8446 §4.1.2]).
+    /// Reads a ClientHello ([RFC 8446 §4.1.2]).
     ///
     /// [RFC 8446 §4.1.2]: https://www.rfc-editor.org/rfc/rfc8446#section-4.1.2
-    fn parse(client_hello: &[u8]) -> Option<Self> {
-        let mut hello = Reader::new(client_hello);
+    fn parse(message: &[u8]) -> Option<Self> {
+        let mut message = Reader::new(message);
+        let (kind, body) = (message.u8()?, message.vector::<3>()?);
+        let mut hello = (kind == CLIENT_HELLO).then(|| Reader::new(body))?;
         let _legacy_version = hello.u16()?;
         let _random = hello.take(32)?;
         let session_id = hello.vector::<1>()?;
@@ -56,6 +64,7 @@ impl Offer {
             let mut body = Reader::new(extensions.vector::<2>()?);
             match kind {
                 SESSION_TICKET => offer.has_ticket = !body.is_empty(),
+                EARLY_DATA => offer.early_data = true,
                 PRE_SHARED_KEY => offer.read_identities(body)?,
                 SUPPORTED_VERSIONS => {
                     let mut versions = whole(&mut body, Reader::vector::<1>)?.chunks_exact(2);
@@ -102,15 +111,16 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
+const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const PSK_KEY_EXCHANGE_MODES: u16 = 45;
 const TLS13: [u8; 2] = [3, 4];
 const PSK_DHE_KE: u8 = 1;
 
-/// The body of a ClientHello, put together from the records (§5.1) that it is spread over.
-fn first_handshake_message(records: &[u8]) -> Option<Vec<u8>> {
+/// A handshake message, put together from the records (§5.1) that it is spread over.
+fn first_handshake_message(records: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut records = Reader::new(records);
-    let mut message = Vec::new();
+    let mut message: Cow<'_, [u8]> = Cow::default();
     loop {
         let content_type = records.u8()?;
         let _legacy_version = records.u16()?;
@@ -118,11 +128,12 @@ fn first_handshake_message(records: &[u8]) -> Option<Vec<u8>> {
         if content_type != HANDSHAKE {
             return None;
         }
-        message.extend_from_slice(fragment);
+        match message.is_empty() {
+            true => message = Cow::Borrowed(fragment),
+            false => message.to_mut().extend_from_slice(fragment),
+        }
         if is_complete(&message) {
-            let mut message = Reader::new(&message);
-            let (kind, body) = (message.u8()?, message.vector::<3>()?);
-            return (kind == CLIENT_HELLO).then(|| body.to_vec());
+            return Some(message);
         }
     }
 }
@@ -186,7 +197,13 @@ mod tests {
         let psk = identities([&[7; 32][..], &[8; 200], &[9; 32]]);
         let body = hello(
             &[6; 32],
-            &[(0x0a0a, &[]), VERSIONS, DHE, (PRE_SHARED_KEY, &psk)],
+            &[
+                (0x0a0a, &[]),
+                VERSIONS,
+                DHE,
+                (EARLY_DATA, &[]),
+                (PRE_SHARED_KEY, &psk),
+            ],
         );
         let expected = Offer {
             tls13: true,
@@ -195,6 +212,7 @@ mod tests {
             session_id: Some([6; 32]),
             has_session_id: true,
             has_ticket: false,
+            early_data: true,
         };
         for fragment in [1, 2, 3, 4, 5, 100, 16_384] {
             let mut records = records(&body, fragment);

@@ -128,6 +128,8 @@ impl<F> std::fmt::Debug for Follow<F> {
 pub(super) struct Seen {
     pub(super) is_resumed: Option<bool>,
     pub(super) early_data: Option<bool>,
+    /// Whether early data was offered and refused.
+    pub(super) early_data_refused: bool,
     pub(super) hello_retry: Option<bool>,
     /// Whether rustls makes TLS 1.3 sessions for every client that can resume them.
     pub(super) makes_tls13: bool,
@@ -220,6 +222,9 @@ impl Following {
         context.into_iter().for_each(Context::retire);
         if let Some(counts) = &self.counts {
             handshake.count(counts);
+            if seen.early_data_refused {
+                counts.add(HandshakeCount::EarlyDataRefused);
+            }
             if let Some(why) = cannot {
                 counts.add(why);
             }

@@ -22,14 +22,14 @@ impl LookUp {
     /// choose.
     pub(super) fn new(
         storage: &Arc<Storage>,
-        offer: Offer,
+        offer: &Offer,
         speaks_tls13: bool,
         makes_tickets: bool,
     ) -> Option<Self> {
         storage.sharing()?;
         let wanted = if offer.tls13 && speaks_tls13 {
-            let ids = offer.identities;
-            (!makes_tickets && !ids.is_empty()).then_some(Wanted::Tls13(ids))?
+            let ids = &offer.identities;
+            (!makes_tickets && !ids.is_empty()).then(|| Wanted::Tls13(ids.clone()))?
         } else {
             let id = offer.session_id.filter(|_| !offer.has_ticket)?;
             (!storage.holds(&id)).then_some(Wanted::Tls12(id))?

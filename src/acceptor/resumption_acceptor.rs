@@ -1,17 +1,19 @@
 use std::future::{Future, poll_fn, ready};
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use rustls::server::{Accepted, ClientHello};
 use rustls::{ServerConfig, ServerConnection};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, StartHandshake, TlsAcceptor};
 
-use super::{Accepting, Greeting, Handshake, Hello, Refused, Target, asks_again};
+use super::early_data::RefusedEarlyData;
+use super::synchronous::{Synchronous, read, refuse, send};
+use super::{Accepting, Greeting, Handshake, Hello, Target, asks_again};
 
 /// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
 ///
@@ -121,7 +123,7 @@ impl ResumptionAcceptor {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let target = self.target.clone();
-        accept(io, target.shares(), |_| ready(Ok(target)), NO_SAY)
+        accept(io, |_| ready(Ok(target)), NO_SAY)
     }
 
     /// The same, and calls `f` once the ClientHello (after a HelloRetryRequest the second one) is
@@ -144,7 +146,7 @@ impl ResumptionAcceptor {
         F: FnOnce(&mut ServerConnection),
     {
         let target = self.target.clone();
-        accept(io, target.shares(), |_| ready(Ok(target)), Some(f))
+        accept(io, |_| ready(Ok(target)), Some(f))
     }
 
     /// The same with a configuration chosen for each connection, by its server name, say: where
@@ -193,36 +195,31 @@ impl ResumptionAcceptor {
                 })
             }
         };
-        accept(io, true, choose, Some(f))
+        accept(io, choose, Some(f))
     }
 }
 
 const NO_SAY: Option<fn(&mut ServerConnection)> = None;
 
-async fn accept<IO, C, T, F>(
-    mut io: IO,
-    may_share: bool,
-    choose: C,
-    f: Option<F>,
-) -> io::Result<TlsStream<IO>>
+async fn accept<IO, C, T, F>(mut io: IO, choose: C, f: Option<F>) -> io::Result<TlsStream<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     C: FnOnce(ClientHello<'_>) -> T,
     T: Future<Output = io::Result<Target>>,
     F: FnOnce(&mut ServerConnection),
 {
-    let hello = read_hello(&mut io, may_share).await?;
+    let hello = read_hello(&mut io).await?;
     let target = choose(hello.client_hello()).await?;
-    let mut accepting = Accepting::new(&target);
+    let mut accepting = Accepting::new(&target, &hello.offer);
     if let Some(look_up) = target.look_up(&hello) {
         let found = timeout(look_up.deadline(), look_up.run()).await;
         let found = found.unwrap_or_else(|_| Err(look_up.timed_out()));
         accepting.following.looked_up(found);
     }
     let mut accept = match f {
-        None => accepting.start(hello.accepted, io),
+        None if hello.is_all() => accepting.start(hello.accepted, io),
         // Boxed, so that others do not pay for its size.
-        Some(f) => Box::pin(accepting.start_with(hello.accepted, io, f)).await?,
+        f => Box::pin(accepting.start_with(hello, io, f)).await?,
     };
     let mut stream = poll_fn(|cx| {
         let accept = Pin::new(&mut accept);
@@ -246,37 +243,119 @@ impl Accepting {
             .during(|| start.into_stream_with(config, hear))
     }
 
-    /// The same, and lets the application have its say once the ClientHello that counts is
-    /// processed.
+    /// The same where the client has sent more, or may have, or the application has its say once the
+    /// ClientHello that counts is processed.
     async fn start_with<IO, F>(
         &mut self,
-        accepted: Accepted,
+        hello: Hello,
         mut io: IO,
-        f: F,
+        f: Option<F>,
     ) -> io::Result<Accept<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
         F: FnOnce(&mut ServerConnection),
     {
+        let Hello {
+            accepted, mut rest, ..
+        } = hello;
         let mut connection = match self.begin(accepted) {
             Ok(connection) => connection,
             Err(refused) => return Err(refuse(&mut io, refused).await),
         };
+        let mut early_data = self.refused_early_data(&mut connection, &mut rest);
+        if let Some(early_data) = &mut early_data {
+            drop_early_data(&mut io, self, &mut connection, early_data).await?;
+        }
+        hear(&mut io, self, &mut connection, &rest).await?;
         if self.hello_retry {
             send(&mut io, &mut connection).await?;
             process_second_hello(&mut io, self, &mut connection).await?;
         }
-        f(&mut connection);
+        if let Some(f) = f {
+            f(&mut connection);
+        }
+        if let Some(early_data) = early_data {
+            finish(&mut io, self, &mut connection, early_data).await?;
+        }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         Ok(acceptor.accept_with(io, move |fresh| *fresh = *connection))
     }
 }
 
-async fn read_hello<IO>(io: &mut IO, may_share: bool) -> io::Result<Hello>
+/// Lets rustls process what was read, and tells the client what it refuses.
+async fn hear<IO>(
+    io: &mut IO,
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    read: &[u8],
+) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut greeting = Greeting::new(may_share);
+    let heard = accepting.hear(connection, read);
+    if heard.is_err() {
+        // rustls's error says more than what may go wrong while the alert is sent.
+        let _ = send(io, connection).await;
+    }
+    heard
+}
+
+/// Reads what there is before the server's flight leaves, and the rest of a record that has begun.
+async fn drop_early_data<IO>(
+    io: &mut IO,
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    early_data: &mut RefusedEarlyData,
+) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let others = early_data.others();
+        hear(io, accepting, connection, &others).await?;
+        let read = poll_fn(|cx| {
+            let read = Synchronous { io, cx }.poll(|io| early_data.read(io));
+            match read {
+                Poll::Pending if early_data.is_between_records() => Poll::Ready(Ok(0)),
+                read => read,
+            }
+        });
+        if read.await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Does the rest of a handshake, with whole records.
+async fn finish<IO>(
+    io: &mut IO,
+    accepting: &mut Accepting,
+    connection: &mut ServerConnection,
+    mut early_data: RefusedEarlyData,
+) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let records = early_data.whole_records();
+        hear(io, accepting, connection, &records).await?;
+        send(io, connection).await?;
+        if !connection.is_handshaking() {
+            break;
+        }
+        if read(io, |io| early_data.read(io)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let rest = early_data.into_rest();
+    hear(io, accepting, connection, &rest).await
+}
+
+async fn read_hello<IO>(io: &mut IO) -> io::Result<Hello>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut greeting = Greeting::default();
     loop {
         if read(io, |io| greeting.read(io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -312,89 +391,5 @@ where
         if read(io, |io| connection.read_tls(io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-    }
-}
-
-async fn refuse<IO>(io: &mut IO, refused: Refused) -> io::Error
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut alert = refused.alert.as_slice();
-    while !alert.is_empty() {
-        match poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, alert)).await {
-            Ok(len) if len > 0 => alert = alert.get(len..).unwrap_or_default(),
-            _ => return refused.error,
-        }
-    }
-    let _ = flush(io).await;
-    refused.error
-}
-
-/// Sends what rustls has to say.
-async fn send<IO>(io: &mut IO, connection: &mut ServerConnection) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    while connection.wants_write() {
-        let write = poll_fn(|cx| Synchronous { io, cx }.poll(|io| connection.write_tls(io)));
-        if write.await? == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-    }
-    flush(io).await
-}
-
-async fn flush<IO: AsyncWrite + Unpin>(io: &mut IO) -> io::Result<()> {
-    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
-}
-
-async fn read<IO>(
-    io: &mut IO,
-    mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
-) -> io::Result<usize>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    poll_fn(|cx| Synchronous { io, cx }.poll(|io| read(io))).await
-}
-
-/// Lets rustls, which knows no futures, read from and write to a stream that does: what is not
-/// ready is an error to rustls, and the task is woken when it is.
-struct Synchronous<'a, 'b, IO> {
-    io: &'a mut IO,
-    cx: &'a mut Context<'b>,
-}
-
-impl<IO> Synchronous<'_, '_, IO> {
-    fn poll<T>(&mut self, call: impl FnOnce(&mut Self) -> io::Result<T>) -> Poll<io::Result<T>> {
-        match call(self) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        }
-    }
-}
-
-fn unless_pending<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-impl<IO: AsyncRead + Unpin> Read for Synchronous<'_, '_, IO> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(buffer);
-        unless_pending(Pin::new(&mut *self.io).poll_read(self.cx, &mut buffer))?;
-        Ok(buffer.filled().len())
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> Write for Synchronous<'_, '_, IO> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        unless_pending(Pin::new(&mut *self.io).poll_write(self.cx, buffer))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        unless_pending(Pin::new(&mut *self.io).poll_flush(self.cx))
     }
 }

@@ -9,6 +9,9 @@ declare! {
             resumed as Resumed: "resumption_handshakes_resumed_total";
             /// Resumed handshakes whose early data was accepted.
             early_data as EarlyData: "resumption_handshakes_early_data_total";
+            /// Handshakes whose early data was refused, as acceptors saw them.
+            /// It is dropped, and the client sends it again.
+            early_data_refused as EarlyDataRefused: "resumption_handshakes_early_data_refused_total";
             /// Handshakes that failed or were aborted after the ClientHello.
             failed as Failed: "resumption_handshakes_failed_total";
             /// Handshakes with a HelloRetryRequest.

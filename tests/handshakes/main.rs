@@ -6,6 +6,7 @@ mod blocking;
 mod cannot_resume;
 mod client_auth;
 mod client_auth_paths;
+mod early_data;
 mod follow;
 mod incident;
 mod plain;

@@ -105,6 +105,7 @@ mod plain {
                     let ids = ids.into_iter().filter_map(|id| id.try_into().ok());
                     offer.identities = ids.take(4).collect();
                 }
+                42 => offer.early_data = true,
                 43 => {
                     let versions = extension.vector(1)?.0;
                     if versions.len() % 2 != 0 || !extension.0.is_empty() {
