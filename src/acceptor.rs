@@ -51,6 +51,7 @@ use look_up::LookUp;
 use versions::speaks_tls13;
 
 pub use crate::handshake::{Handshake, Outcome, ResumedBy};
+pub use crate::session_lineage::SessionLineage;
 
 /// Whom an acceptor tells what happened in each handshake.
 type Report = Arc<dyn Fn(&Handshake) + Send + Sync>;
@@ -232,6 +233,7 @@ impl Accepting {
             Some(storage) => {
                 let counts = Arc::clone(storage.handshakes());
                 Following::new(storage.now(), counts, storage.makes_tickets())
+                    .keep_tags(storage.keeps_tags())
             }
             None => Following::nothing(),
         };

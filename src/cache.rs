@@ -445,6 +445,8 @@ impl Cache {
             key_name: None,
         };
         context::give(parsed.as_ref(), given);
+        let tag = parsed.and_then(|session| session.tag);
+        Session::untag(tag, &mut session);
         Some(std::mem::take(&mut *session))
     }
 

@@ -20,6 +20,7 @@
 
 mod last;
 mod search;
+mod tags;
 mod trace;
 
 use std::cell::Cell;
@@ -33,13 +34,15 @@ use crate::counters::Counters;
 use crate::handshake::{Handshake, ResumedBy};
 use crate::lineage::Lineage;
 use crate::scope::{self, ScopeState};
-use crate::session::{Session, Version};
+use crate::session::{Session, Tag, Version};
+use crate::session_lineage::SessionLineage;
 use crate::stats::{StoreCount, StoreStats};
 use crate::stek::KeyName;
 use crate::sync::thread_local;
 
 pub(crate) use last::read;
 pub(crate) use search::{answer_search, search};
+use tags::Tags;
 use trace::Trace;
 
 thread_local! {
@@ -67,6 +70,8 @@ pub(crate) struct Context {
     /// `None` if nobody looked; else what was found and is not used yet.
     claimed: Option<Option<Claimed>>,
     from_store: bool,
+    /// Kept where the owner wants to tell connections of one session.
+    tags: Option<Tags>,
     /// Fresh verifications of client certificates.
     verified: u8,
     /// How long ago those of the session were verified that rustls was given last.
@@ -106,6 +111,7 @@ impl Context {
             not_kept: false,
             claimed: None,
             from_store: false,
+            tags: None,
             verified: 0,
             verified_ago: None,
             inner: Inner::None,
@@ -117,6 +123,16 @@ impl Context {
             }
             Ok(None) | Err(_) => Box::new(context),
         }
+    }
+
+    /// Keeps tags, from now on.
+    pub(crate) fn keep_tags(&mut self) {
+        self.tags = Some(Tags::default());
+    }
+
+    /// Of the session that the connection has.
+    pub(crate) fn session_lineage(&self, is_resumed: bool) -> Option<SessionLineage> {
+        self.tags.as_ref()?.lineage(is_resumed)
     }
 
     /// Ends it. What was claimed and not used is wiped.
@@ -180,7 +196,11 @@ impl Context {
         }
     }
 
-    fn give(&mut self, mut given: Given, trace: Trace) {
+    fn give(&mut self, session: Option<&Session<'_>>, mut given: Given) {
+        let trace = Trace::new(session, given.lineage);
+        if let Some(tags) = &mut self.tags {
+            tags.give(session);
+        }
         if self.from_store && matches!(given.by, ResumedBy::Cache | ResumedBy::SessionId) {
             given.by = ResumedBy::SharedStore;
         }
@@ -251,7 +271,7 @@ fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
 
 /// Notes a session that rustls is about to see.
 pub(crate) fn give(session: Option<&Session<'_>>, given: Given) {
-    let noted = with(|context| context.give(given, Trace::new(session, given.lineage)));
+    let noted = with(|context| context.give(session, given));
     if noted.is_none() {
         last::give(session, given.lineage);
     }
@@ -293,6 +313,20 @@ pub(crate) const NO_TICKETS: &str = "no_tickets";
 /// Notes that rustls asked for a session and is given none.
 pub(crate) fn miss(why: &'static str) {
     with(|context| context.missed = Some(why));
+}
+
+/// What is to be added to a session that rustls hands over, if it is of TLS 1.3 and tags are kept.
+pub(crate) fn tag(session: &[u8]) -> Option<Tag> {
+    let tag = with(|context| {
+        let tags = context.tags.as_mut()?;
+        let session = Session::parse(session)?;
+        let given = context.given.as_ref();
+        tags.make(
+            &session,
+            given.is_some_and(|(_, trace)| trace.is_renewed_by(Some(&session))),
+        )
+    });
+    tag.flatten()
 }
 
 /// Notes that a session is not kept that rustls handed over.
@@ -354,10 +388,11 @@ pub(crate) fn take_claimed(scope: &ScopeState, id: &[u8]) -> Taken {
         let mut taken = claimed.take_if(is_meant);
         let session = taken.as_mut().map(|claimed| {
             claimed.is_used = true;
-            let bytes = std::mem::take(&mut *claimed.bytes);
+            let mut bytes = std::mem::take(&mut *claimed.bytes);
             let parsed = Session::parse(&bytes);
-            let trace = Trace::new(parsed.as_ref(), claimed.given.lineage);
-            context.give(claimed.given, trace);
+            context.give(parsed.as_ref(), claimed.given);
+            let tag = parsed.and_then(|session| session.tag);
+            Session::untag(tag, &mut bytes);
             bytes
         });
         Some(session)

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tracing::{Span, trace};
 
 use crate::counters::Counters;
+use crate::session_lineage::SessionLineage;
 use crate::stats::{AcceptorStats, HandshakeCount};
 use crate::stek::KeyName;
 
@@ -21,6 +22,10 @@ pub struct Handshake {
     /// [verifier](crate::Resumption::install_with_client_verifier) does that; a full handshake
     /// verifies them itself.
     pub client_verified: Option<Duration>,
+    /// Tells the other connections of the same session, where
+    /// [`session_lineage`](crate::ResumptionBuilder::session_lineage) is enabled. `None` if none was
+    /// resumed and none made.
+    pub lineage: Option<SessionLineage>,
 }
 
 /// What came of a handshake.
@@ -211,6 +216,7 @@ mod tests {
                     early_data: None,
                     hello_retry: None,
                     client_verified: None,
+                    lineage: None,
                 };
                 handshake.record(&span);
             }

@@ -53,6 +53,7 @@ mod rustls;
 mod scope;
 mod sealed;
 mod session;
+mod session_lineage;
 mod stek;
 mod sync;
 mod terms;

@@ -381,6 +381,11 @@ impl Resumption {
         self.inner.makes_tickets
     }
 
+    /// Whether the owner wants to tell connections of one session.
+    pub(crate) fn keeps_tags(&self) -> bool {
+        self.inner.keeps_tags
+    }
+
     /// The time on the clock that births go by.
     pub(crate) fn now(&self) -> Time {
         self.inner.terms.now()

@@ -21,6 +21,9 @@ pub(crate) const CODEC_LINE: &str = "rustls 0.23";
 ///  creation time (8)
 ///  age obfuscation offset (4)
 /// ```
+///
+/// Behind it may stand what this crate adds, where its owner wants to tell connections of one
+/// session, and takes away before rustls sees it again: the [tag](Session::tag) (16).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Session<'a> {
     pub(crate) server_name: Option<&'a [u8]>,
@@ -31,7 +34,12 @@ pub(crate) struct Session<'a> {
     pub(crate) client_certificates: Option<&'a [u8]>,
     /// Where in the encoding the part of the chain is that follows the leaf, and its length.
     pub(crate) issuers: Option<(usize, usize)>,
+    /// What a TLS 1.3 session and its renewals have in common.
+    pub(crate) tag: Option<Tag>,
 }
+
+/// Random bytes.
+pub(crate) type Tag = [u8; 16];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Version {
@@ -81,6 +89,10 @@ impl<'a> Session<'a> {
         let _application_data = input.vector::<2>()?;
         let _creation_time = input.array::<8>()?;
         let _age_obfuscation_offset = input.array::<4>()?;
+        let tag = match input.is_empty() {
+            true => None,
+            false => Some(input.array()?),
+        };
         input.is_empty().then_some(Self {
             server_name,
             version,
@@ -88,7 +100,14 @@ impl<'a> Session<'a> {
             secret,
             client_certificates,
             issuers,
+            tag,
         })
+    }
+
+    /// Takes the tag away, which rustls does not know, from a session that was parsed so.
+    pub(crate) fn untag(tag: Option<Tag>, session: &mut Vec<u8>) {
+        let tag_len = tag.map_or(0, |tag| tag.len());
+        session.truncate(session.len().saturating_sub(tag_len));
     }
 }
 
@@ -143,6 +162,7 @@ pub(crate) mod tests {
                 secret: &[7; 48],
                 client_certificates: None,
                 issuers: None,
+                tag: None,
             };
             assert_eq!(Session::parse(&bytes), Some(expected));
             let chain = &[0, 0, 3, b'd', b'e', b'r'];
@@ -157,13 +177,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_tag_is_read_and_taken_away() {
+        let bytes = encoded(Version::Tls13, &[7; 48], b"app");
+        let mut tagged = [&bytes[..], &[9; 16]].concat();
+        let tag = Session::parse(&tagged).unwrap().tag;
+        assert_eq!(tag, Some([9; 16]));
+        for tag in [tag, None] {
+            Session::untag(tag, &mut tagged);
+            assert_eq!(tagged, bytes);
+        }
+    }
+
+    #[test]
     fn anything_cut_short_or_too_long_is_not_a_session() {
         let bytes = encoded(Version::Tls12, &[7; 48], b"app");
         for len in 0..bytes.len() {
             assert_eq!(Session::parse(&bytes[..len]), None, "{len}");
         }
-        let longer = [&bytes[..], &[0]].concat();
-        assert_eq!(Session::parse(&longer), None);
+        for len in (1..40).filter(|len| *len != 16) {
+            let longer = [&bytes[..], &vec![0; len]].concat();
+            assert_eq!(Session::parse(&longer), None, "{len}");
+        }
         assert_eq!(Session::parse(&[0; 200]), None);
         assert_eq!(Session::parse(&[0xff; 200]), None);
     }

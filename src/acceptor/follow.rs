@@ -88,7 +88,8 @@ impl Resumption {
 
     pub(super) fn following(&self) -> Following {
         let counts = Arc::clone(self.handshakes());
-        Following::new(self.now(), counts, self.makes_tickets())
+        let following = Following::new(self.now(), counts, self.makes_tickets());
+        following.keep_tags(self.keeps_tags())
     }
 }
 
@@ -161,6 +162,14 @@ impl Following {
         }
     }
 
+    /// The same, and tells the session's lineage if it is wanted.
+    pub(super) fn keep_tags(mut self, wanted: bool) -> Self {
+        if let Some(context) = self.context.as_mut().filter(|_| wanted) {
+            context.keep_tags();
+        }
+        self
+    }
+
     /// Follows nothing.
     pub(super) fn nothing() -> Self {
         Self {
@@ -209,12 +218,16 @@ impl Following {
             return told;
         }
         let outcome = self.outcome(context.as_deref(), seen.is_resumed);
+        let lineage = context
+            .as_deref()
+            .and_then(|context| context.session_lineage(outcome.is_resumed()));
         let verified = context.as_deref().and_then(Context::verified_ago);
         let handshake = Handshake {
             outcome,
             client_verified: verified.filter(|_| outcome.is_resumed()),
             early_data: seen.early_data.map(|early| early && outcome.is_resumed()),
             hello_retry: seen.hello_retry,
+            lineage,
         };
         let cannot = context
             .as_deref()

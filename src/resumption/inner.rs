@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) ring: Option<Arc<Ring>>,
     /// Whether the ring seals tickets, not only what goes into a shared store.
     pub(super) makes_tickets: bool,
+    /// Whether the owner wants to tell connections of one session.
+    pub(super) keeps_tags: bool,
     /// Whether sessions with client certificates resume where no verifier was given.
     pub(super) unverified_client_certificates: bool,
     /// Only beside a ring, whose store keys seal what is shared.
@@ -78,6 +80,7 @@ impl Inner {
             cache: Cache::new(cache),
             ring: None,
             makes_tickets: false,
+            keeps_tags: false,
             unverified_client_certificates: false,
             sharing: None,
             handshakes: Arc::new(Counters::new()),
@@ -181,6 +184,7 @@ impl Inner {
             cache: self.cache.heir(),
             ring,
             makes_tickets: self.makes_tickets,
+            keeps_tags: self.keeps_tags,
             unverified_client_certificates: self.unverified_client_certificates,
             sharing: self.sharing.clone(),
             handshakes: Arc::clone(&self.handshakes),

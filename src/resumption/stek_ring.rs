@@ -2,9 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::inner::{Inner, Root};
 use super::withdrawn::Withdrawn;
 use crate::cache::CacheSettings;
+use crate::context;
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::ring::RingSettings;
@@ -172,7 +175,14 @@ impl StekRing {
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let ring = self.inner.ring.as_ref()?;
-        ring.seal(&self.inner.terms, &self.at, session)
+        let tag = self.inner.keeps_tags.then(|| context::tag(session));
+        match tag.flatten() {
+            None => ring.seal(&self.inner.terms, &self.at, session),
+            Some(tag) => {
+                let tagged = Zeroizing::new([session, &tag].concat());
+                ring.seal(&self.inner.terms, &self.at, &tagged)
+            }
+        }
     }
 
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {

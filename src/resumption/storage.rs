@@ -11,7 +11,7 @@ use crate::clock::Time;
 use crate::context::{self, Claimed, Taken};
 use crate::counters::Counters;
 use crate::installation::Installation;
-use crate::session::{Session, Version};
+use crate::session::{Session, Tag, Version};
 use crate::stats::AcceptorStats;
 use crate::store::{Miss, Sharing};
 
@@ -34,7 +34,8 @@ impl Storage {
     }
 
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        let is_kept = self.try_put(id, value);
+        let tag = self.keeps_tags().then(|| context::tag(&value)).flatten();
+        let is_kept = self.try_put(id, tagged(value, tag));
         if !is_kept {
             context::not_kept();
         }
@@ -105,6 +106,11 @@ impl Storage {
         self.inner.makes_tickets
     }
 
+    /// Whether the owner wants to tell connections of one session.
+    pub(crate) fn keeps_tags(&self) -> bool {
+        self.inner.keeps_tags
+    }
+
     /// Whether there is a shared store.
     pub(crate) fn is_shared(&self) -> bool {
         self.inner.sharing().is_some()
@@ -153,6 +159,15 @@ impl Storage {
     /// The counters of handshakes.
     pub(crate) fn handshakes(&self) -> &Arc<Counters<AcceptorStats>> {
         &self.inner.handshakes
+    }
+}
+
+/// A session with its tag.
+fn tagged(value: Vec<u8>, tag: Option<Tag>) -> Vec<u8> {
+    match tag {
+        None => value,
+        // Not extended, which would leave a copy behind.
+        Some(tag) => [&Zeroizing::new(value)[..], &tag].concat(),
     }
 }
 

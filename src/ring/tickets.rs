@@ -151,6 +151,8 @@ impl Ring {
             key_name: Some(name),
         };
         context::give(parsed.as_ref(), given);
+        let tag = parsed.and_then(|session| session.tag);
+        Session::untag(tag, &mut session);
         Ok(std::mem::take(&mut *session))
     }
 }

@@ -52,6 +52,17 @@ fn the_blocking_server_echoes_and_resumes_in_both_versions() {
 }
 
 #[test]
+fn a_data_connection_must_resume_its_control_connections_session() {
+    let output = Command::new(example("ftps")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.starts_with("control connection: NotOffered"), "{said}");
+    let verdicts =
+        "data connection of its client: accepted\ndata connection of another client: refused\n";
+    assert!(said.ends_with(verdicts), "{said}");
+}
+
+#[test]
 fn nothing_crosses_between_the_virtual_hosts() {
     let output = Command::new(example("mtls_vhosts")).output().unwrap();
     let table = String::from_utf8(output.stdout).unwrap();

@@ -164,7 +164,8 @@ mod plain {
         }
         number(8)?;
         number(4)?;
-        (at == bytes.len()).then_some(version)
+        let is_tagged = at + 16 == bytes.len();
+        (at == bytes.len() || is_tagged).then_some(version)
     }
 
     fn flag(number: usize) -> Option<bool> {

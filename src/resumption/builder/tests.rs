@@ -22,9 +22,10 @@ fn defaults_are_what_their_constants_and_the_documentation_say() {
         recheck_interval,
         unverified_client_certificates,
         first_ttl,
+        session_lineage,
         publisher: _,
     } = ResumptionBuilder::new();
-    assert!(!unverified_client_certificates);
+    assert!(!unverified_client_certificates && !session_lineage);
     assert_eq!(
         recheck_interval,
         ResumptionBuilder::DEFAULT_RECHECK_INTERVAL
