@@ -63,6 +63,10 @@ impl<'a, const HEAD: usize> Envelope<'a, HEAD> {
         })
     }
 
+    pub(crate) fn nonce(&self) -> &[u8; NONCE_LEN] {
+        &self.nonce
+    }
+
     /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
     pub(crate) fn open(&self, key: &AeadKey, aad: &[u8]) -> Option<Vec<u8>> {
         key.open(self.nonce, aad, self.ciphertext, self.tag)

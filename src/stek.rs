@@ -1,20 +1,23 @@
 use std::fmt;
+#[expect(deprecated, reason = "see `Stek::hint`")]
+use std::hash::{Hasher, SipHasher};
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use crate::aead::{AeadKey, KEY_LEN, Sealing};
+use crate::aead::{AeadKey, KEY_LEN, NONCE_LEN, Sealing};
 use crate::error::Error;
 use crate::hex::Hex;
 use crate::kdf::Kdf;
+use crate::scope::ScopeDigest;
 use crate::session::CODEC_LINE;
 
 /// A session ticket encryption key (STEK).
 ///
-/// Made from a secret of at least [`Stek::MIN_SECRET_LEN`] bytes, from which three things are
+/// Made from a secret of at least [`Stek::MIN_SECRET_LEN`] bytes, from which four things are
 /// derived by HKDF-SHA256 ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)), each under a label
-/// of its own: the key that seals tickets, the key that seals sessions in a shared store, and the
-/// [`KeyName`]. The ticket format's version, the line of rustls and the algorithm are part of each
+/// of its own: the key that seals tickets, the key that seals sessions in a shared store, the key
+/// of the hint in each ticket that tells one scope from another, and the [`KeyName`]. The ticket format's version, the line of rustls and the algorithm are part of each
 /// label, so a STEK never opens what another format sealed: such a ticket bears an unknown name.
 ///
 /// The secret itself is not kept, and the derived keys are wiped on drop. It cannot be cloned or
@@ -34,6 +37,8 @@ pub struct Stek {
     sealing: Sealing,
     ticket_key: AeadKey,
     store_key: AeadKey,
+    /// Boxed, so that it is not copied where the STEK moves.
+    hint_key: Box<Zeroizing<[u64; 2]>>,
 }
 
 impl Stek {
@@ -75,6 +80,9 @@ impl Stek {
         };
         let ticket_key = key("ticket key")?;
         let store_key = key("store key")?;
+        let mut hint_bytes = Zeroizing::new([[0; 8]; 2]);
+        kdf.expand(&label("hint key"), hint_bytes.as_flattened_mut())?;
+        let hint_key = Box::new(Zeroizing::new(hint_bytes.map(u64::from_be_bytes)));
         let mut name = [0; KeyName::LEN];
         kdf.expand(&label("key name"), &mut name)?;
         Ok(Self {
@@ -82,6 +90,7 @@ impl Stek {
             sealing,
             ticket_key,
             store_key,
+            hint_key,
         })
     }
 
@@ -108,6 +117,23 @@ impl Stek {
 
     pub(crate) fn store_key(&self) -> &AeadKey {
         &self.store_key
+    }
+
+    /// What a ticket of this nonce bears if it is of this scope: two bytes of SipHash-2-4, which give
+    /// away neither the scope nor which tickets are of one.
+    #[expect(
+        deprecated,
+        reason = "what replaces it may change its algorithm, as tickets must not"
+    )]
+    pub(crate) fn hint(&self, nonce: &[u8; NONCE_LEN], scope: &ScopeDigest) -> [u8; HINT_LEN] {
+        let [key0, key1] = **self.hint_key;
+        let mut hasher = SipHasher::new_with_keys(key0, key1);
+        hasher.write(nonce);
+        // Of a hash as much as is needed to tell scopes apart.
+        let [a, b, c, d, e, f, g, h, ..] = *scope;
+        hasher.write(&[a, b, c, d, e, f, g, h]);
+        let [a, b, ..] = hasher.finish().to_be_bytes();
+        [a, b]
     }
 }
 
@@ -170,9 +196,12 @@ impl fmt::Debug for KeyName {
     }
 }
 
+/// The length of the hint in a ticket.
+pub(crate) const HINT_LEN: usize = 2;
+
 /// The version of the layouts of tickets and stored values. It is part of every key name, so what
 /// another version sealed bears an unknown name.
-pub(crate) const FORMAT_VERSION: u8 = 2;
+pub(crate) const FORMAT_VERSION: u8 = 3;
 
 /// Why a secret that must have at least `min_len` bytes is weak, if it is.
 pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
@@ -188,7 +217,6 @@ pub(crate) fn weakness(secret: &[u8], min_len: usize) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aead::NONCE_LEN;
 
     fn secret() -> [u8; 32] {
         std::array::from_fn(|i| i as u8)
@@ -227,7 +255,7 @@ mod tests {
         let stek = Stek::with_sealing(&secret(), Sealing::Aes256GcmSiv).unwrap();
         assert_eq!(
             format!("{stek:?}"),
-            "Stek { name: KeyName(71f1a663d2cf2b6177cb5ecc457571b0), sealing: Aes256GcmSiv, .. }"
+            "Stek { name: KeyName(c0499ab55a6f6c55edd6ca4194cf3c61), sealing: Aes256GcmSiv, .. }"
         );
     }
 

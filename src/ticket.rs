@@ -1,22 +1,28 @@
 //! The ticket's wire format.
 //!
 //! ```text
-//!  0          16      28                      n-61     n-55      n-48    n-16  n
-//!  | key name | nonce | what rustls gave us … | issued | lineage | scope | tag |
-//!  |                  |<-------------------- sealed -------------------->|     |
+//!  0          16     18      30                     n-26     n-23    n-16  n
+//!  | key name | hint | nonce | what rustls gave us … | issued | lineage | tag |
+//!  |                         |<-------------- sealed -------------->|
 //! ```
 //!
-//! The trailer comes last, so that opening leaves the session at the front of its buffer. The time
-//! is in milliseconds since the Unix epoch, big-endian; see [`Lineage`] for its bytes. The key name
-//! is the additional data; the scope is inside, and compared after opening, so that a ticket of
-//! another scope and a forged one are told apart.
+//! The trailer comes last, so that opening leaves the session at the front of its buffer. See
+//! [`Lineage`] for its bytes; the time of issue is in whole seconds after the birth in it,
+//! big-endian. If the lineage's flags say so, the [generation](Trailer::generation) of the scope
+//! stands before the time of issue, in eight bytes.
+//!
+//! The additional data are the key name and the scope, so a ticket opens in its own scope alone. The
+//! hint is a keyed hash of nonce and scope: it tells a ticket of another scope from a forged one,
+//! but links no two tickets. Whoever forges tickets chooses it freely, so it proves nothing.
+
+use zeroize::Zeroize;
 
 use crate::clock::Time;
 use crate::lineage::Lineage;
 use crate::reader::Reader;
-use crate::scope::Scope;
+use crate::scope::{Scope, ScopeDigest};
 use crate::sealed::{self, Envelope};
-use crate::stek::{KeyName, Stek};
+use crate::stek::{HINT_LEN, KeyName, Stek};
 
 /// The longest ticket that is made or opened, by default: 16 KiB, which holds a client's
 /// certificate chain of the usual size.
@@ -25,15 +31,39 @@ pub(crate) const DEFAULT_MAX_TICKET_LEN: usize = 16 * 1024;
 /// What each ticket says beside the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Trailer {
+    /// In whole seconds after the birth.
     pub(crate) issued: Time,
     pub(crate) lineage: Lineage,
-    pub(crate) scope: [u8; Scope::DIGEST_LEN],
+    /// How far the scope was forgotten; 0 is not written.
+    pub(crate) generation: u64,
 }
 
-const TRAILER_LEN: usize = Time::LEN + Lineage::LEN + Scope::DIGEST_LEN;
+/// Why a ticket did not open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unopened {
+    Forged,
+    /// By its hint.
+    WrongScope,
+}
 
-/// By how much a ticket is longer than the session in it.
-pub(crate) const OVERHEAD: usize = KeyName::LEN + TRAILER_LEN + sealed::OVERHEAD;
+/// Set in the byte of the lineage's flags where a generation is written.
+const HAS_GENERATION: u8 = 0x80;
+
+const HEAD_LEN: usize = KeyName::LEN + HINT_LEN;
+
+/// By how much a ticket is longer than the session in it, at least.
+pub(crate) const OVERHEAD: usize = HEAD_LEN + Time::AFTER_LEN + Lineage::LEN + sealed::OVERHEAD;
+
+/// The same where the scope has a generation.
+const MAX_OVERHEAD: usize = OVERHEAD + size_of::<u64>();
+
+/// By how much such a ticket is longer than the session in it.
+pub(crate) fn overhead(generation: u64) -> usize {
+    match generation {
+        0 => OVERHEAD,
+        _ => MAX_OVERHEAD,
+    }
+}
 
 /// The key name that a ticket bears, if it is long enough to be one.
 pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
@@ -44,40 +74,106 @@ pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
 }
 
 /// Seals a session. One allocation, of the ticket's exact size.
-pub(crate) fn seal(stek: &Stek, trailer: &Trailer, session: &[u8]) -> Option<Vec<u8>> {
-    let name = stek.name().as_bytes();
+pub(crate) fn seal(
+    stek: &Stek,
+    scope: &ScopeDigest,
+    trailer: &Trailer,
+    session: &[u8],
+) -> Option<Vec<u8>> {
     let Trailer {
         issued,
         lineage,
-        scope,
+        generation,
     } = trailer;
-    let plaintext = [session, &issued.to_bytes(), &lineage.to_bytes(), scope];
-    sealed::seal(stek.ticket_key(), name, name, &plaintext)
+    let issued = issued.to_bytes_after(lineage.birth);
+    let mut lineage = lineage.to_bytes();
+    let generation_bytes = generation.to_be_bytes();
+    let mut plaintext = [session, &[], &issued, &[]];
+    if *generation != 0 {
+        plaintext[1] = &generation_bytes;
+        let [.., flags] = &mut lineage;
+        *flags |= HAS_GENERATION;
+    }
+    plaintext[3] = &lineage;
+    let mut head = [0; HEAD_LEN];
+    if let Some(name) = head.first_chunk_mut() {
+        *name = *stek.name().as_bytes();
+    }
+    let mut ticket = sealed::seal(
+        stek.ticket_key(),
+        &head,
+        &aad(stek.name().as_bytes(), scope),
+        &plaintext,
+    )?;
+    // Only now is the nonce known.
+    let envelope = Envelope::<HEAD_LEN>::parse(&ticket)?;
+    let hint = stek.hint(envelope.nonce(), scope);
+    *ticket.get_mut(KeyName::LEN..)?.first_chunk_mut()? = hint;
+    Some(ticket)
 }
 
-/// Opens a ticket whose key name was looked up. `None` if it is forged.
-pub(crate) fn open(stek: &Stek, ticket: &[u8]) -> Option<(Trailer, Vec<u8>)> {
-    let envelope = Envelope::<{ KeyName::LEN }>::parse(ticket)?;
-    let mut opened = envelope.open(stek.ticket_key(), envelope.head)?;
-    let (session, trailer) = opened.split_last_chunk()?;
-    let (len, trailer) = (session.len(), Trailer::read(trailer)?);
-    opened.truncate(len);
-    Some((trailer, opened))
+/// Opens a ticket whose key name was looked up.
+pub(crate) fn open(
+    stek: &Stek,
+    scope: &ScopeDigest,
+    ticket: &[u8],
+) -> Result<(Trailer, Vec<u8>), Unopened> {
+    let envelope = Envelope::<HEAD_LEN>::parse(ticket).ok_or(Unopened::Forged)?;
+    let opened = {
+        let name = envelope.head.first_chunk().ok_or(Unopened::Forged)?;
+        envelope.open(stek.ticket_key(), &aad(name, scope))
+    };
+    let hint = stek.hint(envelope.nonce(), scope);
+    let is_meant = envelope.head.last_chunk() == Some(&hint);
+    match opened {
+        Some(opened) if is_meant => Trailer::split(opened).ok_or(Unopened::Forged),
+        Some(mut opened) => {
+            opened.zeroize(); // the hint was altered
+            Err(Unopened::Forged)
+        }
+        None if is_meant => Err(Unopened::Forged),
+        None => Err(Unopened::WrongScope),
+    }
+}
+
+fn aad(name: &[u8; KeyName::LEN], scope: &ScopeDigest) -> [u8; KeyName::LEN + Scope::DIGEST_LEN] {
+    let mut aad = [0; KeyName::LEN + Scope::DIGEST_LEN];
+    let (first, digest) = aad.split_at_mut(KeyName::LEN);
+    first.copy_from_slice(name);
+    digest.copy_from_slice(scope);
+    aad
 }
 
 impl Trailer {
-    fn read(bytes: &[u8; TRAILER_LEN]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
-        Some(Self {
-            issued: Time::from_bytes(reader.array()?),
-            lineage: Lineage::from_bytes(reader.array()?),
-            scope: reader.array()?,
-        })
+    /// Cuts the trailer off what was opened.
+    fn split(mut opened: Vec<u8>) -> Option<(Self, Vec<u8>)> {
+        let (rest, &[_, _, _, _, _, _, flags]) = opened.split_last_chunk()?;
+        let has_generation = flags & HAS_GENERATION != 0;
+        let generation_len = if has_generation { size_of::<u64>() } else { 0 };
+        let len = rest
+            .len()
+            .checked_sub(Time::AFTER_LEN.saturating_add(generation_len))?;
+        let mut reader = Reader::new(opened.get(len..)?);
+        let generation = match has_generation {
+            true => reader.u64()?,
+            false => 0,
+        };
+        let issued = reader.array()?;
+        let lineage = Lineage::from_bytes(reader.array()?);
+        let trailer = Self {
+            issued: Time::from_bytes_after(lineage.birth, issued),
+            lineage,
+            generation,
+        };
+        opened.truncate(len);
+        Some((trailer, opened))
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::aead::Sealing;
     use crate::hex;
@@ -89,7 +185,7 @@ pub(crate) mod tests {
 
     fn trailer() -> Trailer {
         Trailer {
-            issued: Time(1_800_000_000_123),
+            issued: Time(1_800_000_000_456),
             lineage: Lineage {
                 birth: Time(1_799_999_000_456),
                 is_known: false,
@@ -98,8 +194,20 @@ pub(crate) mod tests {
                 is_unseen: false,
                 is_late: false,
             },
-            scope: *Scope::new("api").digest(),
+            generation: 0,
         }
+    }
+
+    fn scope() -> ScopeDigest {
+        *Scope::new("api").digest()
+    }
+
+    fn seal(stek: &Stek, trailer: &Trailer, session: &[u8]) -> Option<Vec<u8>> {
+        super::seal(stek, &scope(), trailer, session)
+    }
+
+    fn open(stek: &Stek, ticket: &[u8]) -> Result<(Trailer, Vec<u8>), Unopened> {
+        super::open(stek, &scope(), ticket)
     }
 
     #[test]
@@ -107,13 +215,48 @@ pub(crate) mod tests {
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             for len in [0, 1, 130, 5_000] {
                 let session = vec![0x5a; len];
-                let ticket = seal(&stek(sealing), &trailer(), &session).unwrap();
-                assert_eq!(ticket.len(), OVERHEAD + len);
-                assert_eq!(ticket.capacity(), ticket.len());
-                assert_eq!(key_name(&ticket), Some(*stek(sealing).name()));
-                assert_eq!(open(&stek(sealing), &ticket).unwrap(), (trailer(), session));
+                for (generation, overhead) in [(0, 56), (1_800_000_000_123, 64)] {
+                    let trailer = Trailer {
+                        generation,
+                        ..trailer()
+                    };
+                    let ticket = seal(&stek(sealing), &trailer, &session).unwrap();
+                    assert_eq!(ticket.len(), overhead + len);
+                    assert_eq!(overhead, super::overhead(generation));
+                    assert_eq!(ticket.capacity(), ticket.len());
+                    assert_eq!(key_name(&ticket), Some(*stek(sealing).name()));
+                    let opened = open(&stek(sealing), &ticket).unwrap();
+                    assert_eq!(opened, (trailer, session.clone()));
+                }
             }
         }
+    }
+
+    #[test]
+    fn another_scope_is_told_from_a_forgery_and_neither_opens() {
+        let stek = stek(Sealing::default());
+        let other = *Scope::new("another").digest();
+        let (mut by_hint, tickets) = (0, 64);
+        for _ in 0..tickets {
+            let mut ticket = seal(&stek, &trailer(), b"session").unwrap();
+            let unopened = super::open(&stek, &other, &ticket).unwrap_err();
+            by_hint += usize::from(unopened == Unopened::WrongScope);
+            *ticket.last_mut().unwrap() ^= 1;
+            assert_eq!(open(&stek, &ticket), Err(Unopened::Forged));
+        }
+        // Two hints are equal by chance once in 65,536.
+        assert!(by_hint >= tickets - 1);
+    }
+
+    #[test]
+    fn no_two_tickets_of_a_scope_need_have_the_same_hint() {
+        let stek = stek(Sealing::default());
+        let hint = |_| {
+            let ticket = seal(&stek, &trailer(), b"session").unwrap();
+            ticket[KeyName::LEN..].first_chunk::<HINT_LEN>().copied()
+        };
+        let hints: HashSet<_> = (0..64).map(hint).collect();
+        assert!(hints.len() > 56, "{}", hints.len());
     }
 
     #[test]
@@ -129,14 +272,14 @@ pub(crate) mod tests {
         for bit in 0..ticket.len() * 8 {
             let mut forged = ticket.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(&stek, &forged).is_none(), "bit {bit}");
+            assert!(open(&stek, &forged).is_err(), "bit {bit}");
         }
         for len in 0..ticket.len() {
-            assert!(open(&stek, &ticket[..len]).is_none(), "length {len}");
+            assert!(open(&stek, &ticket[..len]).is_err(), "length {len}");
         }
         let mut longer = ticket;
         longer.push(0);
-        assert!(open(&stek, &longer).is_none());
+        assert!(open(&stek, &longer).is_err());
     }
 
     #[test]

@@ -141,11 +141,13 @@ impl Workload {
 }
 
 const KEY_NAME: usize = 16;
+const HINT: usize = 2;
 const NONCE: usize = aead::NONCE_LEN;
 const TAG: usize = 16;
 
-/// The minimum that any ticketer does: `key name ‖ nonce ‖ AEAD(header ‖ session) ‖ tag`, the key
-/// name authenticated, with a single key and nonce (which no server may do).
+/// The minimum that any ticketer does: `key name ‖ hint ‖ nonce ‖ AEAD(header ‖ session) ‖ tag`, as
+/// many bytes sealed and authenticated as of ours, with a single key and nonce (which no server may
+/// do).
 struct Raw {
     key: LessSafeKey,
     /// The length of the sealed header.
@@ -160,12 +162,15 @@ impl Raw {
         let key = UnboundKey::new(algorithm, &[7; 32]).expect("a key of the wrong length");
         Self {
             key: LessSafeKey::new(key),
-            header: empty.len() - KEY_NAME - NONCE - TAG,
+            header: empty.len() - PREFIX.len() - TAG,
         }
     }
 }
 
-const PREFIX: [u8; KEY_NAME + NONCE] = [9; KEY_NAME + NONCE];
+const PREFIX: [u8; KEY_NAME + HINT + NONCE] = [9; KEY_NAME + HINT + NONCE];
+
+/// The key name and the scope.
+const AAD: [u8; KEY_NAME + 32] = [9; KEY_NAME + 32];
 
 impl ProducesTickets for Raw {
     fn enabled(&self) -> bool {
@@ -186,7 +191,7 @@ impl ProducesTickets for Raw {
         let body = &mut ticket[PREFIX.len()..];
         let tag = self
             .key
-            .seal_in_place_separate_tag(nonce, Aad::from(&PREFIX[..KEY_NAME]), body)
+            .seal_in_place_separate_tag(nonce, Aad::from(&AAD), body)
             .ok()?;
         ticket.extend_from_slice(tag.as_ref());
         Some(ticket)
@@ -194,7 +199,7 @@ impl ProducesTickets for Raw {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (key_name, rest) = ticket.split_at_checked(KEY_NAME)?;
-        let (nonce, body) = rest.split_at_checked(NONCE)?;
+        let (nonce, body) = rest.get(HINT..)?.split_at_checked(NONCE)?;
         if *key_name != PREFIX[..KEY_NAME] {
             return None;
         }
@@ -202,7 +207,7 @@ impl ProducesTickets for Raw {
         let mut body = body.to_vec();
         let opened = self
             .key
-            .open_in_place(nonce, Aad::from(key_name), &mut body)
+            .open_in_place(nonce, Aad::from(&AAD), &mut body)
             .ok()?
             .len();
         body.truncate(opened);

@@ -17,6 +17,24 @@ impl Time {
         Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
+    /// Its length in bytes where it is written as whole seconds after an earlier time.
+    pub(crate) const AFTER_LEN: usize = 3;
+
+    /// Whole seconds after `earlier`: 0 if that is later, and 194 days at most, which is longer than
+    /// any session resumes.
+    pub(crate) fn to_bytes_after(self, earlier: Self) -> [u8; Self::AFTER_LEN] {
+        const MOST: u32 = (1 << 24) - 1;
+        let seconds = self.since(earlier).as_secs();
+        let seconds = u32::try_from(seconds).unwrap_or(MOST).min(MOST);
+        let [_, bytes @ ..] = seconds.to_be_bytes();
+        bytes
+    }
+
+    pub(crate) fn from_bytes_after(earlier: Self, [a, b, c]: [u8; Self::AFTER_LEN]) -> Self {
+        let seconds = u32::from_be_bytes([0, a, b, c]);
+        earlier.plus(Duration::from_secs(seconds.into()))
+    }
+
     pub(crate) fn from_millis(millis: i64) -> Self {
         Self(u64::try_from(millis).unwrap_or(0))
     }
@@ -59,4 +77,25 @@ pub(crate) fn instant_in(duration: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let now = Instant::now();
     now.checked_add(duration.min(CENTURY)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_after_another_is_written_in_whole_seconds_up_to_194_days() {
+        let earlier = Time(1_800_000_000_123);
+        for (after, read) in [
+            (0, 0),
+            (999, 0),
+            (1_000, 1_000),
+            (16_777_215_999, 16_777_215_000),
+            (u64::MAX / 2, 16_777_215_000),
+        ] {
+            let bytes = Time(earlier.0 + after).to_bytes_after(earlier);
+            assert_eq!(Time::from_bytes_after(earlier, bytes).0 - earlier.0, read);
+        }
+        assert_eq!(Time(1).to_bytes_after(earlier), [0; 3]);
+    }
 }

@@ -51,7 +51,8 @@ use crate::terms::Terms;
 /// [`install`](crate::Resumption::install) are both in one, and shorter.
 ///
 /// A ticket is sealed with AES-256-GCM-SIV unless [`Sealing`](crate::Sealing) says otherwise, and
-/// is 89 bytes longer than the session in it. With random 96-bit nonces one STEK can seal 2³²
+/// is 56 bytes longer than the session in it (64 once the scope was forgotten, where other processes
+/// follow). With random 96-bit nonces one STEK can seal 2³²
 /// tickets and still have less than one chance in 2³² that a nonce repeats; and a repeated one
 /// would only show that two equal sessions are equal.
 #[derive(Clone)]

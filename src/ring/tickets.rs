@@ -15,7 +15,7 @@ use crate::source::SourceKey;
 use crate::stats::TicketCount;
 use crate::stek::{KeyName, Stek};
 use crate::terms::Terms;
-use crate::ticket::{self, Trailer};
+use crate::ticket::{self, Trailer, Unopened};
 
 /// Which STEK seals for other processes.
 pub(crate) enum SharingKey {
@@ -91,7 +91,8 @@ impl Ring {
         session: &[u8],
     ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
         let parsed = Session::parse(session);
-        if session.len().saturating_add(ticket::OVERHEAD) > self.settings.max_ticket_len {
+        let overhead = ticket::overhead(at.scope.generation());
+        if session.len().saturating_add(overhead) > self.settings.max_ticket_len {
             return Err(TicketCount::TooLongToSeal);
         }
         // First the snapshot, then the clock: so the time is never before the snapshot's, in which
@@ -105,18 +106,19 @@ impl Ring {
         if terms.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
         }
-        let scope = at.scope.bind(lineage, now, terms.under_way());
-        let scope = scope.ok_or(TicketCount::RevokedToSeal)?;
+        let generation = at.scope.bind(lineage, now, terms.under_way());
+        let generation = generation.ok_or(TicketCount::RevokedToSeal)?;
         if lineage.is_renewal && snapshot.has_revoked(context::renewed_key()) {
             return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
             issued: now,
             lineage,
-            scope,
+            generation,
         };
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
-        let ticket = ticket::seal(stek, &trailer, session).ok_or(TicketCount::NoKeyToSeal)?;
+        let ticket = ticket::seal(stek, at.scope.scope.digest(), &trailer, session);
+        let ticket = ticket.ok_or(TicketCount::NoKeyToSeal)?;
         let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
         let count = match is_tls13 && lineage.begins_unknown() {
             true => TicketCount::SealedAgeUnknown,
@@ -137,7 +139,11 @@ impl Ring {
         let name = ticket::key_name(ticket).ok_or(TicketCount::Malformed)?;
         let snapshot = self.snapshot.load();
         let (key, now) = opening(&snapshot, &name, || terms.now())?;
-        let (trailer, session) = ticket::open(&key.stek, ticket).ok_or(TicketCount::Forged)?;
+        let opened = ticket::open(&key.stek, at.scope.scope.digest(), ticket);
+        let (trailer, session) = opened.map_err(|unopened| match unopened {
+            Unopened::Forged => TicketCount::Forged,
+            Unopened::WrongScope => TicketCount::WrongScope,
+        })?;
         let mut session = Zeroizing::new(session);
         let parsed = Session::parse(&session);
         admit(terms, &trailer, &at.scope, now)?;
@@ -165,11 +171,10 @@ fn admit(
     now: Time,
 ) -> Result<(), TicketCount> {
     let under_way = terms.under_way();
-    let is_forgotten = match scope.bound(&trailer.scope) {
-        Some(Bound::Current) => false,
-        Some(Bound::Earlier) => true,
-        Some(Bound::Never) => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
-        None => return Err(TicketCount::WrongScope),
+    let is_forgotten = match scope.bound(trailer.generation) {
+        Bound::Current => false,
+        Bound::Earlier => true,
+        Bound::Never => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
     };
     if is_forgotten {
         return Err(TicketCount::Revoked);

@@ -52,55 +52,48 @@ impl ScopeState {
         Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
 
-    /// What a session is bound to: the scope and its generation. The last 8 of the 32 bytes of a hash
-    /// are enough to spare.
-    pub(crate) fn binding(&self) -> ScopeDigest {
+    /// What a session in a shared store is bound to: the scope and a generation of it. The last 8 of
+    /// the 32 bytes of a hash are enough to spare.
+    pub(crate) fn binding(&self, generation: u64) -> ScopeDigest {
         let mut binding = *self.scope.digest();
         if let Some(last) = binding.last_chunk_mut() {
-            let generation = self.generation.load(Ordering::Acquire);
             *last = (u64::from_be_bytes(*last) ^ generation).to_be_bytes();
         }
         binding
     }
 
-    /// Whether that is a binding to this scope, and if so to which generation of it.
-    pub(crate) fn bound(&self, binding: &ScopeDigest) -> Option<Bound> {
-        let (digest, generation) = self.scope.digest().split_last_chunk::<8>()?;
-        let (theirs, their_generation) = binding.split_last_chunk::<8>()?;
-        if digest != theirs {
-            return None;
-        }
-        let bound = u64::from_be_bytes(*generation) ^ u64::from_be_bytes(*their_generation);
-        Some(match self.generation.load(Ordering::Acquire) {
+    /// How far what is sealed for it now must be known to be forgotten; 0 if there are no generations.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How a session of this generation stands to what is forgotten here.
+    pub(crate) fn bound(&self, generation: u64) -> Bound {
+        match self.generation() {
             0 => Bound::Never,
-            current if bound < current => Bound::Earlier,
+            current if generation < current => Bound::Earlier,
             _ => Bound::Current,
-        })
+        }
     }
 
     /// Whether generations decide over what is sealed, and times do not.
     pub(crate) fn has_generation(&self) -> bool {
-        self.generation.load(Ordering::Acquire) != 0
+        self.generation() != 0
     }
 
-    /// What a session is bound to that is made now. `None` if it must not be made, because the scope
+    /// The generation that a session is bound to which is made now. `None` if it must not be made, because the scope
     /// was forgotten since its birth.
-    pub(crate) fn bind(
-        &self,
-        lineage: Lineage,
-        made: Time,
-        under_way: Duration,
-    ) -> Option<ScopeDigest> {
+    pub(crate) fn bind(&self, lineage: Lineage, made: Time, under_way: Duration) -> Option<u64> {
         // Read first. Whoever forgets stores the time and then the generation, so nothing is bound to
         // a generation without being compared with its time.
-        let binding = self.binding();
+        let generation = self.generation();
         let may_be_made = !self.has_forgotten(lineage, made, under_way);
-        may_be_made.then_some(binding)
+        may_be_made.then_some(generation)
     }
 
     /// Whether that is a later generation than it is at.
     pub(crate) fn is_behind(&self, forgotten: Forgotten) -> bool {
-        self.generation.load(Ordering::Acquire) < forgotten.generation
+        self.generation() < forgotten.generation
     }
 
     /// Takes over what was forgotten. What was made before must be out of reach by then.

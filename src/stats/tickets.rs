@@ -27,7 +27,7 @@ declare! {
                 malformed as Malformed,
                 /// Authentication failed.
                 forged as Forged,
-                /// It was made in another scope.
+                /// It was made in another scope, by its hint: a forged one may say so too.
                 wrong_scope as WrongScope,
                 /// Its STEK has expired.
                 expired_key as ExpiredKey,

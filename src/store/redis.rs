@@ -43,7 +43,7 @@ use connection::Connection;
 /// # What is in Redis
 ///
 /// One value per session, with an expiry. Its key is `rustls-resumption:session:` (or another
-/// [prefix](RedisStore::prefix)) and a hash of 64 hexadecimal digits. A value is 63 bytes longer
+/// [prefix](RedisStore::prefix)) and a hash of 64 hexadecimal digits. A value is 57 bytes longer
 /// than the session, which is about 150 bytes and the client's certificate chain, if there is one.
 /// Redis sees no secret and no session ID.
 ///

@@ -109,8 +109,8 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
-        let scope = at.scope.bind(lineage, now, terms.under_way());
-        let scope = scope.ok_or(StoreCount::RevokedToShare)?;
+        let generation = at.scope.bind(lineage, now, terms.under_way());
+        let generation = generation.ok_or(StoreCount::RevokedToShare)?;
         if lineage.is_renewal && ring.has_revoked(context::renewed_key()) {
             return Err(StoreCount::RevokedToShare);
         }
@@ -129,7 +129,7 @@ impl Sharing {
             lineage,
         };
         let binding = Binding {
-            scope: &scope,
+            scope: &at.scope.binding(generation),
             version: session.version,
             id,
         };
@@ -148,7 +148,7 @@ impl Sharing {
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
-        let scope_binding = scope.binding();
+        let scope_binding = scope.binding(scope.generation());
         for id in ids {
             let binding = Binding {
                 scope: &scope_binding,
@@ -184,7 +184,7 @@ impl Sharing {
         scope: &ScopeState,
         id: &[u8; 32],
     ) -> Result<Opened, Miss> {
-        let scope_binding = scope.binding();
+        let scope_binding = scope.binding(scope.generation());
         let binding = Binding {
             scope: &scope_binding,
             version: Version::Tls12,

@@ -1,12 +1,13 @@
 //! The format of a session in a shared store.
 //!
 //! ```text
-//!  0          16      28       34        40        47                   n-16  n
-//!  | key name | nonce | issued | expires | lineage | rustls's session … | tag |
+//!  0          16      28        35       38        41                   n-16  n
+//!  | key name | nonce | lineage | issued | expires | rustls's session … | tag |
 //!  |                  |<------------------- sealed -------------------->|     |
 //! ```
 //!
-//! Times are milliseconds since the Unix epoch, big-endian; [`Lineage`] draws its own bytes. Sealed
+//! Times are in whole seconds after the birth in the lineage, big-endian; [`Lineage`] draws its own
+//! bytes. Sealed
 //! under the STEK's store key, with the key name and the session's [`Binding`] as additional data,
 //! so that no value opens for another scope, version or session ID, however a store may mix them
 //! up.
@@ -35,7 +36,8 @@ pub(super) struct Binding<'a> {
     pub(super) id: &'a [u8; 32],
 }
 
-/// When a session was issued, when its full handshake was, and when it expires.
+/// When a session was issued, when its full handshake was, and when it expires: the first and the
+/// last in whole seconds after the second.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Times {
     pub(super) issued: Time,
@@ -43,7 +45,7 @@ pub(super) struct Times {
     pub(super) lineage: Lineage,
 }
 
-const TIMES_LEN: usize = 2 * Time::LEN + Lineage::LEN;
+const TIMES_LEN: usize = Lineage::LEN + 2 * Time::AFTER_LEN;
 const OVERHEAD: usize = KeyName::LEN + TIMES_LEN + sealed::OVERHEAD;
 
 const AAD_LEN: usize = KeyName::LEN + Binding::LEN;
@@ -85,8 +87,9 @@ pub(super) fn seal(
         expires,
         lineage,
     } = times;
-    let (issued, expires, lineage) = (issued.to_bytes(), expires.to_bytes(), lineage.to_bytes());
-    let plaintext = [&issued[..], &expires, &lineage, session];
+    let issued = issued.to_bytes_after(lineage.birth);
+    let expires = expires.to_bytes_after(lineage.birth);
+    let plaintext = [&lineage.to_bytes()[..], &issued, &expires, session];
     let name = stek.name();
     let aad = binding.aad(name);
     sealed::seal(stek.store_key(), name.as_bytes(), &aad, &plaintext)
@@ -119,10 +122,12 @@ pub(super) fn open(
 impl Times {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
+        let lineage = Lineage::from_bytes(reader.array()?);
+        let mut time = || Some(Time::from_bytes_after(lineage.birth, reader.array()?));
         Some(Self {
-            issued: Time::from_bytes(reader.array()?),
-            expires: Time::from_bytes(reader.array()?),
-            lineage: Lineage::from_bytes(reader.array()?),
+            issued: time()?,
+            expires: time()?,
+            lineage,
         })
     }
 }
@@ -154,8 +159,8 @@ mod tests {
 
     fn times() -> Times {
         Times {
-            issued: Time(1_800_000_000_123),
-            expires: Time(1_800_086_400_123),
+            issued: Time(1_800_000_000_456),
+            expires: Time(1_800_086_400_456),
             lineage: Lineage {
                 birth: Time(1_799_999_000_456),
                 is_known: false,
@@ -236,7 +241,7 @@ mod tests {
         assert!(key_name(&[7; OVERHEAD]).is_some());
         assert!(key_name(&vec![7; MAX_LEN]).is_some());
         assert_eq!(key_name(&vec![7; MAX_LEN + 1]), None);
-        assert_eq!((MAX_LEN, OVERHEAD), (65_536, 63));
+        assert_eq!((MAX_LEN, OVERHEAD), (65_536, 57));
     }
 
     #[test]

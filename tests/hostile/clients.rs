@@ -94,7 +94,10 @@ fn every_flipped_bit_and_every_cut_of_a_ticket_is_refused() {
     let refused = resumption.stats().tickets.refused;
     let unknown = refused.unknown_key_name;
     assert!(unknown >= 16 * 8, "each bit of the name: {unknown}");
-    assert!(refused.forged >= (ticket.len() as u64 - 16) * 8);
+    // With a changed nonce it may as well be of another scope.
+    let unopened = refused.forged + refused.wrong_scope;
+    assert!(unopened >= (ticket.len() as u64 - 16) * 8);
+    assert!(refused.forged >= (ticket.len() as u64 - 28) * 8);
     assert_eq!(ring.decrypt(&ticket), Some(session));
 }
 

@@ -1,5 +1,6 @@
 //! Tests that measure a whole process, each in a process of its own.
 
+mod either;
 mod erasure;
 mod foreign;
 #[cfg(unix)]

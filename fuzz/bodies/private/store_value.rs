@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
     let is_true = returned == *value;
     assert_eq!(opened.is_some(), is_true);
     if let Some((times, session)) = opened {
-        assert_eq!(times.issued, Time(1_800_000_000_123));
+        assert_eq!(times.issued, Time(1_800_000_000_456));
         assert_eq!(*session, b"golden");
     }
 }

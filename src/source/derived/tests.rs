@@ -98,7 +98,7 @@ fn weak_secrets_are_refused_naming_the_field() {
 fn golden_key_name_of_an_epoch() {
     let mut node = Node::new(source(), START);
     let name = node.active().to_string();
-    assert_eq!(name, "9783b2d02372246bebe90d83319f766b");
+    assert_eq!(name, "070fb44ba2911f97d5dfd9575caeefa0");
 }
 
 #[test]
