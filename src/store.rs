@@ -11,6 +11,7 @@ use crate::hex::Hex;
 use crate::stats::StoreHealth;
 
 pub mod contract;
+mod guarded;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
@@ -47,9 +48,9 @@ pub(crate) const DEFAULT_FIRST_TTL: Duration = Duration::from_secs(60 * 60);
 ///
 /// Whoever writes one runs the suite [`contract`] against it.
 ///
-/// A failure costs a full handshake, never a connection: values that do not open are counted and
-/// ignored, and a store that does not answer delays a client by at most the deadline. See the page
-/// [`choosing`](crate::docs::choosing) for what a failover may lose.
+/// A failure, or a panic, costs a full handshake, never a connection: values that do not open are
+/// counted and ignored, and a store that does not answer delays a client by at most the deadline. See
+/// the page [`choosing`](crate::docs::choosing) for what a failover may lose.
 pub trait SharedStore: Send + Sync {
     /// Reads a value and leaves it there: for TLS 1.2 sessions, which may be used again.
     ///

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tracing::trace;
 use zeroize::Zeroizing;
 
+use super::guarded::GuardedStore;
 use super::value::{self, Binding, Times};
 use super::{SharedStore, StoreError};
 use crate::clock::Time;
@@ -20,7 +21,7 @@ use crate::terms::Terms;
 /// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring
 /// that each call is given.
 pub(crate) struct Sharing {
-    store: Box<dyn SharedStore>,
+    store: GuardedStore,
     settings: SharingSettings,
     counts: Arc<Counters<StoreStats>>,
 }
@@ -50,6 +51,7 @@ pub(crate) struct Opened {
 
 impl Sharing {
     pub(crate) fn new(store: Box<dyn SharedStore>, settings: SharingSettings) -> Self {
+        let store = GuardedStore::new(store);
         store.prepare(settings.deadline);
         Self {
             store,

@@ -2,5 +2,6 @@
 
 mod clients;
 mod fuzzed;
+mod panicking;
 mod secrecy;
 mod store;
