@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     has_housekeeper: AtomicBool,
     /// Whether a thread does what its own has not done in time.
     is_rescued: AtomicBool,
+    /// Whether it was shut down.
+    is_closed: AtomicBool,
     /// The process that all of this belongs to, threads and locks among it.
     process: AtomicU32,
     /// What takes the place of this in a process that was forked from it.
@@ -88,6 +90,7 @@ impl Inner {
             housekeeper: OnceLock::new(),
             has_housekeeper: AtomicBool::new(false),
             is_rescued: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             process: AtomicU32::new(process::id()),
             heir: OnceLock::new(),
         }
@@ -148,7 +151,8 @@ impl Inner {
     /// Sees to it that housekeeping is done which is overdue, without doing it: a handshake found
     /// it so, and must not wait.
     fn rescue(self: &Arc<Self>) {
-        if self.heir_if_forked().is_some() || self.is_rescued.swap(true, Ordering::AcqRel) {
+        let is_needed = self.heir_if_forked().is_none() && !self.is_closed.load(Ordering::Acquire);
+        if !is_needed || self.is_rescued.swap(true, Ordering::AcqRel) {
             return;
         }
         let inner = Arc::clone(self);
@@ -192,12 +196,15 @@ impl Inner {
             housekeeper: OnceLock::new(),
             has_housekeeper: AtomicBool::new(false),
             is_rescued: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             process: AtomicU32::new(process::id()),
             heir: OnceLock::new(),
             outside,
             terms,
         });
-        if self.has_housekeeper.load(Ordering::Relaxed) {
+        if self.is_closed.load(Ordering::Acquire) {
+            heir.close();
+        } else if self.has_housekeeper.load(Ordering::Relaxed) {
             // If there is no thread to be had, handshakes see to it.
             let _ = heir.start_housekeeper();
         }
@@ -315,16 +322,22 @@ impl Inner {
         self.ring.as_ref().is_none_or(is_ready)
     }
 
-    /// Ends everything for good. False if anything was still busy at the deadline.
-    pub(crate) fn shut_down(self: &Arc<Self>, deadline: Duration) -> bool {
-        or_heir!(self.shut_down(deadline));
-        let until = instant_in(deadline);
-        let left = || until.saturating_duration_since(Instant::now());
+    /// Wipes everything for good.
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         if let Some(ring) = &self.ring {
             ring.close();
         }
         self.cache.close();
         self.scopes.forget_all(self.terms.now(), &self.cache);
+    }
+
+    /// Ends everything for good. False if anything was still busy at the deadline.
+    pub(crate) fn shut_down(self: &Arc<Self>, deadline: Duration) -> bool {
+        or_heir!(self.shut_down(deadline));
+        let until = instant_in(deadline);
+        let left = || until.saturating_duration_since(Instant::now());
+        self.close();
         let housekeeper = self.housekeeper.get();
         let ended = housekeeper.is_none_or(|housekeeper| housekeeper.stop(left()));
         let answered = self

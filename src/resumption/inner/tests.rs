@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use rustls::server::StoresServerSessions;
 
 use super::*;
-use crate::clock::Time;
+use crate::clock::{FakeClock, Time};
 use crate::context;
 use crate::resumption::{Resumption, SessionCache, StekRing};
 use crate::rotation::Rotation;
@@ -108,4 +108,35 @@ fn a_scope_that_gets_another_handle_keeps_nothing_that_another_process_forgot() 
     cache.inner.step();
     assert_eq!((another.get(&id), cache.get(&id)), (None, None));
     assert_eq!(cache.stats().evictions.forgotten, 1);
+}
+
+#[test]
+fn once_it_is_shut_down_nobody_keeps_house() {
+    let time = FakeClock::new();
+    let terms = Terms {
+        clock: time.clock(),
+        ..Terms::default()
+    };
+    let ring = StekRing::with(RingSettings::default(), None, terms).unwrap();
+    ring.inner.start_housekeeper().unwrap();
+    assert!(ring.inner.shut_down(LONG));
+    // Whoever kept house would wait for this.
+    let _held = ring.inner.ring.as_ref().unwrap().hold();
+    time.advance(LONG);
+    assert_eq!(ring.seal(&session()), None);
+    assert!(!ring.inner.is_rescued.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_child_of_what_was_shut_down_is_shut_down() {
+    let resumption = Resumption::tickets().unwrap();
+    let (ticketer, storage) = (resumption.ticketer("a"), resumption.session_storage("a"));
+    assert!(resumption.shutdown(LONG));
+    // As after a fork.
+    let parent = Arc::clone(&resumption.inner);
+    parent.process.store(0, Ordering::Relaxed);
+    resumption.after_fork();
+    assert_eq!(ticketer.encrypt(&session()), None);
+    assert!(!storage.put(vec![7; 32], session()));
+    assert_eq!(resumption.stats().housekeeper.age, None);
 }
