@@ -297,10 +297,11 @@ impl Resumption {
         self.inner.rotate_now()
     }
 
-    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on, also by a
-    /// handshake that is renewing it just now. A STEK that is not here is refused when it comes. For a
-    /// STEK that may have been in use by somebody else, call
-    /// [`revoke_all`](Resumption::revoke_all): what they resumed was sealed anew by others.
+    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. Where
+    /// handshakes are [followed](Resumption::follow), one that resumes such a session just now makes
+    /// nothing either. A STEK that is not here is refused when it comes. For a STEK that may have been
+    /// in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they resumed was
+    /// sealed anew by others.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
     /// half to answer; if it does not, a local random STEK takes over. From async code call it
