@@ -5,7 +5,6 @@
 //! the full handshake would check; here it is checked again.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use rustls::{CertificateError, Error};
 use crate::clock::{Clock, Time};
 use crate::context;
 use crate::counters::Counters;
+use crate::errands::guarded;
 use crate::lineage::Lineage;
 use crate::reader::Reader;
 use crate::stats::{ClientAuthCount, ClientAuthStats};
@@ -270,7 +270,7 @@ impl Verifier {
             (true, false) => Policy::Optional,
             (true, true) => Policy::Required,
         };
-        catch_unwind(AssertUnwindSafe(ask)).unwrap_or(Policy::Required)
+        guarded(ask).unwrap_or(Policy::Required)
     }
 
     /// The verdict, remembered or fresh. No lock is held while the verifier is asked.
@@ -314,7 +314,7 @@ impl Verifier {
             let verified = self.verifier.verify_client_cert(leaf, others, now);
             verified.map(drop).map_err(|error| reason(&error))
         };
-        catch_unwind(AssertUnwindSafe(ask)).unwrap_or(Err(Refusal::Other))
+        guarded(ask).unwrap_or(Err(Refusal::Other))
     }
 }
 

@@ -6,7 +6,6 @@
 //! has nothing that could be noticed outside: no ticketer, store or key log, and a certificate
 //! whose key signs nothing, so that neither the real key nor `verify_client_cert` is ever called.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,14 +22,12 @@ use rustls::{
 };
 
 use super::policy::Policy;
+use crate::errands::guarded;
 
 /// The policy of a configuration. `None` if it cannot be learnt: no handshake gets far enough, or
 /// the verifier panics.
 pub(crate) fn learn(config: &ServerConfig) -> Option<Policy> {
-    let attempt = |kind: &Kind| {
-        let shaken = catch_unwind(AssertUnwindSafe(|| kind.shake_hands(config)));
-        shaken.ok().flatten()
-    };
+    let attempt = |kind: &Kind| guarded(|| kind.shake_hands(config)).flatten();
     KINDS.iter().find_map(attempt)
 }
 

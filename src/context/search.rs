@@ -2,6 +2,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::errands::guarded;
 use crate::sync::thread_local;
 
 thread_local! {
@@ -13,10 +14,10 @@ type Found = Arc<dyn Any + Send + Sync>;
 
 /// Finds what is behind a trait object of rustls's: it is asked a harmless question, and shows
 /// itself while it answers. One that is wrapped in another, which passes questions on, is found
-/// too.
+/// too. A panic of one in between goes no further.
 pub(crate) fn search(ask: impl FnOnce()) -> Option<Found> {
     SEARCH.try_with(|search| search.replace(Some(None))).ok()?;
-    ask();
+    guarded(ask);
     SEARCH.try_with(RefCell::take).ok()??
 }
 

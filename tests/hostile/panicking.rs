@@ -1,18 +1,27 @@
 //! Foreign code that panics in the middle of a handshake.
 
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::StoresServerSessions;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::TLS13;
-use rustls_resumption::ResumptionAcceptor;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_resumption::stats::StoreHealth;
 use rustls_resumption::store::{SharedStore, StoreError, StoreKey, StoreLookup};
+use rustls_resumption::{Resumption, ResumptionAcceptor};
 use test_support::acceptor::kind;
+use test_support::client_auth::{self, Authority, Date, identity};
 use test_support::fleet::{MemoryStore, sharing};
-use test_support::handshake::{FULL, RESUMED, client, client_without_tickets, server_config};
+use test_support::handshake::{
+    FULL, RESUMED, client, client_without_tickets, first_flight, handshake, server_config,
+};
 
 /// Panics in the method of this number.
 #[derive(Default)]
@@ -119,4 +128,125 @@ async fn a_store_that_panics_anywhere_costs_full_handshakes_and_nothing_else() {
         chosen.store(place, Ordering::Relaxed);
         drop((resumption, acceptor));
     }
+}
+
+/// A panic that panics once more when somebody drops it.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+/// A verifier that goes off once it is told to.
+#[derive(Debug)]
+struct Exploding {
+    inner: Arc<dyn ClientCertVerifier>,
+    is_lit: AtomicBool,
+}
+
+impl Exploding {
+    fn pass(&self) {
+        if self.is_lit.load(Ordering::Relaxed) {
+            panic_any(Bomb);
+        }
+    }
+}
+
+impl ClientCertVerifier for Exploding {
+    fn offer_client_auth(&self) -> bool {
+        self.pass();
+        true
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.pass();
+        self.inner.verify_client_cert(leaf, others, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[test]
+fn a_verifier_whose_panic_panics_again_refuses() {
+    let ca = Authority::make();
+    let verifier = Arc::new(Exploding {
+        inner: ca.verifier(),
+        is_lit: AtomicBool::new(false),
+    });
+    let mut config = client_auth::config(Some(verifier.clone()), &Date::start());
+    let resumption = Resumption::tickets().unwrap();
+    resumption.install_with_client_verifier(&mut config, "a", verifier.clone());
+    let mut config = Arc::new(config);
+    let client = client_auth::client(&TLS13, Some(&ca.issue()));
+    assert_eq!(handshake(&client, &config).kind, FULL);
+    let ticket = identity(&first_flight(&client, b""));
+    verifier.is_lit.store(true, Ordering::Relaxed);
+    assert_eq!(config.ticketer.decrypt(&ticket), None);
+    assert_eq!(resumption.stats().client_auth.refused.other, 1);
+    // What it asks of clients cannot be learnt.
+    resumption.install(Arc::make_mut(&mut config), "a");
+}
+
+/// A storage around another, that panics.
+#[derive(Debug)]
+struct Around(Arc<dyn StoresServerSessions>);
+
+impl StoresServerSessions for Around {
+    fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.put(id, value)
+    }
+
+    fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(id)
+    }
+
+    fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
+        self.0.take(id)
+    }
+
+    fn can_cache(&self) -> bool {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn an_acceptor_takes_a_storage_that_panics_for_a_strangers() {
+    let resumption = Resumption::stateful(100).unwrap();
+    let mut config = server_config();
+    config.session_storage = Arc::new(Around(resumption.session_storage("a")));
+    let acceptor = ResumptionAcceptor::from(Arc::new(config));
+    assert!(format!("{acceptor:?}").contains("Around"));
 }
