@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 mod generations;
 mod known;
 
-pub(crate) use generations::{Forgotten, Generations, ScopeDigest, Which};
+pub(crate) use generations::{ALL, Forgotten, Generations, ScopeDigest, Which};
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) use known::NoSessions;
 pub(crate) use known::{Bound, HoldsScopes, ScopeState, Scopes, times_forgotten};

@@ -34,8 +34,8 @@ impl Forgotten {
 /// Names a scope, or all scopes of a name, or all, where the name itself need not be known.
 pub(crate) type ScopeDigest = [u8; Scope::DIGEST_LEN];
 
-/// Stands for all scopes.
-const ALL: ScopeDigest = [0; Scope::DIGEST_LEN];
+/// Stands for all scopes. They are forgotten together with every STEK.
+pub(crate) const ALL: ScopeDigest = [0; Scope::DIGEST_LEN];
 
 /// What was forgotten, for scopes that are met later and for other processes. What this process
 /// forgot is told to the source of STEKs; if that can carry it, the generation of a scope goes into

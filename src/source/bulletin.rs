@@ -1,6 +1,6 @@
 //! What must not resume any longer, as a ring and its shared source tell each other.
 
-pub(crate) use crate::scope::{Forgotten, ScopeDigest};
+pub(crate) use crate::scope::{ALL, Forgotten, ScopeDigest};
 use crate::stek::KeyName;
 use crate::sync::Mutex;
 

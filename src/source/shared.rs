@@ -267,7 +267,8 @@ impl Next {
     ) -> Result<Self, Error> {
         // What others have dropped does not come back because one clock is behind.
         let mine = held.unexpired(clocks.latest);
-        let base = found.map_or_else(|| mine.clone(), |found| found.union(&mine));
+        let meet = |found: &Record| found.meet(&mine, query.now, query.rotation);
+        let base = found.map_or_else(|| mine.clone(), meet);
         let now = planning_time(&base, now, query);
         if now.is_none() && query.rotate {
             let why = "this host's clock is far from that of the others: correct it";

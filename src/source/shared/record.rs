@@ -183,6 +183,19 @@ impl Record {
         self.drop_withdrawn();
     }
 
+    /// The union of the two. Where one of them knows that everything was withdrawn and the other does
+    /// not, the other's keys are from before, and whoever withdrew them may not have heard of them.
+    pub(super) fn meet(&self, other: &Self, now: Time, rotation: &Rotation) -> Self {
+        let mut union = self.union(other);
+        for (aware, unaware) in [(self, other), (other, self)] {
+            if aware.withdrawn.all_since(&unaware.withdrawn) {
+                let before = unaware.keys.iter().map(|key| *key.key.stek.name());
+                union.revoke(before, now, rotation);
+            }
+        }
+        union
+    }
+
     /// Remembers that these scopes were forgotten.
     pub(super) fn forget(&mut self, scopes: &[(ScopeDigest, Forgotten)]) {
         for (scope, forgotten) in scopes {

@@ -8,7 +8,7 @@ use super::record::tests::{names, query};
 use super::*;
 use crate::aead::Sealing;
 use crate::rotation::Rotation;
-use crate::source::bulletin::{Bulletin, Forgotten, ScopeDigest};
+use crate::source::bulletin::{ALL, Bulletin, Forgotten, ScopeDigest};
 use crate::stek::KeyName;
 
 mod clocks;
@@ -268,6 +268,37 @@ fn more_than_can_be_remembered_is_counted_and_withdraws_more_instead_of_less() {
         ..heard
     };
     assert_eq!(theirs.heard(), expected);
+}
+
+#[test]
+fn revoking_all_revokes_keys_that_it_had_not_heard_of() {
+    let place = Memory::default();
+    let (mut a, mut b, mut c) = (place.node(), place.node(), place.node());
+    let rotation = Rotation::new();
+    let first = a.ask(NOW, false);
+    let second = b.ask(NOW, true);
+    let before = place.get();
+    let third = c.ask(NOW, true);
+    // What only that one knows of is lost.
+    place.set(before);
+    let forgotten = Forgotten {
+        generation: NOW.0,
+        time: NOW,
+    };
+    let bulletin = Bulletin::new(vec![(ALL, forgotten)]);
+    let mut revoke_all = || {
+        a.ask_by(&SourceQuery {
+            bulletin: Some(&bulletin),
+            ..query(NOW, &rotation, false, &first)
+        })
+    };
+    let after = revoke_all();
+    assert_eq!(after.len(), 1);
+    assert!(!second.contains(&after[0]) && !third.contains(&after[0]));
+    for node in [&mut b, &mut c] {
+        assert_eq!(node.ask(NOW, false), after);
+    }
+    assert_eq!(revoke_all(), after, "once");
 }
 
 #[test]

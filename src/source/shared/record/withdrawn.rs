@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::clock::Time;
 use crate::hex::Hex;
-use crate::source::bulletin::{Forgotten, ScopeDigest};
+use crate::source::bulletin::{ALL, Forgotten, ScopeDigest};
 
 /// The most tombstones that a record may hold.
 pub(super) const MAX_TOMBSTONES: usize = 1024;
@@ -126,6 +126,12 @@ impl Withdrawn {
             .retain(|_, tombstone| tombstone.revoked > keys_floor);
         self.scopes
             .retain(|_, forgotten| !scopes_floor.covers(*forgotten));
+    }
+
+    /// Whether everything was withdrawn since the other.
+    pub(super) fn all_since(&self, other: &Self) -> bool {
+        let all = |withdrawn: &Self| withdrawn.scopes.get(&ALL).copied().unwrap_or_default();
+        all(self).generation > all(other).later(other.scopes_floor).generation
     }
 
     /// Whether a floor is higher than in the other.
