@@ -113,6 +113,32 @@ fn every_alert_is_explained_in_the_manual_and_tested() {
     }
 }
 
+/// As rustdoc and GitHub make the anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_ascii_alphanumeric() || *c == ' ';
+    let heading = heading.to_lowercase();
+    heading
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+#[test]
+fn every_alert_leads_to_a_section_of_the_manual() {
+    let page = text("src/docs/operating.md");
+    let headings = page.lines().filter_map(|line| line.strip_prefix("## "));
+    let anchors: BTreeSet<_> = headings.map(anchor).collect();
+    let alerts = text("examples/observability/alerts.yml");
+    for alert in alerts.split("- alert: ").skip(1) {
+        let name = alert.lines().next().unwrap();
+        let (_, runbook) = alert.split_once("runbook_url: ").expect(name);
+        let (page, section) = runbook.lines().next().unwrap().split_once('#').unwrap();
+        assert!(page.ends_with("/rustls_resumption/docs/operating/index.html"));
+        assert!(anchors.contains(section), "{name}: {section}");
+    }
+}
+
 #[test]
 fn promtool_accepts_the_alerts_and_they_fire_as_they_should() {
     promtool("check", path("examples/observability"), "alerts.yml");
