@@ -484,6 +484,7 @@ impl Ring {
         let kept = self.keeper.lock().stats(monotonic);
         StekStats {
             active: snapshot.sealing(now).map(|stek| *stek.name()),
+            is_ready: self.is_ready(terms),
             active_age,
             over_age: active_age.is_some_and(|age| self.settings.rotation.is_over_age(age)),
             interval: Some(self.settings.rotation.sealing_time()),

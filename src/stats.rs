@@ -12,6 +12,8 @@ mod client_auth;
 mod declare;
 mod held_stek;
 mod housekeeper;
+#[cfg(feature = "serde")]
+mod json;
 pub(crate) mod metrics;
 #[cfg(feature = "metrics")]
 mod sample;
@@ -42,7 +44,8 @@ pub use trouble::Trouble;
 /// What resumption has done since it was set up, and the state it is in: one snapshot.
 ///
 /// Counters only grow. Taking a snapshot sums per-thread and per-shard counters, which takes some
-/// microseconds and does not delay handshakes. Printed with `{}` it is a table for people.
+/// microseconds and does not delay handshakes. Printed with `{}` it is a table for people; with the
+/// feature `serde` it serializes, times in seconds and key names as they are shown.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -110,6 +113,23 @@ impl Stats {
             rows.extend(self.housekeeper.rows());
         }
         rows
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Stats {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+
+        let mut stats = serializer.serialize_struct("Stats", 7)?;
+        stats.serialize_field("cache", &self.cache)?;
+        stats.serialize_field("tickets", &self.tickets)?;
+        stats.serialize_field("steks", &self.steks)?;
+        stats.serialize_field("store", &self.store)?;
+        stats.serialize_field("client_auth", &self.client_auth)?;
+        stats.serialize_field("acceptor", &self.acceptor)?;
+        stats.serialize_field("housekeeper", &self.housekeeper)?;
+        stats.end()
     }
 }
 

@@ -104,6 +104,38 @@ macro_rules! declare {
             }
         )*
 
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $stats {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap as _;
+
+                let mut map = serializer.serialize_map(None)?;
+                $(
+                    let state = $crate::stats::json::Told(&self.$state);
+                    map.serialize_entry(stringify!($state), &state)?;
+                )*
+                $(map.serialize_entry(stringify!($counter), &self.$counter)?;)*
+                $(map.serialize_entry(stringify!($group), &self.$group)?;)*
+                map.end()
+            }
+        }
+
+        $(
+            #[cfg(feature = "serde")]
+            impl serde::Serialize for $reasons {
+                fn serialize<S: serde::Serializer>(
+                    &self,
+                    serializer: S,
+                ) -> Result<S::Ok, S::Error> {
+                    use serde::ser::SerializeMap as _;
+
+                    let mut map = serializer.serialize_map(None)?;
+                    $(map.serialize_entry(stringify!($reason), &self.$reason)?;)*
+                    map.end()
+                }
+            }
+        )*
+
         impl $stats {
             /// Every metric of the group with its value.
             #[cfg(feature = "metrics")]

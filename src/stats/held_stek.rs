@@ -83,3 +83,23 @@ impl fmt::Display for StekState {
         })
     }
 }
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for HeldStek {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+
+        let mut stek = serializer.serialize_struct("HeldStek", 7)?;
+        stek.serialize_field("name", &self.name)?;
+        stek.serialize_field("state", &self.state)?;
+        stek.serialize_field("is_local", &self.is_local)?;
+        stek.serialize_field("published", &super::json::since_1970(&self.published))?;
+        stek.serialize_field("activates", &super::json::since_1970(&self.activates))?;
+        stek.serialize_field("retires", &super::json::since_1970(&self.retires))?;
+        stek.serialize_field("expires", &super::json::since_1970(&self.expires))?;
+        stek.end()
+    }
+}
+
+#[cfg(feature = "serde")]
+super::json::as_shown!(StekState);

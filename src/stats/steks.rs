@@ -15,6 +15,12 @@ declare! {
                     "First 48 bits of the active STEK's name: nodes that agree show the same number.",
                     active.map_or(Value::Gauge(f64::NAN), |name| Value::key(&name));
             }
+            /// Whether the source has answered and a STEK seals, as
+            /// [`Resumption::ready`](crate::Resumption::ready) has it.
+            is_ready: bool {
+                "resumption_stek_ready", "1 if the source has answered and a STEK seals.",
+                    Value::flag(is_ready);
+            }
             /// How long it has been active, by its window. That of the first STEK of a shared source
             /// begins in the past, by [`publish_ahead`](crate::Rotation::publish_ahead) or half an
             /// interval, so that nodes whose clocks are behind can start with it.

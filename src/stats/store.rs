@@ -159,3 +159,8 @@ impl fmt::Display for StoreTrouble {
         })
     }
 }
+
+#[cfg(feature = "serde")]
+super::json::as_it_is!(StoreHealth, Option<StoreTrouble>);
+#[cfg(feature = "serde")]
+super::json::as_shown!(StoreTrouble);

@@ -24,3 +24,19 @@ impl fmt::Display for Trouble {
         Ok(())
     }
 }
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Trouble {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+
+        let mut trouble = serializer.serialize_struct("Trouble", 3)?;
+        trouble.serialize_field("what", &*self.what)?;
+        trouble.serialize_field("ago", &self.ago.as_secs_f64())?;
+        trouble.serialize_field("is_over", &self.is_over)?;
+        trouble.end()
+    }
+}
+
+#[cfg(feature = "serde")]
+super::json::as_it_is!(Option<Trouble>);
