@@ -103,8 +103,9 @@ impl<B: Backend> Driver<B> {
                     }
                 }
                 Err((trouble, error)) => {
-                    self.breaker.note(trouble);
+                    // First: whoever sees that there is trouble wants to know which.
                     self.common.note_trouble(&format!("{backend}: {error}"));
+                    self.breaker.note(trouble);
                     if last_error.as_ref() != Some(&error) {
                         warn!(server = %backend, error, "the shared store cannot be used");
                         last_error = Some(error);
