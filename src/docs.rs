@@ -1,5 +1,12 @@
-//! The manual: [`choosing`] a mode and a key source, [`operating`] a server, [`security`], and
-//! [`migrating`] from other servers.
+//! The manual.
+//!
+//! | page | answers |
+//! | --- | --- |
+//! | [`choosing`] | tickets or stateful, which source of keys, which store; what it costs; the lines for each framework |
+//! | [`operating`] | why clients do not resume, what to watch, what to do in an incident, what is logged |
+//! | [`security`] | what is promised, what each promise rests on, and which test keeps it |
+//! | [`migrating`] | what corresponds to the settings of nginx, HAProxy and others |
+//! | [`glossary`] | what the words mean |
 
 #[doc = include_str!("docs/choosing.md")]
 pub mod choosing {}
@@ -12,3 +19,6 @@ pub mod security {}
 
 #[doc = include_str!("docs/migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("docs/glossary.md")]
+pub mod glossary {}

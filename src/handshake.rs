@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use tracing::{Span, trace};
@@ -8,6 +9,10 @@ use crate::stats::{AcceptorStats, HandshakeCount};
 use crate::stek::KeyName;
 
 /// What happened in a handshake, as far as resumption goes.
+///
+/// Shown, it is the end of a line of an access log, under the names that the fields of a `tracing`
+/// span have: `outcome=resumed by=ticket age=60 key_name=abab…`, or `outcome=not_found why=forged`.
+/// Times are in seconds; what is not known is left out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Handshake {
@@ -143,9 +148,37 @@ impl Handshake {
     }
 }
 
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "outcome={}", self.outcome.name())?;
+        match self.outcome {
+            Outcome::Resumed { by, age, key_name } => {
+                write!(f, " by={}", by.name())?;
+                if let Some(age) = age {
+                    write!(f, " age={}", age.as_secs())?;
+                }
+                if let Some(name) = key_name {
+                    write!(f, " key_name={name}")?;
+                }
+            }
+            Outcome::NotFound { why } => write!(f, " why={why}")?,
+            Outcome::Declined | Outcome::NotOffered | Outcome::StoreUnavailable => {}
+        }
+        if let Some(early_data) = self.early_data {
+            write!(f, " early_data={early_data}")?;
+        }
+        if let Some(hello_retry) = self.hello_retry {
+            write!(f, " hello_retry={hello_retry}")?;
+        }
+        if let Some(ago) = self.client_verified {
+            write!(f, " client_verified={}", ago.as_secs())?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fmt;
     use std::sync::Arc;
 
     use parking_lot::Mutex;
@@ -184,6 +217,29 @@ mod tests {
         fn enter(&self, _: &span::Id) {}
 
         fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn it_is_shown_as_the_end_of_a_line_of_a_log() {
+        let mut handshake = Handshake {
+            outcome: Outcome::NotFound { why: "forged" },
+            early_data: None,
+            hello_retry: None,
+            client_verified: None,
+            lineage: None,
+        };
+        assert_eq!(handshake.to_string(), "outcome=not_found why=forged");
+        handshake.outcome = Outcome::Resumed {
+            by: ResumedBy::Ticket,
+            age: Some(Duration::from_secs(60)),
+            key_name: Some(KeyName::from_bytes([0xab; 16])),
+        };
+        handshake.early_data = Some(true);
+        assert_eq!(
+            handshake.to_string(),
+            "outcome=resumed by=ticket age=60 key_name=abababababababababababababababab \
+             early_data=true"
+        );
     }
 
     #[test]

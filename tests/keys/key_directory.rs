@@ -497,11 +497,18 @@ fn a_directory_unreadable_for_long_means_local_keys_until_it_recovers() {
     let ticket = ours.seal();
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     ours.advance(2 * HOUR);
-    assert!(ours.resumption.stats().steks.fallen_back);
+    let stats = ours.stats();
+    assert!(stats.fallen_back && stats.fleet_agrees.is_none());
+    let trouble = stats.last_trouble.unwrap();
+    assert!(
+        !trouble.is_over && trouble.what.contains("mode 0755"),
+        "{trouble}"
+    );
     let local = ours.seal();
     assert!(ours.opens(&local) && ours.opens(&ticket));
     fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
     ours.look();
-    assert!(!ours.resumption.stats().steks.fallen_back);
+    let stats = ours.stats();
+    assert!(!stats.fallen_back && stats.last_trouble.unwrap().is_over);
     assert!(ours.opens(&local) && ours.opens(&ticket));
 }

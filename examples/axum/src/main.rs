@@ -94,7 +94,7 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     let config = demo::config(&certificate, &resumption).map_err(|error| error.to_string())?;
     let tls = RustlsConfig::from_config(Arc::new(config));
     let handshakes = Arc::<Handshakes>::default();
-    let acceptor = Witness::new(tls.clone(), Arc::clone(&handshakes));
+    let acceptor = Witness::new(tls.clone(), resumption.clone(), Arc::clone(&handshakes));
     let demo = Arc::new(Demo::new(resumption, certificate, tls, handshakes));
     tokio::spawn(Arc::clone(&demo).watch_certificate());
     tokio::spawn(Arc::clone(&demo).keep_history());

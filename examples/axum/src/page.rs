@@ -96,6 +96,7 @@ fn describe(demo: &Demo, visit: &Visit) -> Value {
         "visit": {
             "number": visit.number,
             "resumed": visit.is_resumed(),
+            "handshake": visit.handshake.to_string(),
             "version": visit.version.and_then(|v| Some(v.as_str()?.replace("TLSv", "TLS ").replace('_', "."))),
             "suite": visit.suite.and_then(|suite| suite.suite().as_str()),
             "micros": visit.took.as_micros() as u64,

@@ -11,8 +11,9 @@ use axum::Extension;
 use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
-use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
-use rustls_resumption::acceptor::AxumAcceptor;
+use rustls::{ProtocolVersion, SupportedCipherSuite};
+use rustls_resumption::Resumption;
+use rustls_resumption::acceptor::{AxumAcceptor, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 use tower_layer::Layer as _;
@@ -21,7 +22,8 @@ use tower_layer::Layer as _;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     pub(crate) number: u64,
-    pub(crate) kind: HandshakeKind,
+    /// Whether it was resumed, and by what; or why not.
+    pub(crate) handshake: Handshake,
     pub(crate) version: Option<ProtocolVersion>,
     pub(crate) suite: Option<SupportedCipherSuite>,
     /// From the accepted TCP connection to the end of the handshake, network time included.
@@ -30,7 +32,7 @@ pub(crate) struct Visit {
 
 impl Visit {
     pub(crate) fn is_resumed(&self) -> bool {
-        self.kind == HandshakeKind::Resumed
+        self.handshake.outcome.is_resumed()
     }
 }
 
@@ -57,12 +59,18 @@ impl Handshakes {
 #[derive(Clone)]
 pub(crate) struct Witness {
     acceptor: AxumAcceptor,
+    resumption: Resumption,
     handshakes: Arc<Handshakes>,
 }
 
 impl Witness {
-    pub(crate) fn new(config: RustlsConfig, handshakes: Arc<Handshakes>) -> Self {
+    pub(crate) fn new(
+        config: RustlsConfig,
+        resumption: Resumption,
+        handshakes: Arc<Handshakes>,
+    ) -> Self {
         Self {
+            resumption,
             acceptor: AxumAcceptor::new(config),
             handshakes,
         }
@@ -80,16 +88,18 @@ where
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let began = Instant::now();
-        let handshake = self.acceptor.accept(stream, service);
+        let accepting = self
+            .resumption
+            .follow(|| self.acceptor.accept(stream, service));
         let handshakes = Arc::clone(&self.handshakes);
         Box::pin(async move {
-            let (stream, service) = handshake.await.inspect_err(|_| {
+            let ((stream, service), handshake) = accepting.await.inspect_err(|_| {
                 handshakes.failed.fetch_add(1, Ordering::Relaxed);
             })?;
             let tls = stream.get_ref().1;
             let visit = Visit {
                 number: handshakes.met.fetch_add(1, Ordering::Relaxed) + 1,
-                kind: tls.handshake_kind().unwrap_or(HandshakeKind::Full),
+                handshake,
                 version: tls.protocol_version(),
                 suite: tls.negotiated_cipher_suite(),
                 took: began.elapsed(),

@@ -16,8 +16,8 @@ use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{HandshakeKind, ServerConfig};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -44,7 +44,8 @@ async fn main() -> ExitCode {
 async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("hyper-example.pem");
-    fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
+    // The certificate is its own CA.
+    fs::write(&ca, made.cert.pem()).map_err(|error| format!("{}: {error}", ca.display()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -57,7 +58,9 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     // Replaces tokio-rustls's `TlsAcceptor`, which works as well, but does not carry sessions'
     // ages.
     let acceptor = ResumptionAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{address}: {error}"))?;
     let address = listener.local_addr()?;
     println!("listening on {address}, try:");
     let twice = format!("https://{address} https://{address}");
@@ -67,7 +70,7 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
         let (tcp, peer) = listener.accept().await?;
         let (acceptor, resumption) = (acceptor.clone(), resumption.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(acceptor, tcp, resumption).await {
+            if let Err(error) = serve(acceptor, tcp, peer, resumption).await {
                 eprintln!("{peer}: {error}");
             }
         });
@@ -77,12 +80,15 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
 async fn serve(
     acceptor: ResumptionAcceptor,
     tcp: TcpStream,
+    peer: SocketAddr,
     resumption: Resumption,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let tls = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await??;
-    let kind = match tls.get_ref().1.handshake_kind() {
-        Some(HandshakeKind::Resumed) => "resumed",
-        _ => "full",
+    let accepting = resumption.follow(|| acceptor.accept(tcp));
+    let (tls, handshake) = timeout(HANDSHAKE_TIMEOUT, accepting).await??;
+    eprintln!("{peer} {handshake}"); // the access log
+    let kind = match handshake.outcome.is_resumed() {
+        true => "resumed",
+        false => "full",
     };
     let service = service_fn(|_request| {
         let text = format!("handshake     {kind}\n{}\n", resumption.stats());
