@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("rustls-resumption-blocking.pem");
-    fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
+    // The certificate is its own CA.
+    fs::write(&ca, made.cert.pem()).map_err(|error| format!("{}: {error}", ca.display()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -45,7 +46,7 @@ fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     Resumption::tickets()?.install(&mut config, "localhost");
 
     let config = Arc::new(config);
-    let listener = TcpListener::bind(address)?;
+    let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
     let address = listener.local_addr()?;
     println!("listening on {address}, CA in {}", ca.display());
     loop {

@@ -30,7 +30,8 @@ async fn main() -> ExitCode {
 async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("rustls-resumption-simple.pem");
-    fs::write(&ca, made.cert.pem())?; // the certificate is its own CA
+    // The certificate is its own CA.
+    fs::write(&ca, made.cert.pem()).map_err(|error| format!("{}: {error}", ca.display()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -40,7 +41,9 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     Resumption::process()?.install(&mut config, "localhost");
 
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{address}: {error}"))?;
     let address = listener.local_addr()?;
     println!("listening on {address}, CA in {}", ca.display());
     loop {

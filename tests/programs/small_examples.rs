@@ -1,6 +1,7 @@
 //! The small examples, as programs, visited by real clients.
 
 use std::io::{BufRead, BufReader, Lines};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -60,6 +61,33 @@ fn a_data_connection_must_resume_its_control_connections_session() {
     let verdicts =
         "data connection of its client: accepted\ndata connection of another client: refused\n";
     assert!(said.ends_with(verdicts), "{said}");
+}
+
+#[test]
+fn what_has_to_be_corrected_is_told_in_one_line_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for program in ["simple", "blocking"] {
+        let said = |flags: &[&str], folder: &str| {
+            let mut command = Command::new(example(program));
+            let output = command.args(flags).env("TMPDIR", folder).output().unwrap();
+            assert!(!output.status.success());
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let folder = std::env::temp_dir().display().to_string();
+        let told = said(&[&taken], &folder);
+        let expected = format!("error: {taken}: Address already in use");
+        assert!(
+            told.starts_with(&expected) && told.lines().count() == 1,
+            "{told}"
+        );
+        let told = said(&["127.0.0.1:0"], "/nonexistent");
+        assert!(
+            told.starts_with("error: /nonexistent/rustls-resumption-"),
+            "{told}"
+        );
+        assert!(said(&["nowhere"], &folder).contains("invalid value 'nowhere'"));
+    }
 }
 
 #[test]
