@@ -16,7 +16,9 @@ use rustls::client::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind, NamedGroup, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ServerConfig, ServerConnection,
+};
 use rustls_resumption::acceptor::{Handshake, Outcome, ResumedBy};
 use rustls_resumption::stats::AcceptorStats;
 use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
@@ -26,7 +28,7 @@ use test_support::handshake::{
     FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, first_flight,
     server_config, server_config_with,
 };
-use tokio::io::{AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -354,6 +356,50 @@ async fn a_handshake_that_fails_in_any_flight_is_counted_and_gives_io_back() {
     assert_eq!(counted(resumption).failed, 4);
 }
 
+#[tokio::test]
+async fn a_handshake_that_fails_in_its_last_flight_is_counted_and_makes_no_session() {
+    for (_, resumption) in ways() {
+        let acceptor = plain(&resumption, server_config());
+        for (version, failed) in VERSIONS.into_iter().zip(1..) {
+            let client = client(version);
+            let (mut near, far) = duplex(1 << 18);
+            let damage = async {
+                let name = ServerName::try_from("localhost").unwrap();
+                let mut client = ClientConnection::new(client, name).unwrap();
+                loop {
+                    let mut flight = Vec::new();
+                    while client.wants_write() {
+                        client.write_tls(&mut flight).unwrap();
+                    }
+                    // The first one is a ClientHello, the last one ends with Finished.
+                    if flight.first() != Some(&22) || client.handshake_kind().is_some() {
+                        *flight.last_mut().unwrap() ^= 1;
+                    }
+                    near.write_all(&flight).await.unwrap();
+                    let mut buffer = [0; 1 << 14];
+                    let Ok(len @ 1..) = near.read(&mut buffer).await else {
+                        return;
+                    };
+                    let mut read = &buffer[..len];
+                    while !read.is_empty() {
+                        client.read_tls(&mut read).unwrap();
+                        if client.process_new_packets().is_err() {
+                            return; // the server's alert
+                        }
+                    }
+                }
+            };
+            let accepting = resumption.follow(|| acceptor.accept(far));
+            let (accepted, ()) = tokio::join!(accepting, damage);
+            let error = accepted.map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let stats = resumption.stats();
+            assert_eq!(stats.acceptor.failed, failed, "{version:?}");
+            assert_eq!((stats.cache.stored, stats.tickets.sealed), (0, 0));
+        }
+    }
+}
+
 /// Both sides of a handshake on one thread, and how often the server is polled.
 async fn polled_at_most(
     polls: usize,
@@ -479,8 +525,7 @@ fn a_blocking_handshake_is_followed_as_well() {
                     accepted.unwrap().1
                 });
                 let name = ServerName::try_from("localhost").unwrap();
-                let mut connection =
-                    rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+                let mut connection = ClientConnection::new(Arc::clone(&client), name).unwrap();
                 let mut stream = rustls::Stream::new(&mut connection, &mut near);
                 io::copy(&mut stream, &mut io::sink()).unwrap();
                 server.join().unwrap()

@@ -8,9 +8,10 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint, ServerConfig};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
-use rustls_resumption::acceptor::Handshake;
+use rustls_resumption::acceptor::{Handshake, Outcome};
 use rustls_resumption::{FakeClock, Resumption};
 use test_support::client_auth::{self, Authority, Date};
+use test_support::fleet::{never_learning, retrying_server};
 use test_support::handshake::{client_config, server_config};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -128,6 +129,44 @@ async fn no_session_over_quic_outlives_its_full_handshake() {
             assert_eq!((stats.cache.age_unknown, stats.tickets.age_unknown), (0, 0));
         }
         assert_eq!(resumption.stats().acceptor.failed, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hello_retry_request_over_quic_makes_no_session_younger() {
+    for builder in [Resumption::builder(), Resumption::builder().stateful(100)] {
+        let time = FakeClock::new();
+        let resumption = builder.clock(time.clock()).build().unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let report = {
+            let told = Arc::clone(&told);
+            move |handshake: &Handshake| told.lock().unwrap().push(handshake.outcome)
+        };
+        let mut config = retrying_server();
+        prepare(&mut config, &resumption);
+        resumption.install(&mut config, "api");
+        let config = Arc::new(QuicServerConfig::try_from(config).unwrap());
+        let server = serve(ServerConfig::with_crypto(
+            resumption.follow_quic_with(config, report),
+        ));
+        let client = client_of(Arc::unwrap_or_clone(never_learning(client_config(&TLS13))));
+        meet(&client, &server).await;
+        for _ in 0..3 {
+            time.advance(5 * HOUR);
+            resumption.step();
+            meet(&client, &server).await;
+        }
+        let ages: Vec<_> = std::mem::take(&mut *told.lock().unwrap())
+            .into_iter()
+            .map(|outcome| match outcome {
+                Outcome::Resumed { age, .. } => age,
+                _ => None,
+            })
+            .collect();
+        let expected = [None, Some(5 * HOUR), Some(10 * HOUR), Some(15 * HOUR)];
+        assert_eq!(ages, expected);
+        let stats = resumption.stats();
+        assert_eq!((stats.cache.age_unknown, stats.tickets.age_unknown), (0, 0));
     }
 }
 
