@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, HandshakeKind, PeerIncompatible, RootCertStore};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, HandshakeKind, PeerIncompatible,
+    RootCertStore,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -138,6 +141,32 @@ impl ConnectError {
     /// Whether the handshake failed because the server's certificate was rejected.
     pub(crate) fn is_about_certificate(&self) -> bool {
         matches!(self.tls(), Some(rustls::Error::InvalidCertificate(_)))
+    }
+
+    /// What to do about the server's certificate, where that was rejected.
+    pub(crate) fn advice(&self, has_ca: bool) -> &'static str {
+        let Some(rustls::Error::InvalidCertificate(error)) = self.tls() else {
+            return "";
+        };
+        match error {
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "; it is an authority's own certificate (CA:TRUE), which clients refuse from a \
+                 server, whatever --ca names: give the server one with CA:FALSE, or accept any \
+                 certificate with --insecure"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature if has_ca => {
+                "; no authority in the file issued it: name its authority with --ca PEM, or accept any \
+                 certificate with --insecure"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "; send the name that it is for with --servername, or accept any certificate with \
+                 --insecure"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "; name its authority with --ca PEM, or accept any certificate with --insecure"
+            }
+            _ => "; accept any certificate with --insecure",
+        }
     }
 
     /// Whether the handshake failed because the server does not speak the version of TLS.

@@ -112,12 +112,7 @@ async fn main() -> ExitCode {
     let findings = match findings {
         Ok(findings) => findings,
         Err(error) => {
-            let hint = match error.is_about_certificate() {
-                true => {
-                    "; name its authority with --ca PEM, or accept any certificate with --insecure"
-                }
-                false => "",
-            };
+            let hint = error.advice(flags.ca.is_some());
             eprintln!("error: {error}{hint}");
             return ExitCode::FAILURE;
         }

@@ -340,6 +340,11 @@ fn an_unreachable_server_costs_one_line_and_exit_status_1() {
     let server = openssl(&certificates, &[]);
     let tls12_only = openssl(&certificates, &["-tls1_2"]);
     let strangers = Certificates::for_names(&["localhost"]);
+    let self_signed = Certificates::for_names(&["localhost"]);
+    sign_by_itself(&self_signed);
+    let authority = openssl(&self_signed, &[]);
+    let others = Certificates::for_names(&["other"]);
+    let elsewhere = openssl(&others, &[]);
     for (output, says) in [
         (
             probe(&strangers, tls12_only.address, &[]),
@@ -348,7 +353,15 @@ fn an_unreachable_server_costs_one_line_and_exit_status_1() {
         (probe(&certificates, free_address(), &[]), "cannot connect"),
         (
             probe(&strangers, server.address, &[]),
-            "name its authority with --ca PEM",
+            "no authority in the file issued it: name its authority with --ca PEM",
+        ),
+        (
+            probe(&self_signed, authority.address, &[]),
+            "(CA:TRUE), which clients refuse from a server",
+        ),
+        (
+            probe(&others, elsewhere.address, &[]),
+            "send the name that it is for with --servername",
         ),
     ] {
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -356,6 +369,28 @@ fn an_unreachable_server_costs_one_line_and_exit_status_1() {
         assert_eq!(errors.lines().count(), 1, "{errors}");
         assert!(errors.contains(says), "{errors}");
     }
+}
+
+/// As `openssl req -x509` does it unless told otherwise.
+fn sign_by_itself(certificates: &Certificates) {
+    let status = Command::new(program("openssl", "openssl"))
+        .args(["req", "-x509", "-nodes", "-newkey", "ec"])
+        .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:TRUE", "-keyout"])
+        .arg(certificates.key())
+        .arg("-out")
+        .arg(certificates.certificate())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    fs::copy(certificates.certificate(), certificates.ca()).unwrap();
 }
 
 #[test]
