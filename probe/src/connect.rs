@@ -1,7 +1,7 @@
 //! A TCP connection and a TLS handshake on it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,18 +35,21 @@ pub(crate) struct Handshake {
     pub(crate) resumed: bool,
     /// Early data was offered, and the server accepted it.
     pub(crate) early_data_accepted: bool,
+    /// A ticket came with it, in the clear, as TLS 1.2 sends it.
+    pub(crate) brought_ticket: bool,
 }
 
 /// Connects, and completes the TLS handshake that `config` describes.
 ///
-/// Offers early data (but none of its bytes) if `config` enables it and its session allows it. Sets
-/// no time limit.
+/// Offers early data if `config` enables it and its session allows it, and sends this of it. Sets no
+/// time limit.
 pub(crate) async fn connect(
     config: Arc<ClientConfig>,
     place: &Place,
+    early_data: &[u8],
 ) -> Result<(TlsStream<TcpStream>, Handshake), ConnectError> {
     let tcp = tcp(place.address).await?;
-    tls(config, place, tcp).await
+    tls(config, place, tcp, early_data).await
 }
 
 /// As [`connect()`]. Returns the first bytes that the server sent as well, at most `limit`.
@@ -54,7 +57,14 @@ pub(crate) async fn connect_and_record(
     config: Arc<ClientConfig>,
     place: &Place,
     limit: usize,
-) -> Result<(TlsStream<impl AsyncRead + AsyncWrite + Unpin>, Vec<u8>), ConnectError> {
+) -> Result<
+    (
+        TlsStream<impl AsyncRead + AsyncWrite + Unpin>,
+        Handshake,
+        Vec<u8>,
+    ),
+    ConnectError,
+> {
     let recorded = Arc::new(Mutex::new(Vec::new()));
     let writer = Arc::clone(&recorded);
     let tcp = InspectReader::new(tcp(place.address).await?, move |bytes: &[u8]| {
@@ -62,9 +72,9 @@ pub(crate) async fn connect_and_record(
         let room = limit - recorded.len();
         recorded.extend_from_slice(&bytes[..bytes.len().min(room)]);
     });
-    let (stream, _) = tls(config, place, tcp).await?;
+    let (stream, handshake) = tls(config, place, tcp, &[]).await?;
     let recorded = std::mem::take(&mut *recorded.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((stream, recorded))
+    Ok((stream, handshake, recorded))
 }
 
 pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpStream, ConnectError> {
@@ -78,16 +88,23 @@ async fn tls<IO: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ClientConfig>,
     place: &Place,
     io: IO,
+    early_data: &[u8],
 ) -> Result<(TlsStream<IO>, Handshake), ConnectError> {
     let address = place.address;
     let stream = TlsConnector::from(config)
-        .connect(place.server_name.clone(), io)
+        .connect_with(place.server_name.clone(), io, |connection| {
+            if let Some(mut early) = connection.early_data() {
+                // It takes as much as the ticket allows.
+                let _ = early.write(early_data);
+            }
+        })
         .await
         .map_err(|source| ConnectError::Handshake { address, source })?;
     let connection = stream.get_ref().1;
     let handshake = Handshake {
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         early_data_accepted: connection.is_early_data_accepted(),
+        brought_ticket: false,
     };
     Ok((stream, handshake))
 }

@@ -56,7 +56,7 @@ pub(crate) async fn examine(
 
     let mut findings = Vec::new();
     for (mechanism, from, (to, place), held) in held {
-        let offered = visitor.offer(mechanism, place, held.session, false).await;
+        let offered = visitor.offer(mechanism, place, held.session, None).await;
         let aspect = Aspect::Refused(from.to_owned(), (*to).to_owned());
         findings.push(judge(mechanism, aspect, held.resumed_before, &offered));
     }
@@ -87,7 +87,7 @@ async fn hold(
     let (Some(tried), Some(session)) = (tried.copies.pop(), kept.copies.pop()) else {
         return Ok(None);
     };
-    let resumed_before = visitor.offer(mechanism, to, tried, false).await.resumed();
+    let resumed_before = visitor.offer(mechanism, to, tried, None).await.resumed();
     Ok(Some(Held {
         session,
         resumed_before,

@@ -35,6 +35,10 @@ pub(crate) enum Aspect {
     /// Whether a session that the first node issued did not resume at the second one after it should
     /// have been revoked.
     Refused(String, String),
+    /// Whether a connection survived early data that was refused.
+    RefusedEarlyData,
+    /// Whether a TLS 1.2 connection that resumed brought another ticket.
+    Renewal,
     /// Whether an offered session was resumed.
     Resumed,
     /// Whether a session of one name was resumed under that other name.
@@ -59,6 +63,8 @@ impl Aspect {
             Self::LifetimeHint => "lifetime_hint",
             Self::Node(_) => "node",
             Self::Refused(..) => "refused",
+            Self::RefusedEarlyData => "refused_early_data",
+            Self::Renewal => "renewal",
             Self::Resumed => "resumed",
             Self::ServerName(_) => "server_name",
             Self::SessionId => "session_id",
@@ -89,6 +95,8 @@ impl fmt::Display for Aspect {
             Self::LifetimeHint => write!(f, "lifetime hint"),
             Self::Node(node) => write!(f, "to and from {node}"),
             Self::Refused(from, to) => write!(f, "{from} to {to}"),
+            Self::RefusedEarlyData => write!(f, "refused early data"),
+            Self::Renewal => write!(f, "renewed"),
             Self::Resumed => write!(f, "resumed"),
             Self::ServerName(name) => write!(f, "as {name}"),
             Self::SessionId => write!(f, "session ID"),

@@ -99,12 +99,15 @@ async fn basics(
     issued: Issued,
     findings: &mut Vec<Finding>,
 ) -> bool {
-    let offers = offer_all(visitor, mechanism, place, issued.copies, false).await;
+    let offers = offer_all(visitor, mechanism, place, issued.copies, None).await;
     let resumed = offers.first().is_some_and(Offered::resumed);
     if let [first, second] = &offers[..] {
         findings.push(verdict::resumed(mechanism, first));
         if resumed {
             findings.push(verdict::single_use(mechanism, second));
+        }
+        if resumed && mechanism == Mechanism::Tls12Ticket {
+            findings.push(verdict::renewal(first));
         }
     }
 
@@ -112,12 +115,24 @@ async fn basics(
         && let Some(ticket) = issued.tickets.first()
     {
         let mut offers = Vec::new();
+        let mut with_bytes = None;
         if ticket.max_early_data > 0
-            && let Ok(issued) = visitor.collect(mechanism, place, 2).await
+            && let Ok(mut issued) = visitor.collect(mechanism, place, 3).await
         {
-            offers = offer_all(visitor, mechanism, place, issued.copies, true).await;
+            let third = issued.copies.pop();
+            offers = offer_all(visitor, mechanism, place, issued.copies, Some(&[])).await;
+            let is_refused = offers
+                .get(1)
+                .is_some_and(|again| !again.early_data_accepted());
+            if let Some(session) = third.filter(|_| is_refused) {
+                let bytes = vec![b' '; EARLY_DATA.min(ticket.max_early_data as usize)];
+                let offered = visitor.offer(mechanism, place, session, Some(&bytes));
+                with_bytes = Some((bytes.len(), offered.await));
+            }
         }
         findings.push(verdict::early_data(ticket, &offers));
+        let refused = with_bytes.filter(|(_, offered)| !offered.early_data_accepted());
+        findings.extend(refused.map(|(len, offered)| verdict::refused_early_data(len, &offered)));
     }
     resumed
 }
@@ -127,7 +142,7 @@ async fn offer_all(
     mechanism: Mechanism,
     place: &Place,
     sessions: Vec<Session>,
-    early_data: bool,
+    early_data: Option<&[u8]>,
 ) -> Vec<Offered> {
     let mut offers = Vec::new();
     for session in sessions {
@@ -149,7 +164,7 @@ async fn offer_issued(
     issued: Result<Issued, ConnectError>,
 ) -> Offered {
     match issued.map(|mut issued| issued.copies.pop()) {
-        Ok(Some(session)) => visitor.offer(mechanism, place, session, false).await,
+        Ok(Some(session)) => visitor.offer(mechanism, place, session, None).await,
         Ok(None) => Offered::NoSession(None),
         Err(error) => Offered::NoSession(Some(error)),
     }
@@ -182,3 +197,6 @@ async fn after_wait(
     }
     findings
 }
+
+/// How much early data is sent to be refused: as much as clients may ever send at once.
+const EARLY_DATA: usize = 16_384;

@@ -197,6 +197,51 @@ pub(crate) fn early_data(ticket: &TicketFacts, offers: &[Offered]) -> Finding {
     }
 }
 
+/// `offered` is the outcome of offering a ticket that was used before, with so many bytes.
+pub(crate) fn refused_early_data(len: usize, offered: &Offered) -> Finding {
+    let survived = matches!(offered, Offered::Answered(_));
+    let (seen, grade, verdict) = match offered {
+        Offered::Broken(error) => (
+            format!("{}: {error}", bytes(len)),
+            Grade::Bad,
+            "it must be skipped (RFC 8446 4.2.10), not end the connection",
+        ),
+        Offered::Answered(_) | Offered::NoSession(_) => (
+            format!("{} skipped", bytes(len)),
+            Grade::Good,
+            "the client sends it again",
+        ),
+    };
+    Finding {
+        mechanism: Mechanism::Tls13Ticket,
+        aspect: Aspect::RefusedEarlyData,
+        value: json!(survived),
+        seen,
+        grade,
+        verdict: verdict.to_owned(),
+    }
+}
+
+/// `offered` is the outcome of offering a TLS 1.2 ticket that was resumed.
+pub(crate) fn renewal(offered: &Offered) -> Finding {
+    let renewed = offered.brought_ticket();
+    let (grade, verdict) = match renewed {
+        true => (
+            Grade::Note,
+            "clients that keep only their first ticket resume less",
+        ),
+        false => (Grade::Good, "a ticket lasts until its lifetime ends"),
+    };
+    Finding {
+        mechanism: Mechanism::Tls12Ticket,
+        aspect: Aspect::Renewal,
+        value: json!(renewed),
+        seen: yes_or_no(renewed),
+        grade,
+        verdict: verdict.to_owned(),
+    }
+}
+
 /// `there` is the outcome of offering the first server's session to the node, `back` the reverse.
 pub(crate) fn node(mechanism: Mechanism, node: &str, there: &Offered, back: &Offered) -> Finding {
     let (seen, grade, verdict) = match (

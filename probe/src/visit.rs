@@ -29,6 +29,11 @@ impl Offered {
         matches!(self, Self::Answered(handshake) if handshake.resumed)
     }
 
+    /// Whether the connection brought another ticket.
+    pub(crate) fn brought_ticket(&self) -> bool {
+        matches!(self, Self::Answered(handshake) if handshake.brought_ticket)
+    }
+
     pub(crate) fn early_data_accepted(&self) -> bool {
         matches!(self, Self::Answered(handshake) if handshake.early_data_accepted)
     }
@@ -83,20 +88,30 @@ impl Visitor {
         self.bounded(place, issued).await
     }
 
-    /// Offers `session`, and early data (but none of its bytes) if `early_data`.
+    /// Offers `session`, and early data if there is some: these bytes of it.
     pub(crate) async fn offer(
         &self,
         mechanism: Mechanism,
         place: &Place,
         session: Session,
-        early_data: bool,
+        early_data: Option<&[u8]>,
     ) -> Offered {
         let shelf = Arc::new(Shelf::offering(Some(session)));
-        let config = self.config(mechanism, &shelf, early_data);
+        let config = self.config(mechanism, &shelf, early_data.is_some());
         let handshake = async {
-            let (mut stream, handshake) = connect(config, place).await?;
+            if mechanism != Mechanism::Tls12Ticket {
+                let early_data = early_data.unwrap_or_default();
+                let (mut stream, handshake) = connect(config, place, early_data).await?;
+                close(&mut stream).await;
+                return Ok(handshake);
+            }
+            let recording = connect_and_record(config, place, MAX_CLEAR_FLIGHT);
+            let (mut stream, handshake, received) = recording.await?;
             close(&mut stream).await;
-            Ok(handshake)
+            Ok(Handshake {
+                brought_ticket: ClearFlight::read(&received).ticket.is_some(),
+                ..handshake
+            })
         };
         match self.bounded(place, handshake).await {
             Ok(handshake) => Offered::Answered(handshake),
@@ -143,7 +158,7 @@ async fn collect_tls12(
     shelf: &Shelf,
     copies: usize,
 ) -> Result<Issued, ConnectError> {
-    let (mut stream, received) = connect_and_record(config, place, MAX_CLEAR_FLIGHT).await?;
+    let (mut stream, _, received) = connect_and_record(config, place, MAX_CLEAR_FLIGHT).await?;
     let flight = ClearFlight::read(&received);
     close(&mut stream).await;
 
