@@ -24,6 +24,8 @@ pub(crate) struct Finding {
 /// What a finding is about.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Aspect {
+    /// Whether a session was resumed after a connection of it had ended with a fatal alert.
+    AfterAlert,
     /// What a ticket allows and the server accepts: `{"limit", "accepted", "again"}`.
     EarlyData,
     /// Always false: this finding is made only if the handshake failed.
@@ -58,6 +60,7 @@ pub(crate) enum Aspect {
 impl Aspect {
     fn id(&self) -> &'static str {
         match self {
+            Self::AfterAlert => "after_alert",
             Self::EarlyData => "early_data",
             Self::Handshake => "handshake",
             Self::LifetimeHint => "lifetime_hint",
@@ -90,6 +93,7 @@ impl Aspect {
 impl fmt::Display for Aspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AfterAlert => write!(f, "after a fatal alert"),
             Self::EarlyData => write!(f, "early data (0-RTT)"),
             Self::Handshake => write!(f, "handshake"),
             Self::LifetimeHint => write!(f, "lifetime hint"),

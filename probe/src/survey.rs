@@ -106,6 +106,16 @@ async fn basics(
         if resumed {
             findings.push(verdict::single_use(mechanism, second));
         }
+        // A server cannot withdraw a single ticket.
+        if resumed
+            && mechanism == Mechanism::SessionId
+            && let Ok(issued) = visitor.collect(mechanism, place, 2).await
+            && let Ok([provoking, again]) = <[Session; 2]>::try_from(issued.copies)
+        {
+            visitor.provoke_alert(mechanism, place, provoking).await;
+            let offered = visitor.offer(mechanism, place, again, None).await;
+            findings.push(verdict::after_alert(mechanism, &offered));
+        }
         if resumed && mechanism == Mechanism::Tls12Ticket {
             findings.push(verdict::renewal(first));
         }

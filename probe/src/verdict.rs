@@ -222,6 +222,15 @@ pub(crate) fn refused_early_data(len: usize, offered: &Offered) -> Finding {
     }
 }
 
+/// `offered` is the outcome of offering a session of which a connection had ended with an alert.
+pub(crate) fn after_alert(mechanism: Mechanism, offered: &Offered) -> Finding {
+    let aspect = Aspect::AfterAlert;
+    judge(mechanism, aspect, offered, |resumed| match resumed {
+        true => (Grade::Note, "RFC 5246 7.2.2 wants the session dropped"),
+        false => (Grade::Good, "dropped, as RFC 5246 7.2.2 wants it"),
+    })
+}
+
 /// `offered` is the outcome of offering a TLS 1.2 ticket that was resumed.
 pub(crate) fn renewal(offered: &Offered) -> Finding {
     let renewed = offered.brought_ticket();

@@ -119,6 +119,26 @@ impl Visitor {
         }
     }
 
+    /// Offers `session`, and then sends what is no record of the connection, so that the server ends
+    /// it with a fatal alert. Whatever comes of it.
+    pub(crate) async fn provoke_alert(
+        &self,
+        mechanism: Mechanism,
+        place: &Place,
+        session: Session,
+    ) {
+        let shelf = Arc::new(Shelf::offering(Some(session)));
+        let config = self.config(mechanism, &shelf, false);
+        let provoked = async {
+            let (mut stream, _) = connect(config, place, &[]).await?;
+            let (tcp, _) = stream.get_mut();
+            let _ = tcp.write_all(&FORGED_RECORD).await;
+            let _ = timeout(QUIET, tcp.read_to_end(&mut Vec::new())).await;
+            Ok(())
+        };
+        let _ = self.bounded(place, provoked).await;
+    }
+
     fn config(
         &self,
         mechanism: Mechanism,
@@ -187,6 +207,13 @@ async fn close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
     let to_the_end = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
     let _ = timeout(QUIET, to_the_end).await;
 }
+
+/// Application data of 32 bytes that no key of a connection decrypts.
+const FORGED_RECORD: [u8; 37] = {
+    let mut record = [0; 37];
+    [record[0], record[1], record[2], record[4]] = [23, 3, 3, 32];
+    record
+};
 
 /// More than any certificate chain that a client would accept.
 const MAX_CLEAR_FLIGHT: usize = 1 << 18;

@@ -28,12 +28,12 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
     #[rustfmt::skip]
     let table = [
         (Start::Openssl(&[]), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false renewal=false",
             "tickets=2 ticket_size=session lifetime_hint=7200 resumed=true single_use=false early_data=0",
         ]),
         (Start::Openssl(&["-no_ticket"]), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=0",
             "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=true single_use=false early_data=0",
         ]),
@@ -49,12 +49,12 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
             "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=false early_data=0",
         ]),
         (Start::Openssl(&["-early_data", "-max_early_data", "1000"]), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false renewal=false",
             "tickets=2 ticket_size=handle lifetime_hint=7200 resumed=true single_use=true early_data=1000,once refused_early_data=true",
         ]),
         (Start::Openssl(&["-tls1_2"]), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=1 ticket_size=session lifetime_hint=7200 resumed=true single_use=false renewal=false",
             "handshake=false",
         ]),
@@ -69,12 +69,12 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
             "tickets=0",
         ]),
         (Start::Nginx("ssl_session_cache shared:S:1m;"), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false renewal=false",
             "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=0",
         ]),
         (Start::Nginx("ssl_session_cache shared:S:1m; ssl_session_timeout 1d; ssl_session_tickets off;"), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=0",
             "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=false early_data=0",
         ]),
@@ -86,29 +86,29 @@ fn the_probe_sees_what_each_server_gives_and_takes() {
         ]),
         // Replays are left to the application behind it.
         (Start::Nginx("ssl_session_cache shared:S:1m; ssl_early_data on;"), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=false",
             "tickets=1 ticket_size=session lifetime_hint=300 resumed=true single_use=false renewal=false",
             "tickets=2 ticket_size=session lifetime_hint=300 resumed=true single_use=false early_data=16384,twice",
         ]),
         // rustls 0.23.46 ends a connection with more than half of the early data that it refuses.
         (Start::Rustls(|_| {}), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=true",
             "tickets=0",
             "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=true early_data=2048,once refused_early_data=false",
         ]),
         (Start::Rustls(with_tickets), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=true",
             "tickets=1 ticket_size=session lifetime_hint=43200 resumed=true single_use=false renewal=true",
             "tickets=2 ticket_size=session lifetime_hint=43200 resumed=true single_use=false early_data=0",
         ]),
         // This crate.
         (Start::Rustls(our_tickets), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=true",
             "tickets=1 ticket_size=session lifetime_hint=43200 resumed=true single_use=false renewal=true",
             "tickets=2 ticket_size=session lifetime_hint=43200 resumed=true single_use=false early_data=0",
         ]),
         (Start::Rustls(our_sessions), [
-            "session_id=32 resumed=true single_use=false",
+            "session_id=32 resumed=true single_use=false after_alert=true",
             "tickets=0",
             "tickets=2 ticket_size=handle lifetime_hint=86400 resumed=true single_use=true early_data=2048,once refused_early_data=false",
         ]),
@@ -304,7 +304,7 @@ fn the_table_has_a_verdict_on_each_line() {
         .filter(|line| line.starts_with('│'))
         .skip(1)
         .collect();
-    assert_eq!(rows.len(), 15, "{table}");
+    assert_eq!(rows.len(), 16, "{table}");
     for row in rows {
         let cells: Vec<_> = row.trim_matches('│').split('┆').map(str::trim).collect();
         let [_, aspect, seen, grade, verdict] = cells[..] else {
