@@ -192,7 +192,8 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
     memory.fail(FailureKind::Refused(StoreTrouble::NotPermitted));
     let remote = Remote::start("memory", "test", memory.clone()).unwrap();
     until(&remote, |health| {
-        health.trouble == Some(StoreTrouble::NotPermitted)
+        // That is noted a moment later.
+        health.trouble == Some(StoreTrouble::NotPermitted) && health.last_trouble.is_some()
     });
     assert!(remote.health().is_down);
     let last = remote.health().last_trouble.unwrap();
