@@ -20,11 +20,13 @@ use crate::sync::{ArcSwap, Mutex};
 use crate::terms::Terms;
 
 mod events;
+mod held;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
 mod keeper;
 mod revoked;
 mod settings;
+mod slots;
 mod snapshot;
 mod supply;
 #[cfg(test)]
@@ -64,6 +66,8 @@ struct Question {
     now: Time,
     monotonic: Duration,
     rotate: bool,
+    /// Whether the answer may be no more than what is new.
+    continues: bool,
     revoked: Arc<Vec<KeyName>>,
     forgotten: Vec<(ScopeDigest, Forgotten)>,
 }
@@ -95,7 +99,7 @@ impl Ring {
         let inherited = self.keeper.try_lock();
         let mut keeper = match inherited {
             Some(mut keeper) => std::mem::take(&mut *keeper),
-            None => Keeper::of(&snapshot, monotonic),
+            None => Keeper::of(&snapshot, &self.settings, monotonic),
         };
         self.snapshot.store(Arc::default());
         let supply = self.supply.heir(keeper.sourced());
@@ -202,7 +206,7 @@ impl Ring {
         let standing = self.supply.look(monotonic, without);
         // This fails only if no random key can be made. Then none seals, which is logged.
         let _ = self.tend(terms, outside, standing.is_awaited);
-        let idle = self.keeper.lock().idle(&self.settings, now);
+        let idle = self.keeper.lock().idle(now);
         idle.min(standing.next)
     }
 
@@ -255,7 +259,7 @@ impl Ring {
             let mut keeper = self.keeper.lock();
             let now = terms.now();
             let revoked = keeper.revoke(name, now, terms.clock.monotonic(), &mut events);
-            self.snapshot.store(Arc::new(keeper.snapshot(now)));
+            self.snapshot.store(Arc::new(keeper.snapshot()));
             revoked
         };
         events::tell(events, &outside.log);
@@ -346,6 +350,7 @@ impl Ring {
                 keys: Err(format!("its thread cannot be started: {error}").into()),
                 took: Duration::ZERO,
                 heard: Heard::default(),
+                others_stay: false,
             };
             let question = self.question(terms, &wish);
             self.take_answer(source, &question, answer, terms, outside);
@@ -363,11 +368,16 @@ impl Ring {
     }
 
     fn question(&self, terms: &Terms, wish: &Wish) -> Question {
+        let (continues, revoked) = {
+            let mut keeper = self.keeper.lock();
+            (keeper.continues(), keeper.revoked(self.supply.is_own))
+        };
         Question {
             now: terms.now(),
             monotonic: terms.clock.monotonic(),
             rotate: wish.rotate,
-            revoked: self.keeper.lock().revoked(self.supply.is_own),
+            continues,
+            revoked,
             forgotten: terms.generations.list(),
         }
     }
@@ -465,15 +475,17 @@ impl Ring {
     pub(crate) fn steks(&self, terms: &Terms) -> Vec<HeldStek> {
         let (snapshot, now) = (self.snapshot.load(), terms.now());
         let active = snapshot.sealing(now).map(|stek| *stek.name());
-        let (mut keys, _) = snapshot.contents();
-        keys.retain(|(key, _)| now < key.window.expires);
-        keys.sort_by_key(|(key, _)| Reverse((key.window.activates, *key.stek.name())));
-        keys.iter()
-            .map(|(key, is_local)| {
-                let name = *key.stek.name();
-                HeldStek::new(name, key.window, active == Some(name), *is_local, now)
-            })
-            .collect()
+        let mut held: Vec<_> = snapshot
+            .keys()
+            .map(|held| (held, held.key.window))
+            .collect();
+        held.retain(|(_, window)| now < window.expires);
+        held.sort_by_key(|(held, window)| Reverse((window.activates, *held.key.stek.name())));
+        let shown = held.into_iter().map(|(held, window)| {
+            let name = *held.key.stek.name();
+            HeldStek::new(name, window, active == Some(name), held.is_local, now)
+        });
+        shown.collect()
     }
 
     pub(crate) fn stek_stats(&self, terms: &Terms) -> StekStats {
@@ -501,7 +513,7 @@ impl Ring {
 /// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when
 /// they expire.
 fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
-    let bulletin = Bulletin::new(question.forgotten.clone());
+    let bulletin = Bulletin::new(question.forgotten.clone()).continuing(question.continues);
     let query = SourceQuery {
         now: question.now,
         monotonic: question.monotonic,
@@ -529,6 +541,7 @@ fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Qu
         keys: keys.unwrap_or_else(|| Err(Failure::from(PANICKED.to_owned()))),
         took: began.elapsed(),
         heard: bulletin.heard(),
+        others_stay: bulletin.do_others_stay(),
         fleet_agrees: guarded(|| source.fleet_agrees()).flatten(),
         manners: Manners::of(&**source),
     }

@@ -1,10 +1,12 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Event;
+use super::held::Held;
 use super::revoked::{Revoked, WEEK};
 use super::settings::RingSettings;
+use super::slots::HeldKey;
 use super::snapshot::Snapshot;
 use super::supply::Manners;
 use crate::clock::Time;
@@ -21,18 +23,16 @@ use crate::stek::KeyName;
 /// Locked for moments only, never while a source is asked.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    /// What the source last said, less what was revoked or has expired since.
-    sourced: Vec<SourceKey>,
+    /// What the source last said, less what was revoked or has expired since, and the local keys.
+    held: Held,
+    /// Whether that is all of the source's last answer but for what was revoked or has expired.
+    continues: bool,
     /// Stands in while the source has no STEK that may seal.
     fallback: RandomSource,
     local: Vec<SourceKey>,
     fallen_back: bool,
     without_since: Option<Duration>,
     revoked: Revoked,
-    /// Names of the last few that other processes revoked.
-    revoked_elsewhere: VecDeque<KeyName>,
-    /// Names of the last few that expired, to tell an expired ticket from an unknown one.
-    expired: VecDeque<KeyName>,
     active: Option<KeyName>,
     /// The active STEK, once it was found to be older than the interval.
     over_age: Option<KeyName>,
@@ -63,6 +63,8 @@ pub(crate) struct Answer {
     pub(crate) manners: Manners,
     pub(crate) took: Duration,
     pub(crate) heard: Heard,
+    /// Whether the keys that it gave before and does not list now stay until they expire.
+    pub(crate) others_stay: bool,
 }
 
 /// What a source said that failed.
@@ -86,30 +88,34 @@ impl From<String> for Failure {
 /// and a source that comes and goes would make them without end.
 const EARLIER_LOCAL: usize = 256;
 
-/// How many names of STEKs are remembered that expired, or that other processes revoked.
-const EXPIRED_NAMES: usize = 64;
-
 impl Keeper {
     /// What a snapshot tells, where nothing else can be known.
-    pub(crate) fn of(snapshot: &Snapshot, monotonic: Duration) -> Self {
-        let (keys, revoked) = snapshot.contents();
+    pub(crate) fn of(snapshot: &Snapshot, settings: &RingSettings, monotonic: Duration) -> Self {
         let mut keeper = Self::default();
-        for (key, is_local) in keys {
-            match is_local {
-                true => keeper.local.push(key),
-                false => keeper.sourced.push(key),
-            }
-        }
-        for name in revoked {
-            keeper.revoked.add(name, monotonic.saturating_add(WEEK));
+        let (local, sourced) = snapshot.keys().partition::<Vec<_>, _>(|held| held.is_local);
+        let keys = |held: Vec<&HeldKey>| held.into_iter().map(|held| held.key.clone()).collect();
+        keeper.local = keys(local);
+        keeper
+            .held
+            .replace(keys(sourced), settings.rotation.ahead());
+        for name in snapshot.revoked() {
+            let until = monotonic.saturating_add(WEEK);
+            keeper.revoked.add(name, until);
+            keeper.held.revoke(&[name]);
         }
         keeper.is_changed = true;
         keeper
     }
 
     /// The keys of the source.
-    pub(crate) fn sourced(&self) -> &[SourceKey] {
-        &self.sourced
+    pub(crate) fn sourced(&self) -> impl Iterator<Item = &SourceKey> {
+        let sourced = self.held.keys().filter(|held| !held.is_local);
+        sourced.map(|held| &held.key)
+    }
+
+    /// Whether the source may answer with no more than what is new.
+    pub(crate) fn continues(&self) -> bool {
+        self.continues
     }
 
     /// Since when, by monotonic time, no STEK of the source may seal: it should be asked then,
@@ -127,7 +133,7 @@ impl Keeper {
     }
 
     fn is_without(&self, now: Time) -> bool {
-        !self.sourced.iter().any(|key| key.window.seals(now))
+        !self.held.seals(now)
     }
 
     /// The names that a source is told: its own source only those that it has not heard.
@@ -146,11 +152,9 @@ impl Keeper {
                 continue;
             }
             events.push(Event::RevokedElsewhere(*name));
-            self.sourced.retain(|key| key.stek.name() != name);
-            self.revoked_elsewhere.push_front(*name);
+            self.held.revoke(&[*name]);
             self.is_changed = true;
         }
-        self.revoked_elsewhere.truncate(EXPIRED_NAMES);
     }
 
     /// Takes what the source said, good or bad.
@@ -169,15 +173,20 @@ impl Keeper {
         let checked = answer
             .keys
             .and_then(|keys| Ok(self.check(settings, keys, monotonic)?));
+        let ahead = settings.rotation.ahead();
+        self.continues = checked.is_ok();
         match checked {
             Ok(keys) => {
                 self.fleet_agrees = answer.fleet_agrees;
                 if self.trouble.take().is_some() {
                     events.push(Event::SourceAnswers { source });
                 }
-                self.replace(keys, events);
+                self.is_changed |= !(answer.others_stay && keys.is_empty());
+                match answer.others_stay {
+                    true => self.held.add(keys, ahead),
+                    false => self.replace(keys, ahead, events),
+                }
                 self.note_answered(monotonic);
-                self.is_changed = true;
                 Ok(())
             }
             Err(Failure { trouble, left }) => {
@@ -185,7 +194,7 @@ impl Keeper {
                 self.note_failure(&trouble, monotonic);
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
-                    self.replace(left, events);
+                    self.replace(left, ahead, events);
                     self.is_changed = true;
                 }
                 if self.trouble.as_ref() != Some(&trouble) {
@@ -198,12 +207,8 @@ impl Keeper {
         }
     }
 
-    fn replace(&mut self, mut keys: Vec<SourceKey>, events: &mut Vec<Event>) {
-        self.keep_known(&mut keys);
-        let before = std::mem::replace(&mut self.sourced, keys);
-        let listed: HashSet<_> = self.sourced.iter().map(|key| *key.stek.name()).collect();
-        let names = before.iter().map(|key| *key.stek.name());
-        let unlisted = names.filter(|name| !listed.contains(name)).collect();
+    fn replace(&mut self, keys: Vec<SourceKey>, ahead: Duration, events: &mut Vec<Event>) {
+        let unlisted = self.held.replace(keys, ahead);
         self.note_expired(unlisted, events);
     }
 
@@ -234,15 +239,19 @@ impl Keeper {
         if self.closed || !(rotate || self.is_due(now)) {
             return (None, Ok(()));
         }
-        self.drop_expired(now, events);
+        let ahead = settings.rotation.ahead();
+        let expired = self.held.advance(now, ahead);
+        self.local.retain(|key| now < key.window.expires);
+        self.note_expired(expired, events);
         self.revoked.forget_ended(monotonic);
         self.note_without(now, monotonic);
         let stands_in = self.stand_in(settings, now, monotonic, rotate, is_awaited, events);
+        self.held.stand_in(&self.local, ahead);
         // Local keys may have to stand in as soon as nothing is awaited any more.
         let still_waits = is_awaited && !self.fallen_back && self.without_since.is_some();
         self.is_changed = still_waits || stands_in.is_err();
-        (self.looked, self.due) = (now, self.next_due(settings, now));
-        let snapshot = self.snapshot(now);
+        (self.looked, self.due) = (now, self.held.due());
+        let snapshot = self.snapshot();
         self.note_active(snapshot.sealing(now).map(|stek| *stek.name()), events);
         let age = snapshot.active_since(now).map(|since| now.since(since));
         self.note_age(&settings.rotation, age, events);
@@ -284,18 +293,6 @@ impl Keeper {
             }
         }
         Ok(keys)
-    }
-
-    /// A source may build its STEKs anew for each answer. Keeps the ones already held: they count
-    /// their seals, and a fresh count would never reach AES-256-GCM's limit.
-    fn keep_known(&self, keys: &mut [SourceKey]) {
-        let known = |key: &SourceKey| (*key.stek.name(), Arc::clone(&key.stek));
-        let known: HashMap<_, _> = self.sourced.iter().map(known).collect();
-        for key in keys {
-            if let Some(known) = known.get(key.stek.name()) {
-                key.stek = Arc::clone(known);
-            }
-        }
     }
 
     /// Makes local random STEKs seal while the source has no active one, so that this process at
@@ -354,27 +351,11 @@ impl Keeper {
         Ok(())
     }
 
-    fn drop_expired(&mut self, now: Time, events: &mut Vec<Event>) {
-        let gone = |keys: &mut Vec<SourceKey>| {
-            let (kept, gone) = std::mem::take(keys)
-                .into_iter()
-                .partition(|key| now < key.window.expires);
-            *keys = kept;
-            let gone: Vec<SourceKey> = gone;
-            gone.into_iter()
-                .map(|key| *key.stek.name())
-                .collect::<Vec<_>>()
-        };
-        let names = [gone(&mut self.sourced), gone(&mut self.local)].concat();
-        self.note_expired(names, events);
-    }
-
     fn note_expired(&mut self, names: Vec<KeyName>, events: &mut Vec<Event>) {
         for name in names {
             events.push(Event::Expired(name));
-            self.expired.push_front(name);
+            self.held.note_expired(name);
         }
-        self.expired.truncate(EXPIRED_NAMES);
     }
 
     fn note_active(&mut self, active: Option<KeyName>, events: &mut Vec<Event>) {
@@ -417,44 +398,44 @@ impl Keeper {
         monotonic: Duration,
         events: &mut Vec<Event>,
     ) -> usize {
-        let is_meant = |key: &SourceKey| name.is_none_or(|name| key.stek.name() == name);
-        let keys = self.sourced.iter().chain(&self.local);
-        let named = |key: &SourceKey| {
-            let left = key.window.expires.since(now).min(WEEK);
-            (*key.stek.name(), monotonic.saturating_add(left))
+        let mut ends = Vec::new();
+        let mut note = |held: &HeldKey| {
+            let left = held.key.window.expires.since(now).min(WEEK);
+            ends.push((*held.key.stek.name(), monotonic.saturating_add(left)));
         };
-        let names: Vec<_> = keys.filter(|key| is_meant(key)).map(named).collect();
-        events.extend(names.iter().map(|(name, _)| Event::Revoked(*name)));
-        self.sourced.retain(|key| !is_meant(key));
-        self.local.retain(|key| !is_meant(key));
+        match name {
+            Some(name) => self.held.get(name).into_iter().for_each(&mut note),
+            None => self.held.keys().for_each(&mut note),
+        }
+        let names: Vec<_> = ends.iter().map(|(name, _)| *name).collect();
+        events.extend(names.iter().copied().map(Event::Revoked));
+        self.local
+            .retain(|key| name.is_some_and(|name| key.stek.name() != name));
         match name {
             Some(name) => self.fallback.revoke(name),
             None => self.fallback = RandomSource::default(),
         }
-        for (name, until) in &names {
+        // One that is not here may come yet, with a source that is away or another process.
+        if let Some(name) = name.filter(|_| ends.is_empty()) {
+            ends.push((*name, monotonic.saturating_add(WEEK)));
+        }
+        for (name, until) in &ends {
             self.revoked.add(*name, *until);
         }
-        // One that is not here may come yet, with a source that is away or another process.
-        if let Some(name) = name.filter(|_| names.is_empty()) {
-            self.revoked.add(*name, monotonic.saturating_add(WEEK));
-        }
-        self.is_changed |= !names.is_empty() || name.is_some();
+        let gone: Vec<_> = ends.iter().map(|(name, _)| *name).collect();
+        self.held.revoke(&gone);
+        self.is_changed |= !ends.is_empty();
         names.len()
     }
 
-    pub(crate) fn snapshot(&self, now: Time) -> Snapshot {
-        let keys = self.sourced.iter().chain(&self.local).cloned().collect();
-        let expired = self.expired.iter().copied();
-        let local = self.local.iter().map(|key| *key.stek.name()).collect();
-        let elsewhere = self.revoked_elsewhere.iter().copied();
-        let revoked = self.revoked.last().chain(elsewhere);
-        Snapshot::new(keys, expired, revoked, now).with_local(local)
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.held.snapshot(&self.local)
     }
 
     /// How long nothing is due but asking the source.
-    pub(crate) fn idle(&mut self, settings: &RingSettings, now: Time) -> Duration {
+    pub(crate) fn idle(&mut self, now: Time) -> Duration {
         self.awake_at = match self.is_due(now) {
-            true => self.next_due(settings, now),
+            true => self.held.due(),
             false => self.due,
         };
         match self.awake_at {
@@ -466,15 +447,6 @@ impl Keeper {
     /// Whether something will be due before the end of the time that [`idle`](Self::idle) told.
     pub(crate) fn is_due_sooner(&self) -> bool {
         self.due < self.awake_at
-    }
-
-    /// When something changes next, or a key should be published.
-    fn next_due(&self, settings: &RingSettings, now: Time) -> Time {
-        let keys = || self.sourced.iter().chain(&self.local);
-        let changes = keys().filter_map(|key| key.window.next_change(now));
-        let publish = keys().map(|key| key.window.retires.minus(settings.rotation.ahead()));
-        let next = changes.chain(publish.filter(|time| *time > now)).min();
-        next.unwrap_or(Time(u64::MAX))
     }
 
     pub(crate) fn has_answered(&self) -> bool {
@@ -501,7 +473,7 @@ impl Keeper {
 
     /// Drops every key for good.
     pub(crate) fn close(&mut self) {
-        self.sourced.clear();
+        self.held = Held::default();
         self.local.clear();
         self.fallback = RandomSource::default();
         self.closed = true;

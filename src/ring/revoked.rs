@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +16,8 @@ pub(crate) struct Revoked {
     list: Arc<Vec<KeyName>>,
     /// Those that the ring's own source has not been told of.
     news: Vec<KeyName>,
-    /// The last few, to tell their tickets from unknown ones.
-    last: VecDeque<KeyName>,
     count: u64,
 }
-
-/// How many names a snapshot has.
-const LAST: usize = 256;
 
 /// How long one is remembered whose key would never expire.
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -33,8 +28,6 @@ impl Revoked {
         if self.keep(name, until) {
             Arc::make_mut(&mut self.list).push(name);
             self.news.push(name);
-            self.last.push_front(name);
-            self.last.truncate(LAST);
         }
     }
 
@@ -89,11 +82,6 @@ impl Revoked {
         Arc::new(std::mem::take(&mut self.news))
     }
 
-    /// The last few.
-    pub(super) fn last(&self) -> impl Iterator<Item = KeyName> {
-        self.last.iter().copied()
-    }
-
     /// How many in all.
     pub(super) fn count(&self) -> u64 {
         self.count
@@ -129,6 +117,6 @@ mod tests {
         revoked.forget_ended(2 * HOUR + WEEK);
         assert!(!revoked.is_listed_again(&name(1), 2 * HOUR + WEEK));
         assert!(revoked.ends.is_empty() && revoked.list().is_empty());
-        assert_eq!((revoked.count(), revoked.last().count()), (3, 2));
+        assert_eq!(revoked.count(), 3);
     }
 }

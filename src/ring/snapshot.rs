@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::slots::{HeldKey, Slot, Slots};
 use crate::clock::Time;
 use crate::rotation::Window;
 use crate::source::SourceKey;
@@ -8,88 +9,24 @@ use crate::stek::{KeyName, Stek};
 /// The ring as handshakes see it: immutable, replaced as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// In their order, as numbers because those are compared at once.
-    names: Vec<u128>,
-    /// What is known of the name at the same index.
-    slots: Vec<Slot>,
+    slots: Slots,
     /// Those that may seal now or later: the latest to activate first.
     sealing: Vec<SourceKey>,
-    /// Names of the local fallback keys, which no other process has.
-    local: Vec<KeyName>,
-}
-
-#[derive(Debug)]
-enum Slot {
-    Key(SourceKey),
-    Expired,
-    Revoked,
-}
-
-/// What is known of a key name.
-pub(crate) enum Lookup<'a> {
-    Key(&'a SourceKey),
-    Expired,
-    Revoked,
-    Unknown,
-}
-
-/// In the order of the names.
-fn number(name: &KeyName) -> u128 {
-    u128::from_be_bytes(*name.as_bytes())
 }
 
 impl Snapshot {
+    pub(super) fn new(slots: Slots, sealing: Vec<SourceKey>) -> Self {
+        Self { slots, sealing }
+    }
+
+    /// What is known of a key name, if anything is.
+    pub(super) fn find(&self, name: &KeyName) -> Option<&Slot> {
+        self.slots.get(name)
+    }
+
     /// Whether the STEK of this name, if one is given, is revoked.
     pub(crate) fn has_revoked(&self, name: Option<KeyName>) -> bool {
-        name.is_some_and(|name| matches!(self.find(&name), Lookup::Revoked))
-    }
-
-    pub(crate) fn new(
-        keys: Vec<SourceKey>,
-        expired: impl IntoIterator<Item = KeyName>,
-        revoked: impl IntoIterator<Item = KeyName>,
-        now: Time,
-    ) -> Self {
-        let mut sealing: Vec<_> = keys
-            .iter()
-            .filter(|key| now < key.window.retires && key.window.activates < key.window.retires)
-            .cloned()
-            .collect();
-        // Stable, so that of those which activate together the first listed seals.
-        sealing.sort_by_key(|key| std::cmp::Reverse(key.window.activates));
-
-        let keys = keys
-            .into_iter()
-            .map(|key| (*key.stek.name(), Slot::Key(key)));
-        let expired = expired.into_iter().map(|name| (name, Slot::Expired));
-        let revoked = revoked.into_iter().map(|name| (name, Slot::Revoked));
-        let mut slots: Vec<_> = keys.chain(revoked).chain(expired).collect();
-        slots.sort_by_key(|(name, _)| *name);
-        slots.dedup_by_key(|(name, _)| *name);
-        let slots = slots.into_iter();
-        let (names, slots) = slots.map(|(name, slot)| (number(&name), slot)).unzip();
-        Self {
-            names,
-            slots,
-            sealing,
-            local: Vec::new(),
-        }
-    }
-
-    /// Adds the names of the local fallback keys.
-    pub(crate) fn with_local(mut self, local: Vec<KeyName>) -> Self {
-        self.local = local;
-        self
-    }
-
-    pub(crate) fn find(&self, name: &KeyName) -> Lookup<'_> {
-        let slot = self.names.binary_search(&number(name)).ok();
-        match slot.and_then(|index| self.slots.get(index)) {
-            Some(Slot::Key(key)) => Lookup::Key(key),
-            Some(Slot::Expired) => Lookup::Expired,
-            Some(Slot::Revoked) => Lookup::Revoked,
-            None => Lookup::Unknown,
-        }
+        name.is_some_and(|name| matches!(self.find(&name), Some(Slot::Revoked)))
     }
 
     /// The STEK that seals at this time.
@@ -111,25 +48,25 @@ impl Snapshot {
 
     /// Whether this STEK is a local fallback.
     pub(crate) fn is_local(&self, name: &KeyName) -> bool {
-        self.local.contains(name)
+        matches!(self.find(name), Some(Slot::Key(held)) if held.is_local)
     }
 
-    /// All keys, with whether they are local ones, and the names that were revoked.
-    pub(crate) fn contents(&self) -> (Vec<(SourceKey, bool)>, Vec<KeyName>) {
-        let (mut keys, mut revoked) = (Vec::new(), Vec::new());
-        for (name, slot) in self.names.iter().zip(&self.slots) {
-            match slot {
-                Slot::Key(key) => keys.push((key.clone(), self.is_local(key.stek.name()))),
-                Slot::Revoked => revoked.push(KeyName::from_bytes(name.to_be_bytes())),
-                Slot::Expired => {}
-            }
-        }
-        (keys, revoked)
+    /// All keys, in the order of their names.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &HeldKey> {
+        self.slots.iter().filter_map(|(_, slot)| match slot {
+            Slot::Key(held) => Some(held),
+            Slot::Expired | Slot::Revoked => None,
+        })
+    }
+
+    /// The names that were revoked.
+    pub(super) fn revoked(&self) -> impl Iterator<Item = KeyName> {
+        let revoked = |(name, slot)| matches!(slot, &Slot::Revoked).then_some(name);
+        self.slots.iter().filter_map(revoked)
     }
 
     pub(crate) fn len(&self) -> usize {
-        let is_key = |slot: &&Slot| matches!(slot, Slot::Key(_));
-        self.slots.iter().filter(is_key).count()
+        self.slots.keys()
     }
 
     /// The STEK that seals at this time, with its window.

@@ -128,7 +128,7 @@ impl Supply {
 
     /// The same in a process that was forked. A source that another thread was asking is lost: its
     /// half of the work was not forked.
-    pub(super) fn heir(&self, keys: &[SourceKey]) -> Self {
+    pub(super) fn heir<'a>(&self, keys: impl Iterator<Item = &'a SourceKey>) -> Self {
         let inherited = self
             .state
             .try_lock()

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::FakeClock;
 use crate::resumption::StekRing;
 use crate::session::Version;
-use crate::source::{SourceError, SourceKey, source_fn};
+use crate::source::{DerivedSource, SourceError, SourceKey, source_fn};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
@@ -197,4 +197,46 @@ fn a_session_that_is_too_old_for_a_ticket_is_counted() {
     assert_eq!(encrypt(), None);
     let not_sealed = ring.ticket_stats().not_sealed;
     assert_eq!((not_sealed.too_old, not_sealed.no_key), (1, 0));
+}
+
+#[test]
+fn a_ring_that_is_told_only_what_is_new_holds_what_one_that_is_told_all_does() {
+    let time = FakeClock::new();
+    let settings = || RingSettings {
+        rotation: Rotation::new()
+            .interval(MINUTE)
+            .ticket_lifetime(20 * MINUTE),
+        ..RingSettings::default()
+    };
+    let ring = || {
+        let terms = Terms {
+            clock: time.clock(),
+            ..Terms::default()
+        };
+        let secret = b"0123456789abcdefghijklmnopqrstuv";
+        let source = DerivedSource::new(secret).unwrap();
+        let source = source.settling_time(1_000 * HOUR); // it forgets nothing
+        StekRing::with(settings(), Some(Box::new(source)), terms).unwrap()
+    };
+    let steks = |ring: &StekRing| ring.inner.ring.as_ref().unwrap().steks(&ring.inner.terms);
+    let told_news = ring();
+    let mut revoked = Vec::new();
+    for round in 0..200_u32 {
+        match round % 40 {
+            20 => time.step_forward(3 * HOUR),
+            21 => time.step_back(3 * HOUR),
+            30 => time.step_back(10 * MINUTE),
+            35 => {
+                let name = steks(&told_news)[3].name;
+                let _ = told_news.revoke(&name);
+                revoked.push(name);
+            }
+            _ => time.advance(MINUTE * (round % 3) / 2),
+        }
+        told_news.step();
+        let told_all = ring();
+        let mut expected = steks(&told_all);
+        expected.retain(|stek| !revoked.contains(&stek.name));
+        assert_eq!(steks(&told_news), expected, "in round {round}");
+    }
 }

@@ -4,7 +4,8 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use super::Ring;
-use super::snapshot::{Lookup, Snapshot};
+use super::slots::Slot;
+use super::snapshot::Snapshot;
 use crate::clock::Time;
 use crate::context::{self, Given};
 use crate::handshake::ResumedBy;
@@ -208,10 +209,10 @@ fn opening<'a>(
     now: impl FnOnce() -> Time,
 ) -> Result<(&'a SourceKey, Time), TicketCount> {
     let key = match snapshot.find(name) {
-        Lookup::Key(key) => key,
-        Lookup::Expired => return Err(TicketCount::ExpiredKey),
-        Lookup::Revoked => return Err(TicketCount::Revoked),
-        Lookup::Unknown => return Err(TicketCount::UnknownKeyName),
+        Some(Slot::Key(held)) => &held.key,
+        Some(Slot::Expired) => return Err(TicketCount::ExpiredKey),
+        Some(Slot::Revoked) => return Err(TicketCount::Revoked),
+        None => return Err(TicketCount::UnknownKeyName),
     };
     let now = now();
     if now < key.window.published {

@@ -10,6 +10,11 @@ use crate::sync::Mutex;
 pub(crate) struct Bulletin {
     /// The scopes that were forgotten in this process, as far as it remembers.
     pub(crate) forgotten: Vec<(ScopeDigest, Forgotten)>,
+    /// Whether the ring still has all that the source last answered, but for what was revoked or
+    /// has expired since: then the source may answer with no more than what is new.
+    pub(crate) continues: bool,
+    /// Whether it did.
+    others_stay: Mutex<bool>,
     heard: Mutex<Heard>,
 }
 
@@ -30,8 +35,24 @@ pub(crate) struct Heard {
 
 impl Bulletin {
     pub(crate) fn new(forgotten: Vec<(ScopeDigest, Forgotten)>) -> Self {
-        let heard = Mutex::default();
-        Self { forgotten, heard }
+        Self {
+            forgotten,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn continuing(mut self, continues: bool) -> Self {
+        self.continues = continues;
+        self
+    }
+
+    /// For the source: what it gave before and does not list now stays until it expires.
+    pub(crate) fn others_stay(&self) {
+        *self.others_stay.lock() = true;
+    }
+
+    pub(crate) fn do_others_stay(&self) -> bool {
+        *self.others_stay.lock()
     }
 
     /// For the source.

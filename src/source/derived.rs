@@ -208,10 +208,20 @@ impl StekSource for DerivedSource {
             sealing: query.sealing,
             revoked: query.revoked,
         };
-        let mut keys = Vec::new();
+        let mut news = Vec::new();
         for epochs in &mut self.epochs {
-            keys.append(&mut epochs.keys(&asked)?);
+            news.push(epochs.update(&asked)?);
         }
+        // Several may list one key with a window each, so they are always listed in full.
+        let from = match (query.bulletin, news.as_slice()) {
+            (Some(bulletin), [Some(new)]) if bulletin.continues => {
+                bulletin.others_stay();
+                *new
+            }
+            _ => 0,
+        };
+        let keys = self.epochs.iter().flat_map(|epochs| epochs.keys(from));
+        let keys = keys.collect();
         if let Some(own) = self.epochs.first() {
             own.check_clock(query.now)?;
         }

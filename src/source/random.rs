@@ -8,6 +8,8 @@ use crate::rotation::Rotation;
 use crate::stek::{KeyName, Stek};
 
 /// STEKs of one process, drawn from the random generator on schedule. The default.
+///
+/// Those that have retired are left to the ring that it is the source of.
 #[derive(Debug, Default)]
 pub(crate) struct RandomSource {
     keys: Vec<Planned<Arc<Stek>>>,
@@ -18,13 +20,13 @@ const MOST: usize = Rotation::MAX_KEYS as usize - 2;
 
 impl RandomSource {
     /// Continues with these keys.
-    pub(crate) fn with(keys: &[SourceKey]) -> Self {
+    pub(crate) fn with<'a>(keys: impl IntoIterator<Item = &'a SourceKey>) -> Self {
         let planned = |key: &SourceKey| Planned {
             key: Arc::clone(&key.stek),
             window: key.window,
         };
         Self {
-            keys: keys.iter().map(planned).collect(),
+            keys: keys.into_iter().map(planned).collect(),
         }
     }
 
@@ -38,6 +40,11 @@ impl StekSource for RandomSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         self.keys
             .retain(|key| !query.revoked.contains(key.key.name()));
+        if let Some(bulletin) = query.bulletin {
+            // One that this call retires is listed once more, since its window changes.
+            self.keys.retain(|key| query.now < key.window.retires);
+            bulletin.others_stay();
+        }
         let planner = Planner {
             now: query.now,
             clocks: query.now.into(), // there is one clock only

@@ -1,4 +1,4 @@
-use super::super::snapshot::Lookup;
+use super::super::slots::Slot;
 use super::*;
 use crate::aead::Sealing;
 use crate::source::source_fn;
@@ -15,6 +15,7 @@ fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
         },
         took: Duration::ZERO,
         heard: Heard::default(),
+        others_stay: false,
     };
     let taken = keeper.take_answer(settings, "test", answer, Duration::ZERO, &mut Vec::new());
     taken.unwrap();
@@ -77,6 +78,7 @@ fn what_last_went_wrong_is_kept_with_its_time() {
             },
             took: Duration::ZERO,
             heard: Heard::default(),
+            others_stay: false,
         };
         let _ = keeper.take_answer(&settings, "test", answer, now, &mut Vec::new());
         let trouble = keeper.stats(at(10)).last_trouble;
@@ -102,6 +104,7 @@ fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
             },
             took: Duration::ZERO,
             heard: Heard::default(),
+            others_stay: false,
         };
         let _ = keeper.take_answer(&settings, "test", answer, Duration::ZERO, &mut Vec::new());
         keeper.stats(Duration::ZERO).fleet_agrees
@@ -129,7 +132,7 @@ fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails()
     step(true);
     let (second, snapshot, _, _) = step(false);
     assert_ne!(first, second);
-    let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Lookup::Key(_));
+    let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Some(Slot::Key(_)));
     assert!(opens(&snapshot, &first) && opens(&snapshot, &second));
     for _ in 0..=EARLIER_LOCAL {
         step(true);

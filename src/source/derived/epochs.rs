@@ -1,5 +1,4 @@
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -72,8 +71,11 @@ pub(super) struct Epochs {
     origin: Time,
     /// In milliseconds.
     interval: u64,
-    /// `None` is the STEK of an epoch that is out of reach.
+    /// Which epochs are open, as of the last query.
+    open: Range<u64>,
+    /// Of each of these. `None` is the STEK of an epoch that is out of reach.
     steks: BTreeMap<u64, Option<Arc<Stek>>>,
+    by_name: HashMap<KeyName, u64>,
 }
 
 impl Epochs {
@@ -100,12 +102,16 @@ impl Epochs {
             seals,
             origin: *origin,
             interval: interval.max(1),
+            open: 0..0,
             steks: BTreeMap::new(),
+            by_name: HashMap::new(),
         })
     }
 
-    /// The STEKs that open now. Forgets those that have expired by both clocks.
-    pub(super) fn keys(&mut self, asked: &EpochQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+    /// Finds out which STEKs open now, and forgets those that have expired by both clocks. Returns
+    /// the first epoch that is new, if all others that open are those that did before and have not
+    /// expired.
+    pub(super) fn update(&mut self, asked: &EpochQuery<'_>) -> Result<Option<u64>, SourceError> {
         let open = self.open_at(asked.now);
         let count = open.end.saturating_sub(open.start);
         if open.end > EPOCHS {
@@ -120,18 +126,44 @@ impl Epochs {
             )
             .into());
         }
-        self.steks.retain(|epoch, _| open.contains(epoch));
+        // Until all of them are there, none is open: a query that fails is done anew.
+        let before = std::mem::replace(&mut self.open, 0..0);
+        self.drop_closed(&open);
+        let (early, late) = match before.start < open.end && open.start < before.end {
+            true => (open.start..before.start, before.end..open.end),
+            false => (0..0, open.clone()),
+        };
+        self.derive(early.clone(), asked.sealing)?;
+        self.derive(late.clone(), asked.sealing)?;
         self.forget_revoked(asked.revoked)?;
-        self.derive_missing(open, asked.sealing)?;
         if let Some(settled) = asked.settled {
             self.forget_until(self.open_at(settled).start)?;
         }
-        let steks = self.steks.iter();
-        let keys = steks.filter_map(|(epoch, stek)| {
+        let has_gone_on = early.is_empty() && before.end <= open.end;
+        self.open = open;
+        Ok(has_gone_on.then_some(late.start))
+    }
+
+    /// The STEKs that open, of this epoch and later ones.
+    pub(super) fn keys(&self, from: u64) -> impl Iterator<Item = SourceKey> {
+        self.steks.range(from..).filter_map(|(epoch, stek)| {
             let stek = Arc::clone(stek.as_ref()?);
             Some(SourceKey::with_window(stek, self.window(*epoch)))
-        });
-        Ok(keys.collect())
+        })
+    }
+
+    fn drop_closed(&mut self, open: &Range<u64>) {
+        let is_closed = |epoch: u64| !open.contains(&epoch);
+        let mut closed = Vec::new();
+        while let Some(first) = self.steks.first_entry().filter(|it| is_closed(*it.key())) {
+            closed.extend(first.remove());
+        }
+        while let Some(last) = self.steks.last_entry().filter(|it| is_closed(*it.key())) {
+            closed.extend(last.remove());
+        }
+        for stek in closed {
+            self.by_name.remove(stek.name());
+        }
     }
 
     /// An error if the clock shows a time that has no STEK to seal with.
@@ -180,11 +212,11 @@ impl Epochs {
     }
 
     fn forget_revoked(&mut self, revoked: &[KeyName]) -> Result<(), Error> {
-        for (epoch, stek) in &mut self.steks {
-            let is_revoked = |stek: &Arc<Stek>| revoked.contains(stek.name());
-            if stek.as_ref().is_some_and(is_revoked) {
-                self.ratchet.forget(&(*epoch..epoch.saturating_add(1)))?;
-                *stek = None;
+        for name in revoked {
+            if let Some(epoch) = self.by_name.get(name).copied() {
+                self.ratchet.forget(&(epoch..epoch.saturating_add(1)))?;
+                self.by_name.remove(name);
+                self.steks.insert(epoch, None);
             }
         }
         Ok(())
@@ -196,22 +228,16 @@ impl Epochs {
         Ok(())
     }
 
-    fn derive_missing(&mut self, open: Range<u64>, sealing: Sealing) -> Result<(), Error> {
-        let steks = &mut self.steks;
-        let missing: Vec<_> = open.filter(|epoch| !steks.contains_key(epoch)).collect();
-        let (Some(first), Some(last)) = (missing.first(), missing.last()) else {
-            return Ok(());
-        };
-        self.ratchet
-            .derive(&(*first..last.saturating_add(1)), &mut |epoch, secret| {
-                if let Entry::Vacant(vacant) = steks.entry(epoch) {
-                    let stek = Stek::derive(secret.as_bytes(), sealing)?;
-                    vacant.insert(Some(Arc::new(stek)));
-                }
-                Ok(())
-            })?;
-        for epoch in missing {
-            steks.entry(epoch).or_insert(None);
+    fn derive(&mut self, epochs: Range<u64>, sealing: Sealing) -> Result<(), Error> {
+        let (steks, by_name) = (&mut self.steks, &mut self.by_name);
+        self.ratchet.derive(&epochs, &mut |epoch, secret| {
+            let stek = Stek::derive(secret.as_bytes(), sealing)?;
+            by_name.insert(*stek.name(), epoch);
+            steks.insert(epoch, Some(Arc::new(stek)));
+            Ok(())
+        })?;
+        for epoch in epochs {
+            self.steks.entry(epoch).or_insert(None);
         }
         Ok(())
     }
@@ -247,12 +273,13 @@ mod tests {
     }
 
     fn keys(epochs: &mut Epochs, now: Time) -> Result<Vec<SourceKey>, SourceError> {
-        epochs.keys(&EpochQuery {
+        epochs.update(&EpochQuery {
             now,
             settled: None,
             sealing: Sealing::default(),
             revoked: &[],
-        })
+        })?;
+        Ok(epochs.keys(0).collect())
     }
 
     #[test]

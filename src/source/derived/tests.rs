@@ -4,6 +4,7 @@ use test_support::log::Log;
 
 use super::*;
 use crate::aead::Sealing;
+use crate::source::bulletin::Bulletin;
 use crate::stek::KeyName;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -50,6 +51,23 @@ impl Node {
             revoked: &self.revoked,
             bulletin: None,
         })
+    }
+
+    /// How many keys it lists for a ring that has, or has not, its last answer, and whether others
+    /// stay.
+    fn lists(&mut self, continues: bool) -> (usize, bool) {
+        let bulletin = Bulletin::default().continuing(continues);
+        let query = SourceQuery {
+            now: self.wall,
+            monotonic: self.monotonic,
+            rotation: &self.rotation,
+            sealing: Sealing::Aes256GcmSiv,
+            rotate: false,
+            revoked: &self.revoked,
+            bulletin: Some(&bulletin),
+        };
+        let keys = self.source.load(&query).unwrap();
+        (keys.len(), bulletin.do_others_stay())
     }
 
     fn load(&mut self) -> Vec<SourceKey> {
@@ -358,4 +376,17 @@ fn an_impossible_schedule_to_open_is_refused() {
     let schedule = Rotation::new().interval(Duration::ZERO);
     let error = source().also_open(source(), schedule).unwrap_err();
     assert!(error.to_string().starts_with("interval = 0ns"), "{error}");
+}
+
+#[test]
+fn a_ring_that_has_the_last_answer_is_told_only_what_is_new() {
+    let secret = b"0123456789abcdefghijklmnopqrstuv";
+    let mut node = Node::new(DerivedSource::new(secret).unwrap(), START);
+    assert_eq!(node.lists(false), (13, false));
+    assert_eq!(node.lists(true), (0, true));
+    node.pass(HOUR);
+    assert_eq!(node.lists(true), (1, true));
+    assert_eq!(node.lists(false), (13, false));
+    node.wall = node.wall.minus(HOUR);
+    assert_eq!(node.lists(true), (13, false), "the clock went back");
 }

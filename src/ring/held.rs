@@ -1,0 +1,389 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::time::Duration;
+
+use super::slots::{HeldKey, Slot, Slots};
+use super::snapshot::Snapshot;
+use crate::clock::Time;
+use crate::rotation::{Rotation, Window};
+use crate::source::SourceKey;
+use crate::stek::KeyName;
+
+/// The STEKs that a ring holds, those of its source and local ones, by name and by when something
+/// is to be done about them; and the names of the last few that are gone. What it is asked for
+/// costs in proportion to what is due, not to what is held.
+#[derive(Default)]
+pub(super) struct Held {
+    slots: Slots,
+    /// When each key is to be looked at next. Each is there once, at its `due`.
+    agenda: BTreeSet<(Time, KeyName)>,
+    /// Of the source's, those that may seal now or later: the latest to activate first, and of
+    /// those which activate together the first listed.
+    sealing: Vec<SourceKey>,
+    sourced: usize,
+    local: Vec<KeyName>,
+    /// Names of the last few that expired, to tell an expired ticket from an unknown one.
+    expired: VecDeque<KeyName>,
+    /// Names of the last few that were revoked, here or elsewhere.
+    revoked: VecDeque<KeyName>,
+    looked: Time,
+}
+
+/// How many names of STEKs are remembered that expired.
+const EXPIRED_NAMES: usize = 64;
+
+/// How many names of STEKs are remembered that were revoked.
+const REVOKED_NAMES: usize = 256;
+
+impl Held {
+    /// Whether one of the source's seals.
+    pub(super) fn seals(&self, now: Time) -> bool {
+        self.sealing.iter().any(|key| key.window.seals(now))
+    }
+
+    /// When something is next to be done: a window changes, or a successor should be published.
+    pub(super) fn due(&self) -> Time {
+        self.agenda.first().map_or(Time(u64::MAX), |(due, _)| *due)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &HeldKey> {
+        self.slots.iter().filter_map(|(_, slot)| match slot {
+            Slot::Key(held) => Some(held),
+            Slot::Expired | Slot::Revoked => None,
+        })
+    }
+
+    pub(super) fn get(&self, name: &KeyName) -> Option<&HeldKey> {
+        match self.slots.get(name) {
+            Some(Slot::Key(held)) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Holds these keys of the source and no others. Returns the names of those that went.
+    pub(super) fn replace(&mut self, keys: Vec<SourceKey>, ahead: Duration) -> Vec<KeyName> {
+        let is_held = |key: &&SourceKey| self.get(key.stek.name()).is_some_and(|it| !it.is_local);
+        let mut gone = Vec::new();
+        if keys.iter().filter(is_held).count() != self.sourced {
+            let listed: HashSet<_> = keys.iter().map(|key| key.stek.name()).collect();
+            let sourced = self.keys().filter(|held| !held.is_local);
+            let names = sourced.map(|held| *held.key.stek.name());
+            gone.extend(names.filter(|name| !listed.contains(name)));
+        }
+        for name in &gone {
+            self.take(name);
+        }
+        // Built anew, since the order in which they are listed may be another.
+        self.sealing.clear();
+        self.add(keys, ahead);
+        gone
+    }
+
+    /// Holds these keys of the source, too.
+    pub(super) fn add(&mut self, keys: Vec<SourceKey>, ahead: Duration) {
+        let names: Vec<_> = keys.iter().map(|key| *key.stek.name()).collect();
+        for key in keys {
+            self.put(key, false, ahead);
+        }
+        self.seal_no_more(&names);
+        let held = names.iter().filter_map(|name| self.get(name));
+        let sealing = held.filter(|held| may_seal(&held.key.window, self.looked));
+        let sealing: Vec<_> = sealing.map(|held| held.key.clone()).collect();
+        self.seal_too(sealing);
+    }
+
+    fn seal_too(&mut self, keys: Vec<SourceKey>) {
+        self.sealing.extend(keys);
+        // Stable, so that of those which activate together the first listed seals.
+        self.sealing
+            .sort_by_key(|key| Reverse(key.window.activates));
+    }
+
+    fn seal_no_more(&mut self, names: &[KeyName]) {
+        if !self.sealing.is_empty() {
+            let names: HashSet<_> = names.iter().collect();
+            self.sealing.retain(|key| !names.contains(key.stek.name()));
+        }
+    }
+
+    /// Has these keys, and no others, stand in for those of the source.
+    pub(super) fn stand_in(&mut self, keys: &[SourceKey], ahead: Duration) {
+        if keys.is_empty() && self.local.is_empty() {
+            return;
+        }
+        let listed: HashSet<_> = keys.iter().map(|key| *key.stek.name()).collect();
+        for name in std::mem::take(&mut self.local) {
+            let is_local = self.get(&name).is_some_and(|held| held.is_local);
+            if is_local && !listed.contains(&name) {
+                self.take(&name);
+            }
+        }
+        for key in keys {
+            self.local.push(*key.stek.name());
+            self.put(key.clone(), true, ahead);
+        }
+    }
+
+    /// A source may build its STEKs anew for each answer. The ones already held are kept: they
+    /// count their seals, and a fresh count would never reach AES-256-GCM's limit.
+    fn put(&mut self, mut key: SourceKey, is_local: bool, ahead: Duration) {
+        let name = *key.stek.name();
+        if let Some(held) = self.get(&name) {
+            if held.key.window == key.window && held.is_local == is_local {
+                return;
+            }
+            key.stek = held.key.stek.clone();
+            self.take(&name);
+        }
+        let due = next_look(&key.window, ahead, self.looked);
+        self.agenda.insert((due, name));
+        self.sourced = self.sourced.saturating_add((!is_local).into());
+        let held = HeldKey { key, is_local, due };
+        self.slots.set(&name, Slot::Key(held));
+    }
+
+    /// Takes a key out, but for the list of those that may seal.
+    fn take(&mut self, name: &KeyName) {
+        let Some(held) = self.get(name) else { return };
+        let (due, is_local) = (held.due, held.is_local);
+        self.agenda.remove(&(due, *name));
+        self.sourced = self.sourced.saturating_sub((!is_local).into());
+        self.slots.remove(name);
+    }
+
+    /// Drops what has expired, and no more of the source's keys are held than there may be: those
+    /// that would expire first go first. Returns the names of those that went.
+    pub(super) fn advance(&mut self, now: Time, ahead: Duration) -> Vec<KeyName> {
+        if now < self.looked {
+            self.look_anew(now, ahead);
+        }
+        self.looked = now;
+        let mut gone = Vec::new();
+        while let Some((_, name)) = self.agenda.first().copied().filter(|(due, _)| *due <= now) {
+            match self.get(&name).map(|held| held.key.window) {
+                Some(window) if now < window.expires => {
+                    self.look_again(&name, next_look(&window, ahead, now));
+                }
+                Some(_) => {
+                    self.take(&name);
+                    gone.push(name);
+                }
+                None => drop(self.agenda.pop_first()),
+            }
+        }
+        while self.sourced as u128 > Rotation::MAX_KEYS {
+            // What has retired has nothing due but its end.
+            let retired = |(_, name): &&(Time, KeyName)| {
+                let held = self.get(name);
+                held.is_some_and(|held| !held.is_local && held.key.window.retires <= now)
+            };
+            let Some((_, name)) = self.agenda.iter().find(retired).copied() else {
+                break;
+            };
+            self.take(&name);
+            gone.push(name);
+        }
+        self.sealing.retain(|key| may_seal(&key.window, now));
+        gone
+    }
+
+    /// The time went back: what seemed to be over may be to come.
+    fn look_anew(&mut self, now: Time, ahead: Duration) {
+        let windows = self
+            .keys()
+            .map(|held| (*held.key.stek.name(), held.key.window));
+        for (name, window) in windows.collect::<Vec<_>>() {
+            self.look_again(&name, next_look(&window, ahead, now));
+        }
+        let listed: HashSet<_> = self.sealing.iter().map(|key| key.stek.name()).collect();
+        let sourced = self.keys().filter(|held| !held.is_local);
+        let again = sourced
+            .map(|held| &held.key)
+            .filter(|key| may_seal(&key.window, now));
+        let again = again.filter(|key| !listed.contains(key.stek.name()));
+        let again = again.cloned().collect();
+        self.seal_too(again);
+    }
+
+    fn look_again(&mut self, name: &KeyName, due: Time) {
+        let Some(held) = self.get(name).cloned() else {
+            return;
+        };
+        self.agenda.remove(&(held.due, *name));
+        self.agenda.insert((due, *name));
+        self.slots.set(name, Slot::Key(HeldKey { due, ..held }));
+    }
+
+    /// Remembers the name of a key that is gone, as one that expired.
+    pub(super) fn note_expired(&mut self, name: KeyName) {
+        if self.slots.get(&name).is_some() {
+            return;
+        }
+        self.slots.set(&name, Slot::Expired);
+        self.expired.push_front(name);
+        if self.expired.len() > EXPIRED_NAMES {
+            let oldest = self.expired.pop_back();
+            let is_expired = |name: &KeyName| matches!(self.slots.get(name), Some(Slot::Expired));
+            if let Some(oldest) = oldest.filter(is_expired) {
+                self.slots.remove(&oldest);
+            }
+        }
+    }
+
+    /// Drops these keys, and remembers their names as ones that were revoked.
+    pub(super) fn revoke(&mut self, names: &[KeyName]) {
+        self.seal_no_more(names);
+        for name in names {
+            self.take(name);
+            if let Some(Slot::Revoked) = self.slots.set(name, Slot::Revoked) {
+                continue;
+            }
+            self.revoked.push_front(*name);
+            if self.revoked.len() > REVOKED_NAMES {
+                let oldest = self.revoked.pop_back();
+                let is_revoked =
+                    |name: &KeyName| matches!(self.slots.get(name), Some(Slot::Revoked));
+                if let Some(oldest) = oldest.filter(is_revoked) {
+                    self.slots.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// What handshakes are to read. `local` are the keys that stand in, in their order.
+    pub(super) fn snapshot(&self, local: &[SourceKey]) -> Snapshot {
+        let local = local
+            .iter()
+            .filter(|key| may_seal(&key.window, self.looked));
+        let mut sealing: Vec<_> = self.sealing.iter().chain(local).cloned().collect();
+        // Stable, so that of those which activate together the first listed seals.
+        sealing.sort_by_key(|key| Reverse(key.window.activates));
+        Snapshot::new(self.slots.clone(), sealing)
+    }
+}
+
+/// Whether a key seals now or later.
+fn may_seal(window: &Window, now: Time) -> bool {
+    now < window.retires && window.activates < window.retires
+}
+
+/// When something is next to be done about a key: its window changes, or its successor should be
+/// published.
+fn next_look(window: &Window, ahead: Duration, now: Time) -> Time {
+    if window.expires <= now {
+        return window.expires; // it is to go at once
+    }
+    let publish = Some(window.retires.minus(ahead)).filter(|time| *time > now);
+    let change = window.next_change(now);
+    change
+        .into_iter()
+        .chain(publish)
+        .min()
+        .unwrap_or(window.expires)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Sealing;
+    use crate::stek::Stek;
+
+    const AHEAD: Duration = Duration::from_millis(5);
+
+    /// A key that seals for ten milliseconds from this time, and opens for a hundred more.
+    fn key(activates: u64) -> SourceKey {
+        let window = Window {
+            published: Time(activates.saturating_sub(5)),
+            activates: Time(activates),
+            retires: Time(activates + 10),
+            expires: Time(activates + 110),
+        };
+        SourceKey::with_window(Stek::random(Sealing::default()).unwrap(), window)
+    }
+
+    fn name(key: &SourceKey) -> KeyName {
+        *key.stek.name()
+    }
+
+    #[test]
+    fn what_is_due_is_known_and_done_in_time() {
+        let mut held = Held::default();
+        let (first, second) = (key(100), key(110));
+        held.add(vec![first.clone(), second.clone()], AHEAD);
+        assert!(held.advance(Time(100), AHEAD).is_empty());
+        let mut dues = Vec::new();
+        while held.due() < Time(210) {
+            dues.push(held.due().0);
+            assert!(held.advance(held.due(), AHEAD).is_empty());
+        }
+        // The second is published, the first needs a successor, retires as the second activates,
+        // which needs a successor, and retires.
+        assert_eq!(dues, [105, 110, 115, 120]);
+        assert_eq!(held.advance(Time(210), AHEAD), [name(&first)]);
+        assert_eq!(held.advance(Time(1_000), AHEAD), [name(&second)]);
+        assert_eq!((held.due(), held.sourced), (Time(u64::MAX), 0));
+    }
+
+    #[test]
+    fn a_key_that_had_retired_seals_again_when_the_clock_is_set_back() {
+        let mut held = Held::default();
+        held.add(vec![key(100)], AHEAD);
+        held.advance(Time(150), AHEAD);
+        assert!(!held.seals(Time(105)));
+        assert!(held.advance(Time(103), AHEAD).is_empty());
+        assert!(held.seals(Time(105)));
+        assert_eq!(held.due(), Time(105));
+        assert_eq!(held.snapshot(&[]).active(Time(105)).map(|_| ()), Some(()));
+    }
+
+    #[test]
+    fn keys_that_the_source_lists_no_more_go_and_local_ones_stay() {
+        let mut held = Held::default();
+        let (first, second, local) = (key(100), key(110), key(100));
+        held.replace(vec![first.clone(), second.clone()], AHEAD);
+        held.stand_in(std::slice::from_ref(&local), AHEAD);
+        assert_eq!(held.replace(vec![second.clone()], AHEAD), [name(&first)]);
+        let snapshot = held.snapshot(std::slice::from_ref(&local));
+        assert_eq!((snapshot.len(), held.sourced), (2, 1));
+        assert!(snapshot.is_local(&name(&local)) && !snapshot.is_local(&name(&second)));
+        held.stand_in(&[], AHEAD);
+        assert!(held.get(&name(&local)).is_none());
+        assert!(held.get(&name(&second)).is_some());
+    }
+
+    #[test]
+    fn only_the_last_few_names_of_what_is_gone_are_remembered() {
+        let mut held = Held::default();
+        let expired: Vec<_> = (0..100).map(|_| name(&key(0))).collect();
+        let revoked: Vec<_> = (0..300).map(|_| name(&key(0))).collect();
+        held.revoke(&revoked);
+        for name in expired.iter().chain(&revoked[200..]) {
+            held.note_expired(*name);
+        }
+        let is_expired = |name: &&KeyName| matches!(held.slots.get(name), Some(Slot::Expired));
+        let known: Vec<_> = expired.iter().filter(is_expired).collect();
+        assert_eq!(known, Vec::from_iter(&expired[100 - EXPIRED_NAMES..]));
+        let snapshot = held.snapshot(&[]);
+        let is_known = |name: &&KeyName| snapshot.has_revoked(Some(**name));
+        let known: Vec<_> = revoked.iter().filter(is_known).collect();
+        assert_eq!(known, Vec::from_iter(&revoked[300 - REVOKED_NAMES..]));
+    }
+
+    #[test]
+    fn a_key_that_is_listed_again_keeps_its_count_of_seals_and_its_new_window_counts() {
+        let mut held = Held::default();
+        let first = key(100);
+        held.add(vec![first.clone()], AHEAD);
+        let mut again = first.clone();
+        again.window.retires = Time(104);
+        held.add(vec![again], AHEAD);
+        let kept = held.get(&name(&first)).unwrap();
+        assert!(std::sync::Arc::ptr_eq(&kept.key.stek, &first.stek));
+        held.advance(Time(104), AHEAD);
+        assert!(!held.seals(Time(104)));
+        assert_eq!(
+            (held.sourced, held.agenda.len(), held.sealing.len()),
+            (1, 1, 0)
+        );
+    }
+}
