@@ -9,3 +9,4 @@ pub(crate) mod marks;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod rotation;
+pub(crate) mod steps;

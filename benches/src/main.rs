@@ -32,6 +32,8 @@ enum Command {
     Report(commands::report::Arguments),
     /// The latency of sealing tickets with and without the STEKs rotating.
     Rotation,
+    /// What a housekeeping step costs a ring of 50,000 STEKs.
+    Steps,
     /// What a junk ticket costs a server.
     Junk,
     /// What accepting through a ResumptionAcceptor costs, and what Redis adds.
@@ -77,6 +79,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Command::Marks(arguments) => return commands::marks::run(&arguments, effort),
         Command::Report(arguments) => commands::report::run(&arguments, effort)?,
         Command::Rotation => commands::rotation::run(effort),
+        Command::Steps => commands::steps::run(effort),
         Command::Serve { kind } => commands::report::serve(kind)?,
         Command::WeighClients(weigh) => weigh.run()?,
         Command::Weigh(weigh) => Footprint::print(&weigh, || 0),
