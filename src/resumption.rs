@@ -13,6 +13,7 @@ use crate::clock::Time;
 use crate::counters::Counters;
 use crate::error::Error;
 use crate::installation::Installation;
+use crate::ring::ROTATION_DEADLINE;
 use crate::scope::{Scope, Which};
 use crate::stats::{AcceptorStats, HeldStek, Stats};
 use crate::stek::KeyName;
@@ -74,6 +75,10 @@ struct HandedOut {
 }
 
 impl Resumption {
+    /// How long [`rotate_now`](Resumption::rotate_now) waits for a source: 15 seconds. On a disk
+    /// that is kept busy a [`KeyDirectory`](crate::source::KeyDirectory) tries for up to 10.
+    pub const ROTATION_DEADLINE: Duration = ROTATION_DEADLINE;
+
     fn on(inner: Root) -> Self {
         Self {
             inner,
@@ -285,8 +290,11 @@ impl Resumption {
     /// incident: that is [`revoke_all`](Resumption::revoke_all). In stateful mode without a shared
     /// store there is none to rotate, and nothing happens.
     ///
-    /// Waits for the source, up to
-    /// [`source_deadline`](ResumptionBuilder::source_deadline): call it from async code through
+    /// Waits until the source has answered and its STEK seals here, for a key directory or Redis
+    /// until the new record is in place, up to [`Resumption::ROTATION_DEADLINE`], or
+    /// [`source_deadline`](ResumptionBuilder::source_deadline) if that is longer; and up to a second
+    /// for the log. It does not wait for other processes, which follow when they next ask the
+    /// source. A random STEK is there at once; otherwise call it from async code through
     /// `spawn_blocking`.
     ///
     /// # Errors

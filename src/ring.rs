@@ -23,6 +23,7 @@ mod events;
 mod held;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
+mod introduced;
 mod keeper;
 mod revoked;
 mod settings;
@@ -34,9 +35,11 @@ mod tests;
 mod tickets;
 
 use events::Event;
+pub(crate) use introduced::Introduced;
 use keeper::{Answer, Failure, Keeper};
 pub(crate) use settings::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 use snapshot::Snapshot;
+pub(crate) use supply::ROTATION_DEADLINE;
 use supply::{After, Manners, PATIENCE, Supply, Wish};
 pub(crate) use tickets::SharingKey;
 
@@ -76,17 +79,17 @@ impl Ring {
     /// A ring that has no keys yet. Its settings were validated.
     pub(crate) fn new(
         settings: RingSettings,
-        source: Option<Box<dyn StekSource>>,
+        source: Option<Introduced>,
         clock: &Clock,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Arc<Self> {
         context::read();
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             keeper: Mutex::new(Keeper::default()),
-            supply: Supply::new(source, clock.runs())?,
+            supply: Supply::new(source, clock.runs()),
             settings,
             counters: Counters::new(),
-        }))
+        })
     }
 
     /// A ring that continues with the keys of this one in a forked child. It waits for no lock,
@@ -249,7 +252,8 @@ impl Ring {
             let why = format!("it has not answered for {waited:?}");
             return Err(Error::source(self.supply.name, why));
         }
-        self.ask_and_wait(terms, outside, true, self.settings.source_deadline)
+        let deadline = ROTATION_DEADLINE.max(self.settings.source_deadline);
+        self.ask_and_wait(terms, outside, true, deadline)
     }
 
     /// Drops and wipes one STEK or all, here and now. Returns how many.

@@ -51,7 +51,8 @@ pub(crate) use withdrawal::Withdrawal;
 /// costs one thread. While the source fails, the ring keeps its current keys until they expire,
 /// then seals with local random ones until the source answers again.
 ///
-/// A panic in any of these methods counts as a failure, and the ring goes on.
+/// A panic in any of these methods counts as a failure, and the ring goes on. Only a source that
+/// does not tell its name, and whether it is shared, when a ring is set up is an error there.
 ///
 /// For a key management system that this crate does not support, [`source_fn`] turns a closure into
 /// a source.

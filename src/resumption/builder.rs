@@ -8,9 +8,8 @@ use crate::aead::Sealing;
 use crate::cache::{CacheSettings, DEFAULT_TTL, MAX_ENTRIES};
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
 use crate::clock::Clock;
-use crate::errands::guarded;
 use crate::error::Error;
-use crate::ring::{DEFAULT_SOURCE_DEADLINE, RingSettings};
+use crate::ring::{DEFAULT_SOURCE_DEADLINE, Introduced, RingSettings};
 use crate::rotation::Rotation;
 use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
@@ -304,7 +303,8 @@ impl ResumptionBuilder {
     }
 
     /// How long [`build`](ResumptionBuilder::build) waits for a STEK source that does not answer,
-    /// before it starts with local random STEKs.
+    /// before it starts with local random STEKs. A source that does not even tell its
+    /// [name](crate::source::StekSource::name) within 5 seconds is an error.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_SOURCE_DEADLINE`].
     pub fn source_deadline(mut self, deadline: Duration) -> Self {
@@ -373,8 +373,10 @@ impl ResumptionBuilder {
         // Neither a key nor a ticket need be kept once it opens nothing.
         self.ring.rotation = self.ring.rotation.at_most(self.terms.max_session_age);
         let has_housekeeper = self.terms.clock.runs() && !self.manual;
-        let is_shared = |source: &dyn StekSource| guarded(|| source.is_shared()) == Some(true);
-        let is_shared = self.source.as_deref().is_some_and(is_shared);
+        let time_passes = self.terms.clock.runs();
+        let introduced = |source| Introduced::new(source, time_passes);
+        let source = self.source.map(introduced).transpose()?;
+        let is_shared = source.as_ref().is_some_and(|source| source.is_shared);
         if self.store.is_some() && !is_shared {
             let why = "needs a `stek_source` that the nodes share: what random keys seal opens on \
                        no other node";
@@ -399,7 +401,7 @@ impl ResumptionBuilder {
             .store
             .map(|store| Arc::new(Sharing::new(store, sharing)));
         if inner.makes_tickets || inner.sharing.is_some() {
-            inner.add_ring(self.ring, self.source)?;
+            inner.add_ring(self.ring, source)?;
         }
         let inner = Arc::new(inner);
         if has_housekeeper {

@@ -11,9 +11,8 @@ use crate::errands::guarded;
 use crate::error::Error;
 use crate::housekeeper::{EverySecond, Housekeeper};
 use crate::outside::Outside;
-use crate::ring::{Ring, RingSettings};
+use crate::ring::{Introduced, Ring, RingSettings};
 use crate::scope::{Scope, ScopeState, Scopes};
-use crate::source::StekSource;
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, HeldStek, HousekeeperStats, Stats, StekStats, TicketStats};
 use crate::store::Sharing;
@@ -101,10 +100,10 @@ impl Inner {
     pub(crate) fn add_ring(
         &mut self,
         settings: RingSettings,
-        source: Option<Box<dyn StekSource>>,
+        source: Option<Introduced>,
     ) -> Result<(), Error> {
         self.terms.max_skew = self.terms.max_skew.max(settings.rotation.ahead());
-        let ring = Ring::new(settings, source, &self.terms.clock)?;
+        let ring = Ring::new(settings, source, &self.terms.clock);
         self.terms.basis = ring.basis();
         ring.begin(&self.terms, &self.outside)?;
         self.ring = Some(ring);

@@ -10,7 +10,7 @@ use crate::cache::CacheSettings;
 use crate::context;
 use crate::error::Error;
 use crate::installation::Installation;
-use crate::ring::RingSettings;
+use crate::ring::{Introduced, RingSettings};
 use crate::rotation::Rotation;
 use crate::scope::{Scope, Which};
 use crate::source::StekSource;
@@ -95,7 +95,9 @@ impl StekRing {
         terms: Terms,
     ) -> Result<Self, Error> {
         let mut inner = Inner::new(terms, CacheSettings::of(0), None);
-        inner.add_ring(settings, source)?;
+        let time_passes = inner.terms.clock.runs();
+        let source = source.map(|source| Introduced::new(source, time_passes));
+        inner.add_ring(settings, source.transpose()?)?;
         Ok(Self::on(Root::from(Arc::new(inner))))
     }
 
@@ -124,7 +126,8 @@ impl StekRing {
     }
 
     /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
-    /// lifetime: after an incident, call [`StekRing::revoke`].
+    /// lifetime: after an incident, call [`StekRing::revoke`]. It waits as
+    /// [`Resumption::rotate_now`](crate::Resumption::rotate_now) does.
     ///
     /// # Errors
     ///

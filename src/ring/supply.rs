@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use super::introduced::Introduced;
 use crate::errands::guarded;
-use crate::error::Error;
 use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::sync::Mutex;
 use crate::sync::mpsc::SyncSender;
@@ -9,6 +9,9 @@ use crate::sync::mpsc::SyncSender;
 /// How long a source may take to answer. One that takes longer counts as failed, and local STEKs
 /// stand in as soon as none of its own seals; what it says later is taken all the same.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// How long a rotation by hand waits for the source.
+pub(crate) const ROTATION_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The source, and who asks it. It is asked by one thread at a time, on one of its own unless it is
 /// known to answer at once. This is locked for moments only, never while the source is asked.
@@ -100,15 +103,19 @@ impl Manners {
 impl Supply {
     /// `None` stands for the random source, which is this crate's own. Where time does not pass by
     /// itself there are no threads.
-    pub(super) fn new(
-        source: Option<Box<dyn StekSource>>,
-        time_passes: bool,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(source: Option<Introduced>, time_passes: bool) -> Self {
         let is_own = source.is_none();
-        let source = source.unwrap_or_else(|| Box::<RandomSource>::default());
-        let (name, is_shared) = guarded(|| (source.name(), source.is_shared()))
-            .ok_or_else(|| Error::source("custom", "it panicked when asked for its name"))?;
-        Ok(Self {
+        let random = || Introduced {
+            source: Box::<RandomSource>::default(),
+            name: RandomSource::NAME,
+            is_shared: false,
+        };
+        let Introduced {
+            source,
+            name,
+            is_shared,
+        } = source.unwrap_or_else(random);
+        Self {
             name,
             is_shared,
             is_own,
@@ -123,7 +130,7 @@ impl Supply {
                 is_closed: false,
                 is_lost: false,
             }),
-        })
+        }
     }
 
     /// The same in a process that was forked. A source that another thread was asking is lost: its

@@ -19,6 +19,8 @@ pub(crate) struct RandomSource {
 const MOST: usize = Rotation::MAX_KEYS as usize - 2;
 
 impl RandomSource {
+    pub(crate) const NAME: &str = "random";
+
     /// Continues with these keys.
     pub(crate) fn with<'a>(keys: impl IntoIterator<Item = &'a SourceKey>) -> Self {
         let planned = |key: &SourceKey| Planned {
@@ -62,7 +64,7 @@ impl StekSource for RandomSource {
     }
 
     fn name(&self) -> &'static str {
-        "random"
+        Self::NAME
     }
 
     fn poll_interval(&self) -> Duration {

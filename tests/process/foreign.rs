@@ -149,6 +149,65 @@ fn building_ends_at_its_deadline_while_the_source_hangs() {
     assert!(!stats.source_late && !stats.fallen_back, "its late answer");
 }
 
+/// Hangs when it is asked for its name, or whether it is shared.
+struct Taciturn {
+    in_name: bool,
+    wheel: Wheel,
+}
+
+impl StekSource for Taciturn {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+    }
+
+    fn name(&self) -> &'static str {
+        if self.in_name {
+            self.wheel.turn();
+        }
+        "taciturn"
+    }
+
+    fn is_shared(&self) -> bool {
+        self.wheel.turn();
+        true
+    }
+}
+
+#[test]
+fn building_ends_with_an_error_if_the_source_does_not_tell_its_name() {
+    for in_name in [true, false] {
+        let (brake, wheel) = brake();
+        brake.stop();
+        let source = Taciturn { in_name, wheel };
+        let built = returns(move || Resumption::builder().stek_source(source).build());
+        let error = built.unwrap_err().to_string();
+        assert!(error.contains("did not tell its name"), "{error}");
+        drop(brake);
+    }
+}
+
+#[test]
+fn a_rotation_waits_for_longer_than_the_set_up() {
+    let (asked, waited) = (Arc::new(AtomicU32::new(0)), Duration::from_millis(300));
+    let number = Arc::clone(&asked);
+    let slow = source_fn("slow", move |query| {
+        if query.rotate() {
+            thread::sleep(waited);
+            number.fetch_add(1, Ordering::AcqRel);
+        }
+        let mut secret = *SECRET;
+        secret[0] = number.load(Ordering::Acquire) as u8;
+        Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
+    });
+    let builder = Resumption::builder().stek_source(slow);
+    let resumption = builder.source_deadline(waited / 100).build().unwrap();
+    wait_until("ready", || resumption.ready());
+    let before = resumption.stats().steks.active;
+    resumption.rotate_now().unwrap();
+    assert_ne!(resumption.stats().steks.active, before, "in use by now");
+    assert_eq!(Resumption::ROTATION_DEADLINE, 15 * SECOND);
+}
+
 #[test]
 fn revoking_all_takes_effect_and_returns_while_the_source_hangs() {
     let (brake, wheel) = brake();

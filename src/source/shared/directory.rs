@@ -85,7 +85,7 @@ impl KeyDirectory {
                 "key directory is not on a tmpfs: erased STEKs may remain on the medium"
             );
         }
-        Ok(Self(Shared::new(Directory { path })))
+        Ok(Self(Shared::new(Directory { path, until: None })))
     }
 }
 
@@ -109,6 +109,8 @@ const NAME: &str = "directory";
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
+    /// Until when the lock is tried, in all attempts of one load.
+    until: Option<Instant>,
 }
 
 /// What was read, in a directory that is still open.
@@ -143,6 +145,10 @@ impl Backend for Directory {
         attempt: usize,
         deadline: Instant,
     ) -> Result<Reading<Basis>, SourceError> {
+        let deadline = match self.until {
+            Some(until) if attempt > 0 => until,
+            _ => *self.until.insert(deadline),
+        };
         let folder = Folder::open(&self.path)?;
         leftovers::clean_up(&folder)?;
         let is_locked = attempt >= OVERTAKEN;
@@ -173,6 +179,7 @@ impl Backend for Directory {
         next: &Next,
         deadline: Instant,
     ) -> Result<bool, SourceError> {
+        let deadline = self.until.unwrap_or(deadline);
         let folder = &basis.folder;
         let record = next.record.encode();
         // Before the lock is taken, for syncing may take its time.

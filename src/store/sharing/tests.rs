@@ -13,7 +13,7 @@ use crate::cache::CacheSettings;
 use crate::clock::FakeClock;
 use crate::lineage::Lineage;
 use crate::resumption::{Inner, Root, SessionCache, StekRing};
-use crate::ring::RingSettings;
+use crate::ring::{Introduced, RingSettings};
 use crate::scope::Scope;
 use crate::session::tests::encoded;
 use crate::source::{SourceKey, source_fn};
@@ -94,7 +94,8 @@ fn node(map: Map, alive: bool) -> Node {
         ..Terms::default()
     };
     let mut inner = Inner::new(terms, CacheSettings::default(), None);
-    inner.add_ring(settings, Some(Box::new(source))).unwrap();
+    let source = Introduced::new(Box::new(source), false).unwrap();
+    inner.add_ring(settings, Some(source)).unwrap();
     let map = Arc::new(map);
     let settings = SharingSettings {
         ttl: 24 * HOUR,
