@@ -38,7 +38,9 @@ use connection::Connection;
 /// All commands go over one connection (to each master of a Cluster), on a thread of its own, so
 /// the store works with any async runtime, or none. It connects once the
 /// [`Resumption`](crate::Resumption) is built, or the store is used otherwise. A handle is cheap to
-/// clone. The thread ends once the last handle is dropped and the queue is written.
+/// clone. The thread ends once the last handle is dropped and the queue is written. A process that
+/// is forked later has a thread and a connection of its own from its first use on; what its parent
+/// had queued, the parent writes.
 ///
 /// # What is in Redis
 ///
@@ -107,8 +109,8 @@ impl RedisStore {
         let client = client.into();
         let thread = "resumption-redis";
         let remote = match client.as_cluster() {
-            Some(cluster) => Remote::start_with(thread, DEFAULT_PREFIX, |common, runtime| {
-                Masters::new(cluster, common, runtime)
+            Some(cluster) => Remote::start_with(thread, DEFAULT_PREFIX, move |common, runtime| {
+                Masters::new(cluster.clone(), common, runtime)
             })?,
             None => Remote::start(thread, DEFAULT_PREFIX, Server { client })?,
         };
@@ -160,6 +162,7 @@ impl fmt::Debug for RedisStore {
 }
 
 /// A server of Redis, for the machinery that all remote stores share.
+#[derive(Clone)]
 struct Server {
     client: RedisClient,
 }

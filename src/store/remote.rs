@@ -8,10 +8,9 @@
 //!  Backend  the protocol: the only part that a new store brings itself
 //! ```
 
-use std::io;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use std::{io, mem, process, thread};
 
 use tokio::runtime::{Builder, Handle};
 
@@ -42,50 +41,104 @@ use single::Single;
 #[derive(Clone)]
 pub(super) struct Remote {
     prefix: Arc<str>,
+    served: Arc<Served>,
+    /// What takes its place in a process that was forked from that of `served`, if it could be
+    /// started there.
+    heir: Arc<OnceLock<Option<Self>>>,
+}
+
+/// A store as one process has it.
+struct Served {
     common: Arc<Common>,
     route: Arc<dyn Route>,
+    /// The process whose thread serves it.
+    process: u32,
+    start: Arc<Start>,
 }
+
+/// Starts the thread of a store with this prefix.
+type Start = dyn Fn(Arc<str>) -> Result<(Arc<Common>, Arc<dyn Route>), Error> + Send + Sync;
 
 /// How many names may be looked up at once: one that hangs keeps its thread.
 const MAX_NAMES: usize = 16;
 
 impl Remote {
     /// A store of one server, on a thread of this name, which ends after the last handle is dropped
-    /// and the queue is written. It connects when it is first used.
-    pub(super) fn start(thread: &str, prefix: &str, backend: impl Backend) -> Result<Self, Error> {
-        Self::start_with(thread, prefix, |common, _| Single::new(common, backend))
+    /// and the queue is written. It connects when it is first used; so it does, on a thread of its
+    /// own, in a process that is forked later.
+    pub(super) fn start(
+        thread: &'static str,
+        prefix: &str,
+        backend: impl Backend + Clone + Sync,
+    ) -> Result<Self, Error> {
+        let make = move |common, _| Single::new(common, backend.clone());
+        Self::start_with(thread, prefix, make)
     }
 
     /// A store whose nodes are found and served by a future, on a thread of this name.
     pub(super) fn start_with<R: Route + 'static, D: Future<Output = ()> + Send + 'static>(
-        thread: &str,
+        thread: &'static str,
         prefix: &str,
-        make: impl FnOnce(Arc<Common>, Handle) -> (Arc<R>, D),
+        make: impl Fn(Arc<Common>, Handle) -> (Arc<R>, D) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(MAX_NAMES)
-            .build()
-            .map_err(Error::Thread)?;
-        let prefix: Arc<str> = all_keys_begin_with(prefix);
-        let common = Arc::new(Common::new(Arc::clone(&prefix)));
-        let (route, driven) = make(Arc::clone(&common), runtime.handle().clone());
-        let work = move || {
-            runtime.block_on(driven);
-            runtime.shutdown_background(); // a name that is still looked up is left to itself
+        let start = move |prefix| {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(MAX_NAMES)
+                .build()
+                .map_err(Error::Thread)?;
+            let common = Arc::new(Common::new(prefix));
+            let (route, driven) = make(Arc::clone(&common), runtime.handle().clone());
+            let work = move || {
+                runtime.block_on(driven);
+                runtime.shutdown_background(); // a name that is still looked up is left to itself
+            };
+            let spawned: io::Result<_> = thread::Builder::new().name(thread.into()).spawn(work);
+            spawned.map_err(Error::Thread)?;
+            Ok((common, route as Arc<dyn Route>))
         };
-        let spawned: io::Result<_> = thread::Builder::new().name(thread.into()).spawn(work);
-        spawned.map_err(Error::Thread)?;
-        Ok(Self {
-            prefix,
+        Self::starting(Arc::new(start), all_keys_begin_with(prefix))
+    }
+
+    fn starting(start: Arc<Start>, prefix: Arc<str>) -> Result<Self, Error> {
+        let (common, route) = start(Arc::clone(&prefix))?;
+        let served = Arc::new(Served {
             common,
             route,
+            process: process::id(),
+            start,
+        });
+        Ok(Self {
+            prefix,
+            served,
+            heir: Arc::default(),
         })
+    }
+
+    /// What was served by a thread that was not forked, on a connection of another process, is
+    /// neither used nor dropped here: either might wait for a lock that is never released.
+    fn make_heir(&self) -> Option<Self> {
+        mem::forget(Arc::clone(&self.served));
+        let heir = Self::starting(Arc::clone(&self.served.start), Arc::clone(&self.prefix)).ok()?;
+        let deadline = self.served.common.deadline();
+        heir.served.common.note_deadline(deadline);
+        Some(heir)
+    }
+
+    /// The store as this process has it. Asking the system which one this is costs some 200 ns.
+    fn served(&self) -> Option<&Served> {
+        let process = process::id();
+        let mut remote = self;
+        while remote.served.process != process {
+            remote = remote.heir.get_or_init(|| remote.make_heir()).as_ref()?;
+        }
+        remote.served.common.begin();
+        Some(&remote.served)
     }
 
     pub(super) fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix = all_keys_begin_with(prefix);
-        self.common.set_prefix(Arc::clone(&self.prefix));
+        self.served.common.set_prefix(Arc::clone(&self.prefix));
         self
     }
 
@@ -96,8 +149,9 @@ impl Remote {
 
     /// Tells how long look-ups will have.
     pub(super) fn prepare(&self, deadline: Duration) {
-        self.common.note_deadline(deadline);
-        self.common.begin();
+        if let Some(served) = self.served() {
+            served.common.note_deadline(deadline);
+        }
     }
 
     pub(super) fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
@@ -109,14 +163,14 @@ impl Remote {
     }
 
     fn look_up(&self, key: &StoreKey, deadline: Duration, claim: bool) -> StoreLookup {
-        self.common.begin();
         let start = Instant::now();
         let key = self.key(key);
-        let Some(node) = self.route.node(&key) else {
+        let route = self.served().map(|served| &served.route);
+        let Some((route, node)) = route.and_then(|route| Some((route, route.node(&key)?))) else {
             return Box::pin(async { Err(StoreError::Unavailable) });
         };
         let lookup = node.look_up(key.clone(), deadline, claim, false);
-        let route = Arc::clone(&self.route);
+        let route = Arc::clone(route);
         Box::pin(async move {
             let to = match lookup.await {
                 Ok(found) => return Ok(found),
@@ -138,15 +192,19 @@ impl Remote {
     }
 
     pub(super) fn write(&self, key: &StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
-        self.common.begin();
         let key = self.key(key);
-        let node = self.route.node(&key);
+        let node = self.served().and_then(|served| served.route.node(&key));
         node.is_some_and(|node| node.write(key, value, ttl))
     }
 
     pub(super) fn health(&self) -> StoreHealth {
-        self.common.begin();
-        let mut health = self.route.health();
+        let Some(served) = self.served() else {
+            return StoreHealth {
+                is_down: true,
+                ..StoreHealth::default()
+            };
+        };
+        let mut health = served.route.health();
         let is_well = !health.is_down && health.trouble.is_none();
         if let Some(trouble) = &mut health.last_trouble {
             trouble.is_over = is_well;
@@ -168,12 +226,11 @@ impl Remote {
     /// A store whose thread never runs.
     pub(super) fn idle(prefix: &str) -> Self {
         let prefix = all_keys_begin_with(prefix);
-        let common = Arc::new(Common::new(Arc::clone(&prefix)));
-        Self {
-            prefix,
-            common: Arc::clone(&common),
-            route: Single::idle(common),
-        }
+        let start = |prefix| {
+            let common = Arc::new(Common::new(prefix));
+            Ok((Arc::clone(&common), Single::idle(common) as Arc<dyn Route>))
+        };
+        Self::starting(Arc::new(start), prefix).unwrap()
     }
 }
 

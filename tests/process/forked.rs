@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use fork::{Fork, fork, waitpid_nohang};
 use rustls::server::{ProducesTickets, StoresServerSessions};
-use rustls_resumption::source::KeyDirectory;
+use rustls_resumption::source::{KeyDirectory, RedisSource};
+use rustls_resumption::store::{RedisStore, SharedStore};
 use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::alone::alone;
 use test_support::handshake::followed;
-use test_support::session::tls12;
+use test_support::redis::RedisServer;
+use test_support::session::{id, tls12, tls13};
 
 const LONG: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,5 +189,66 @@ fn forked_children_share_a_key_directory() {
                 Fork::Parent(child) => wait(child),
             }
         }
+    });
+}
+
+/// Shares a session. Returns the number of the line where that fails, or 0.
+fn shares(resumption: &Resumption, store: &RedisStore, number: u64) -> u32 {
+    let start = Instant::now();
+    let storage = resumption.session_storage("api");
+    let before = store.health().written;
+    while store.health().written == before {
+        if start.elapsed() > LONG {
+            return line!();
+        }
+        if !store.health().is_down {
+            storage.put(id(number).to_vec(), tls13(b"secret", b""));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    0
+}
+
+#[test]
+fn a_forked_child_stores_sessions_on_a_connection_of_its_own() {
+    alone(|| {
+        let redis = RedisServer::start();
+        let kek: Vec<u8> = (100..132).collect();
+        let store = Arc::new(RedisStore::new(&redis.url()).unwrap());
+        let resumption = Resumption::builder()
+            .stateful(1_000)
+            .stek_source(RedisSource::new(&redis.url(), &kek).unwrap())
+            .shared_store(Arc::clone(&store))
+            .build()
+            .unwrap();
+        assert_eq!(shares(&resumption, &store, 0), 0);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // So that the store's thread is busy at each fork.
+                let storage = resumption.session_storage("api");
+                for number in 1_000.. {
+                    storage.put(id(number).to_vec(), tls13(b"secret", b""));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            for number in 1..5 {
+                match fork().unwrap() {
+                    Fork::Child => {
+                        if number % 2 == 1 {
+                            resumption.after_fork();
+                        }
+                        let line = shares(&resumption, &store, number);
+                        exit(i32::try_from(line).unwrap_or(1));
+                    }
+                    Fork::Parent(child) => wait(child),
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(shares(&resumption, &store, 5), 0, "the parent's goes on");
     });
 }

@@ -212,10 +212,10 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
 fn nothing_is_connected_before_it_is_used() {
     let memory = Memory::default();
     let remote = Remote::start("memory", "test", memory).unwrap();
-    assert_eq!(remote.common.health().connections, 0);
-    assert!(!remote.common.has_begun());
+    assert_eq!(remote.served.common.health().connections, 0);
+    assert!(!remote.served.common.has_begun());
     remote.prepare(Duration::from_secs(2));
-    assert_eq!(remote.common.deadline(), Duration::from_secs(2));
+    assert_eq!(remote.served.common.deadline(), Duration::from_secs(2));
     until(&remote, |health| !health.is_down);
 }
 
