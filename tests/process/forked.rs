@@ -209,8 +209,23 @@ fn shares(resumption: &Resumption, store: &RedisStore, number: u64) -> u32 {
     0
 }
 
+/// Rotates for all. Returns the number of the line where that fails, or 0.
+fn rotates(resumption: &Resumption) -> u32 {
+    let start = Instant::now();
+    while let Err(error) = resumption.rotate_now() {
+        if error.to_string().contains("is lost here") {
+            break; // it was being asked when this process was forked
+        }
+        if start.elapsed() > LONG {
+            return line!();
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    0
+}
+
 #[test]
-fn a_forked_child_stores_sessions_on_a_connection_of_its_own() {
+fn a_forked_child_has_connections_to_redis_of_its_own() {
     alone(|| {
         let redis = RedisServer::start();
         let kek: Vec<u8> = (100..132).collect();
@@ -241,7 +256,10 @@ fn a_forked_child_stores_sessions_on_a_connection_of_its_own() {
                         if number % 2 == 1 {
                             resumption.after_fork();
                         }
-                        let line = shares(&resumption, &store, number);
+                        let line = match shares(&resumption, &store, number) {
+                            0 => rotates(&resumption),
+                            line => line,
+                        };
                         exit(i32::try_from(line).unwrap_or(1));
                     }
                     Fork::Parent(child) => wait(child),

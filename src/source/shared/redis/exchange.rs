@@ -1,10 +1,9 @@
 //! Commands to Redis, sent from a thread of its own, so that whoever waits for one is bounded
 //! whatever happens to it.
 
-use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, mem, process, thread};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
@@ -32,6 +31,8 @@ pub(super) struct Exchange {
     client: RedisClient,
     /// To the thread, which ends when this is dropped.
     jobs: Option<SyncSender<Job>>,
+    /// The process that has the thread.
+    process: u32,
 }
 
 /// What Redis answered to a read.
@@ -42,7 +43,11 @@ pub(super) struct Found {
 
 impl Exchange {
     pub(super) fn new(client: RedisClient) -> Self {
-        Self { client, jobs: None }
+        Self {
+            client,
+            jobs: None,
+            process: process::id(),
+        }
     }
 
     /// How long an answer may take on a new connection. Behind Sentinels and in a Cluster there are
@@ -122,6 +127,12 @@ impl Exchange {
     }
 
     fn jobs(&mut self) -> Result<&SyncSender<Job>, String> {
+        if self.process != process::id() {
+            // Forked, without the thread. To drop the channel might be to wait for a lock that is
+            // never released.
+            mem::forget(self.jobs.take());
+            self.process = process::id();
+        }
         if self.jobs.is_none() {
             let (jobs, queue) = sync_channel::<Job>(1);
             let started = start(Worker::new(self.client.clone()), queue);
