@@ -21,6 +21,8 @@ use tracing::{Event, Metadata, Subscriber, span};
 use test_support::alone::alone;
 use test_support::handshake::{FULL, RESUMED, client, followed, handshake, kind, server_config};
 
+mod matrix;
+
 const LONG: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 const SECRET: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
