@@ -4,7 +4,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Lines, Write, stdin};
 use std::os::unix::fs::PermissionsExt;
-use std::panic::catch_unwind;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -149,6 +149,7 @@ fn am_the_other_process() -> bool {
         return false;
     };
     let server = Server::new(Path::new(&directory));
+    let mut crowd = Vec::new();
     for order in stdin().lines().map_while(Result::ok) {
         let (order, argument) = order.split_once(' ').unwrap_or((&order, ""));
         match order {
@@ -164,6 +165,22 @@ fn am_the_other_process() -> bool {
             "revoke" => {
                 let _ = server.resumption.revoke_all();
                 eprintln!("{}", server.active());
+            }
+            // Has so many servers more, as if each were a process.
+            "crowd" => {
+                let more = || Server::new(Path::new(&directory));
+                crowd = (0..argument.parse().unwrap())
+                    .map(|_: u64| more())
+                    .collect();
+                eprintln!("{}", crowd.len());
+            }
+            // Says how many of these have this key active when they have looked, and how often
+            // they could not.
+            "poll" => {
+                crowd.iter().for_each(Server::look);
+                let agree = crowd.iter().filter(|it| it.active() == argument).count();
+                let failures: u64 = crowd.iter().map(Server::failures).sum();
+                eprintln!("{agree} {failures}");
             }
             // So many times; each ticket is of another key.
             "rotate" => (0..argument.parse().unwrap()).for_each(|_: u64| {
@@ -298,10 +315,17 @@ fn processes_that_rotate_on_a_busy_disk_lose_no_key() {
         return;
     }
     let (parent, directory) = fresh();
+    on_a_busy_disk(parent.path(), || {
+        rotate_at_the_same_time(TEST, &directory, 5);
+    });
+}
+
+/// Does this while four threads write and sync files beside it.
+fn on_a_busy_disk(parent: &Path, work: impl FnOnce() + UnwindSafe) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for writer in 0..4 {
-            let file = parent.path().join(format!("busy-{writer}"));
+            let file = parent.join(format!("busy-{writer}"));
             let done = &done;
             scope.spawn(move || {
                 let megabyte = vec![writer; 1 << 20];
@@ -314,9 +338,49 @@ fn processes_that_rotate_on_a_busy_disk_lose_no_key() {
                 }
             });
         }
-        let rotating = catch_unwind(|| rotate_at_the_same_time(TEST, &directory, 5));
+        let worked = catch_unwind(work);
         done.store(true, Ordering::Relaxed);
-        rotating.unwrap();
+        worked.unwrap();
+    });
+}
+
+#[test]
+fn a_thousand_that_poll_on_a_busy_disk_follow_those_that_rotate() {
+    const TEST: &str = "a_thousand_that_poll_on_a_busy_disk_follow_those_that_rotate";
+    if am_the_other_process() {
+        return;
+    }
+    let (parent, directory) = fresh();
+    on_a_busy_disk(parent.path(), || {
+        let start = |_| Process::start(TEST, &directory);
+        let mut pollers: Vec<_> = (0..8).map(start).collect();
+        let mut rotators: Vec<_> = (0..2).map(start).collect();
+        pollers.iter_mut().for_each(|it| it.order("crowd 125"));
+        for poller in &mut pollers {
+            assert_eq!(poller.answer(), "125");
+        }
+        let ours = Server::new(&directory);
+        for _ in 0..5 {
+            let before = ours.active();
+            let order = format!("poll {before}");
+            rotators.iter_mut().for_each(|it| it.order("rotate 1"));
+            pollers.iter_mut().for_each(|it| it.order(&order));
+            let tickets: Vec<_> = rotators
+                .iter_mut()
+                .map(|it| decoded(&it.answer()))
+                .collect();
+            for poller in &mut pollers {
+                assert!(poller.answer().ends_with(" 0"), "while others rotate");
+            }
+            ours.look();
+            assert_ne!(ours.active(), before);
+            assert!(tickets.iter().all(|ticket| ours.opens(ticket)));
+            let order = format!("poll {}", ours.active());
+            pollers.iter_mut().for_each(|it| it.order(&order));
+            for poller in &mut pollers {
+                assert_eq!(poller.answer(), "125 0");
+            }
+        }
     });
 }
 
