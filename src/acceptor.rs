@@ -1,7 +1,7 @@
 //! Acceptors for servers of one thread per connection and for axum-server;
-//! [`ResumptionAcceptor`](crate::ResumptionAcceptor), for tokio, is at the root. And
-//! [`follow`](crate::Resumption::follow), for whatever else accepts connections, with what it
-//! tells.
+//! [`ResumptionAcceptor`](crate::ResumptionAcceptor), for tokio, is at the root, and `Incoming` makes
+//! a stream of what it accepts, for tonic and others. And [`follow`](crate::Resumption::follow), for
+//! whatever else accepts connections, with what it tells.
 
 // The steps are the same for all acceptors, so they stand here, without input and output:
 //
@@ -29,6 +29,8 @@ mod blocking;
 mod client_hello;
 mod early_data;
 mod follow;
+#[cfg(feature = "tokio")]
+mod incoming;
 mod look_up;
 #[cfg(feature = "quinn")]
 mod quic;
@@ -47,6 +49,8 @@ pub use client_hello::fuzzed::run as fuzzed_client_hello;
 use early_data::{Header, RefusedEarlyData};
 pub use follow::Follow;
 use follow::{Following, Seen};
+#[cfg(feature = "tokio")]
+pub use incoming::Incoming;
 use look_up::LookUp;
 use versions::speaks_tls13;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::{HandshakeKind, ServerConfig, version::TLS12, version::TLS13};
 use rustls_resumption::{Error, Resumption};
 use test_support::handshake::{VERSIONS, client, client_without_tickets, kind, server_config};
@@ -111,5 +112,17 @@ fn nothing_resumes_where_resumption_is_refused() {
         for _ in 0..3 {
             assert_eq!(kind(&client, &config), FULL);
         }
+    }
+}
+
+#[test]
+fn what_axum_server_holds_is_rewrapped_in_one_line_after_each_reload() {
+    let resumption = Resumption::tickets().unwrap();
+    let tls = RustlsConfig::from_config(Arc::new(server_config()));
+    let client = client(&TLS13);
+    for expected in [FULL, RESUMED, RESUMED] {
+        tls.reload_from_config(Arc::new(server_config())); // as `reload_from_pem` does, bare
+        tls.reload_from_config(resumption.installed(&tls.get_inner(), "axum"));
+        assert_eq!(kind(&client, &tls.get_inner()), expected);
     }
 }

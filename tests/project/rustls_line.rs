@@ -9,7 +9,7 @@ use test_support::repository;
 
 /// The files that may name rustls, and why. A port begins in the first, and in `session.rs`, which
 /// reads what rustls encodes.
-const MAY: [(&str, &str); 12] = [
+const MAY: [(&str, &str); 13] = [
     ("rustls.rs", "implements its traits"),
     ("resumption.rs", "`install` sets its fields"),
     (
@@ -22,6 +22,7 @@ const MAY: [(&str, &str); 12] = [
     ("acceptor/axum_server.rs", "an acceptor for axum-server"),
     ("acceptor/blocking.rs", "the same, by threads"),
     ("acceptor/resumption_acceptor.rs", "the same, on tokio"),
+    ("acceptor/incoming.rs", "a stream of what that accepts"),
     ("acceptor/synchronous.rs", "and how rustls reads there"),
     (
         "acceptor/versions.rs",
