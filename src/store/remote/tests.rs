@@ -196,6 +196,8 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
         health.trouble == Some(StoreTrouble::NotPermitted) && health.last_trouble.is_some()
     });
     assert!(remote.health().is_down);
+    // It is noted a moment later, by the thread that met it.
+    until(&remote, |health| health.last_trouble.is_some());
     let last = remote.health().last_trouble.unwrap();
     assert!(last.what.ends_with(": told to") && !last.is_over, "{last}");
     memory.fail(FailureKind::Full);
