@@ -1,9 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::Cmd;
-
-use super::remote::{Backend, Failure, Node, Remote, Write};
+use super::remote::{Backend, Failure, Node, Remote};
 use super::{SharedStore, StoreKey, StoreLookup};
 use crate::error::Error;
 use crate::redis::{DEFAULT_PREFIX, RedisClient};
@@ -183,33 +181,6 @@ impl Backend for Server {
 
     fn write_timeout(&self) -> Duration {
         self.client.dialer().command_timeout
-    }
-
-    async fn try_out(connection: &mut Connection, probe_key: &str) -> Result<(), Failure> {
-        connection.try_out(probe_key).await
-    }
-
-    async fn get(
-        connection: &mut Connection,
-        key: &str,
-        asking: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.ask(Cmd::get(key), asking).await
-    }
-
-    async fn get_and_delete(
-        connection: &mut Connection,
-        key: &str,
-        asking: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.ask(Cmd::get_del(key), asking).await
-    }
-
-    async fn write(
-        connection: &mut Connection,
-        batch: &[Write],
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        connection.write(batch).await
     }
 }
 

@@ -27,7 +27,7 @@ mod queue;
 mod route;
 mod single;
 
-pub(super) use backend::{Backend, Failure, FailureKind, Redirection};
+pub(super) use backend::{Backend, Connection, Failure, FailureKind, Redirection};
 pub(super) use driver::Driver;
 pub(super) use node::{Common, Node};
 pub(super) use pauses::Pauses;

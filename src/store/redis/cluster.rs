@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sync::lock::Mutex;
 use arc_swap::ArcSwap;
-use redis::{Cmd, ConnectionInfo};
+use redis::ConnectionInfo;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -16,9 +16,7 @@ use tracing::{info, warn};
 use super::connection::Connection;
 use crate::redis::{Address, Cluster, Slots, slot_of};
 use crate::stats::{StoreHealth, StoreTrouble};
-use crate::store::remote::{
-    Backend, Common, Driver, Failure, Node, Pauses, Redirection, Route, Write,
-};
+use crate::store::remote::{Backend, Common, Driver, Failure, Node, Pauses, Redirection, Route};
 
 /// How often the slots are asked for when nothing is wrong.
 const CALM: Duration = Duration::from_secs(15);
@@ -310,32 +308,5 @@ impl Backend for Member {
 
     fn write_timeout(&self) -> Duration {
         self.cluster.dialer().command_timeout
-    }
-
-    async fn try_out(connection: &mut Connection, probe_key: &str) -> Result<(), Failure> {
-        connection.try_out(probe_key).await
-    }
-
-    async fn get(
-        connection: &mut Connection,
-        key: &str,
-        asking: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.ask(Cmd::get(key), asking).await
-    }
-
-    async fn get_and_delete(
-        connection: &mut Connection,
-        key: &str,
-        asking: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.ask(Cmd::get_del(key), asking).await
-    }
-
-    async fn write(
-        connection: &mut Connection,
-        batch: &[Write],
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
-        connection.write(batch).await
     }
 }

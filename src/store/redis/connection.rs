@@ -1,13 +1,11 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
-};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
 use crate::redis::{misplaced, redirection};
 use crate::stats::StoreTrouble;
-use crate::store::remote::{Failure, FailureKind, Redirection, Write};
+use crate::store::remote::{self, Failure, FailureKind, Redirection, Write};
 
 /// A connection to one server.
 #[derive(Clone)]
@@ -28,8 +26,28 @@ impl Connection {
         }
     }
 
+    async fn ask(&mut self, command: Cmd, asking: bool) -> Result<Option<Vec<u8>>, Failure> {
+        let in_cluster = self.in_cluster;
+        let failed = |error| failure(error, in_cluster);
+        if !asking {
+            return command.query_async(&mut self.redis).await.map_err(failed);
+        }
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("ASKING").ignore();
+        pipeline.add_command(command);
+        let answer: RedisResult<(Option<Vec<u8>>,)> = pipeline.query_async(&mut self.redis).await;
+        Ok(answer.map_err(failed)?.0)
+    }
+
+    async fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, Failure> {
+        let outcomes = pipeline.query_async(&mut self.redis).await;
+        outcomes.map_err(|error| failure(error, self.in_cluster))
+    }
+}
+
+impl remote::Connection for Connection {
     /// Writes, reads and claims, in one round trip.
-    pub(super) async fn try_out(&mut self, key: &str) -> Result<(), Failure> {
+    async fn try_out(&mut self, key: &str) -> Result<(), Failure> {
         let mut pipeline = Pipeline::with_capacity(3);
         pipeline.ignore_errors();
         pipeline.add_command(set(key, b"probe", Duration::from_secs(1)));
@@ -49,28 +67,20 @@ impl Connection {
         }
     }
 
-    pub(super) async fn ask<T: FromRedisValue>(
+    async fn get(&mut self, key: &str, asking: bool) -> Result<Option<Vec<u8>>, Failure> {
+        self.ask(Cmd::get(key), asking).await
+    }
+
+    async fn get_and_delete(
         &mut self,
-        command: Cmd,
+        key: &str,
         asking: bool,
-    ) -> Result<T, Failure> {
-        let in_cluster = self.in_cluster;
-        let failed = |error| failure(error, in_cluster);
-        if !asking {
-            return command.query_async(&mut self.redis).await.map_err(failed);
-        }
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("ASKING").ignore();
-        pipeline.add_command(command);
-        let answer: RedisResult<(T,)> = pipeline.query_async(&mut self.redis).await;
-        Ok(answer.map_err(failed)?.0)
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        self.ask(Cmd::get_del(key), asking).await
     }
 
     /// Writes a batch in one round trip, and tells what became of each.
-    pub(super) async fn write(
-        &mut self,
-        batch: &[Write],
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+    async fn write(&mut self, batch: &[Write]) -> Result<Vec<Result<(), Failure>>, Failure> {
         let mut pipeline = Pipeline::with_capacity(batch.len());
         pipeline.ignore_errors(); // each write has an outcome of its own
         for write in batch {
@@ -91,11 +101,6 @@ impl Connection {
             }
         };
         Ok(batch.iter().map(&mut outcome_of).collect())
-    }
-
-    async fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, Failure> {
-        let outcomes = pipeline.query_async(&mut self.redis).await;
-        outcomes.map_err(|error| failure(error, self.in_cluster))
     }
 }
 

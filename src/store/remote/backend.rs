@@ -7,11 +7,10 @@ use crate::stats::StoreTrouble;
 
 /// How one server is spoken with. It is displayed in logs, so it must not show a secret.
 ///
-/// Connecting must end by itself. Nothing else here needs a timeout: the node gives up on what
+/// Connecting must end by itself. Nothing else needs a timeout: the node gives up on what
 /// takes too long, by dropping the future.
 pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
-    /// A connection that many tasks use at once. Its clones share it.
-    type Connection: Clone + Send + 'static;
+    type Connection: Connection;
 
     fn connect(&mut self) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;
 
@@ -23,22 +22,24 @@ pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
 
     /// How long a batch of writes may take.
     fn write_timeout(&self) -> Duration;
+}
 
+/// A connection that many tasks use at once. Its clones share it.
+///
+/// `asking` tells whether another server sent us here, and this one must be told so.
+pub(in crate::store) trait Connection: Clone + Send + 'static {
     /// Does all that a store needs, once: a server that answers may be of no use all the same.
-    fn try_out(
-        connection: &mut Self::Connection,
-        probe_key: &str,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn try_out(&mut self, probe_key: &str) -> impl Future<Output = Result<(), Failure>> + Send;
 
     fn get(
-        connection: &mut Self::Connection,
+        &mut self,
         key: &str,
         asking: bool,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
 
     /// Both in one step, on the server: of any number of callers at most one gets the value.
     fn get_and_delete(
-        connection: &mut Self::Connection,
+        &mut self,
         key: &str,
         asking: bool,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, Failure>> + Send;
@@ -46,7 +47,7 @@ pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
     /// Writes a batch, once: nothing of unknown outcome may be repeated. Returns the outcome of
     /// each write, or a failure if they are unknown.
     fn write(
-        connection: &mut Self::Connection,
+        &mut self,
         batch: &[Write],
     ) -> impl Future<Output = Result<Vec<Result<(), Failure>>, Failure>> + Send;
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::backend::{Backend, Failure, FailureKind};
+use super::backend::{Backend, Connection as _, Failure, FailureKind};
 use super::breaker::{Breaker, Function, Generation};
 use super::node::{Common, Lookup, Requests, Unanswered};
 use super::pauses::Pauses;
@@ -129,7 +129,7 @@ impl<B: Backend> Driver<B> {
         };
         let mut connection = backend.connect().await.map_err(why)?;
         let deadline = self.common.deadline();
-        match timeout(deadline, B::try_out(&mut connection, probe_key)).await {
+        match timeout(deadline, connection.try_out(probe_key)).await {
             Ok(Ok(())) => Ok((connection, None)),
             Ok(Err(failure)) => match failure.kind {
                 FailureKind::Full => Ok((connection, Some(StoreTrouble::Full))),
@@ -153,7 +153,7 @@ impl<B: Backend> Driver<B> {
                 continue;
             }
             // A claim is what a server refuses that may not write.
-            let claim = B::get_and_delete(&mut link.connection, probe_key, false);
+            let claim = link.connection.get_and_delete(probe_key, false);
             match timeout(self.common.deadline(), claim).await {
                 Ok(Ok(_)) => self.answered(link.generation, Function::Claim),
                 Ok(Err(failure)) => self.failed(link.generation, Function::Claim, &failure),
@@ -227,8 +227,8 @@ impl<B: Backend> Driver<B> {
         let (key, asking) = (&lookup.key, lookup.asking);
         let answer = async {
             match lookup.claim {
-                true => B::get_and_delete(&mut link.connection, key, asking).await,
-                false => B::get(&mut link.connection, key, asking).await,
+                true => link.connection.get_and_delete(key, asking).await,
+                false => link.connection.get(key, asking).await,
             }
         };
         let result = match timeout_at(lookup.until.into(), answer).await {
@@ -269,7 +269,7 @@ impl<B: Backend> Driver<B> {
         else {
             return add(&self.common.dropped, batch.len());
         };
-        let writing = B::write(&mut connection, batch);
+        let writing = connection.write(batch);
         match timeout(self.write_timeout, writing).await {
             Ok(Ok(outcomes)) => self.settle(batch, outcomes, generation),
             Ok(Err(failure)) => {

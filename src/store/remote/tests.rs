@@ -48,37 +48,32 @@ impl Backend for Memory {
     fn write_timeout(&self) -> Duration {
         PATIENT
     }
+}
 
-    async fn try_out(connection: &mut Self, _probe_key: &str) -> Result<(), Failure> {
-        connection.answer()
+impl Connection for Memory {
+    async fn try_out(&mut self, _probe_key: &str) -> Result<(), Failure> {
+        self.answer()
     }
 
-    async fn get(
-        connection: &mut Self,
-        key: &str,
-        _asking: bool,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.answer()?;
-        Ok(connection.values.lock().get(key).cloned())
+    async fn get(&mut self, key: &str, _asking: bool) -> Result<Option<Vec<u8>>, Failure> {
+        self.answer()?;
+        Ok(self.values.lock().get(key).cloned())
     }
 
     async fn get_and_delete(
-        connection: &mut Self,
+        &mut self,
         key: &str,
         _asking: bool,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        connection.answer()?;
-        Ok(connection.values.lock().remove(key))
+        self.answer()?;
+        Ok(self.values.lock().remove(key))
     }
 
-    async fn write(
-        connection: &mut Self,
-        batch: &[Write],
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+    async fn write(&mut self, batch: &[Write]) -> Result<Vec<Result<(), Failure>>, Failure> {
         let write = |write: &Write| {
-            connection.answer()?;
+            self.answer()?;
             let (key, value) = (write.key.clone(), write.value.clone());
-            connection.values.lock().insert(key, value);
+            self.values.lock().insert(key, value);
             Ok(())
         };
         Ok(batch.iter().map(write).collect())
