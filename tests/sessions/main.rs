@@ -3,5 +3,6 @@
 mod cache;
 mod flood;
 mod memcached;
+mod redis_log;
 mod redis_store;
 mod redis_topologies;

@@ -118,11 +118,11 @@ fn failure(error: RedisError, in_cluster: bool) -> Failure {
         return match in_cluster {
             true => Failure {
                 kind: FailureKind::Redirected(Redirection { address, asking }),
-                cause: error.into(),
+                cause: said(&error).into(),
             },
             false => Failure {
                 kind: FailureKind::Useless(StoreTrouble::Misplaced),
-                cause: format!("{}: {error}", misplaced("cluster")).into(),
+                cause: format!("{}: {}", misplaced("cluster"), said(&error)).into(),
             },
         };
     }
@@ -148,7 +148,15 @@ fn failure(error: RedisError, in_cluster: bool) -> Failure {
     };
     Failure {
         kind,
-        cause: error.into(),
+        cause: said(&error).into(),
+    }
+}
+
+/// In Redis's own words, which are what an operator looks for.
+fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
     }
 }
 

@@ -119,26 +119,32 @@ impl Breaker {
         }
     }
 
-    /// The server did what it was asked. This alone does not close an open breaker.
-    pub(super) fn succeeded(&self, connection: Generation, function: Function) {
+    /// The server did what it was asked. This alone does not close an open breaker. True if it was
+    /// full, and has room again.
+    pub(super) fn succeeded(&self, connection: Generation, function: Function) -> bool {
+        let mut has_room = false;
         self.count(connection, |state| {
             state.unanswered = 0;
             *state.refused.of(function) = 0;
             if state.trouble == Some(StoreTrouble::Full) && matches!(function, Function::Write) {
                 state.trouble = None;
+                has_room = true;
             }
             None
         });
+        has_room
     }
 
-    /// The server is full: it answers, and serves what it has.
-    pub(super) fn full(&self, connection: Generation) {
+    /// The server is full: it answers, and serves what it has. True if that is new.
+    pub(super) fn full(&self, connection: Generation) -> bool {
+        let mut is_new = false;
         self.count(connection, |state| {
             state.unanswered = 0;
             state.refused.writes = 0;
-            state.trouble = Some(StoreTrouble::Full);
+            is_new = state.trouble.replace(StoreTrouble::Full) != Some(StoreTrouble::Full);
             None
         });
+        is_new
     }
 
     /// The server answered, with an error. True if this opened the breaker.

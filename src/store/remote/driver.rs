@@ -29,6 +29,8 @@ const BATCH: usize = 256;
 /// A node's connection, and the tasks that use it.
 pub(in crate::store) struct Driver<B: Backend> {
     common: Arc<Common>,
+    /// For the log.
+    server: String,
     breaker: Arc<Breaker>,
     link: Mutex<Option<Link<B::Connection>>>,
     is_lost: Notify,
@@ -58,6 +60,7 @@ impl<B: Backend> Driver<B> {
         } = requests;
         let driver = Arc::new(Self {
             common,
+            server: backend.to_string(),
             breaker,
             link: Mutex::new(None),
             is_lost: Notify::new(),
@@ -82,7 +85,7 @@ impl<B: Backend> Driver<B> {
             let probe_key = backend.probe_key(&self.common.prefix());
             match self.connect(&mut backend, &probe_key).await {
                 Ok((connection, trouble)) => {
-                    info!(server = %backend, "shared store is up");
+                    info!(server = self.server, "shared store is up");
                     last_error = None;
                     self.common.connections.fetch_add(1, Ordering::Relaxed);
                     let since = Instant::now();
@@ -95,8 +98,8 @@ impl<B: Backend> Driver<B> {
                     *self.link.lock() = None;
                     let cause = std::mem::take(&mut *self.cause.lock());
                     warn!(
-                        server = %backend, cause,
-                        "shared store is down: full handshakes until it serves again"
+                        server = self.server,
+                        cause, "shared store is down: full handshakes until it serves again"
                     );
                     if since.elapsed() >= STABLE {
                         pauses = Pauses::new();
@@ -107,7 +110,10 @@ impl<B: Backend> Driver<B> {
                     self.common.note_trouble(&format!("{backend}: {error}"));
                     self.breaker.note(trouble);
                     if last_error.as_ref() != Some(&error) {
-                        warn!(server = %backend, error, "the shared store cannot be used");
+                        warn!(
+                            server = self.server,
+                            error, "the shared store cannot be used"
+                        );
                         last_error = Some(error);
                     }
                 }
@@ -132,7 +138,10 @@ impl<B: Backend> Driver<B> {
         match timeout(deadline, connection.try_out(probe_key)).await {
             Ok(Ok(())) => Ok((connection, None)),
             Ok(Err(failure)) => match failure.kind {
-                FailureKind::Full => Ok((connection, Some(StoreTrouble::Full))),
+                FailureKind::Full => {
+                    self.warn_of_full(&failure);
+                    Ok((connection, Some(StoreTrouble::Full)))
+                }
                 FailureKind::Redirected(_) => Ok((connection, None)),
                 FailureKind::Useless(_) | FailureKind::Refused(_) => Err(why(failure)),
             },
@@ -168,7 +177,9 @@ impl<B: Backend> Driver<B> {
 
     fn answered(&self, generation: Generation, function: Function) {
         self.has_answered.store(true, Ordering::Relaxed);
-        self.breaker.succeeded(generation, function);
+        if self.breaker.succeeded(generation, function) {
+            info!(server = self.server, "shared store has room again");
+        }
     }
 
     fn timed_out(&self, generation: Generation) {
@@ -183,8 +194,10 @@ impl<B: Backend> Driver<B> {
             FailureKind::Useless(trouble) => breaker.useless(generation, trouble),
             FailureKind::Refused(trouble) => breaker.refused(generation, function, trouble),
             FailureKind::Full => {
-                breaker.full(generation);
                 self.common.note_trouble(&failure.cause.to_string());
+                if breaker.full(generation) {
+                    self.warn_of_full(failure);
+                }
                 false
             }
             FailureKind::Redirected(_) => {
@@ -195,6 +208,14 @@ impl<B: Backend> Driver<B> {
         if opened {
             self.opened(failure.cause.to_string());
         }
+    }
+
+    fn warn_of_full(&self, failure: &Failure) {
+        let cause = failure.cause.to_string();
+        warn!(
+            server = self.server,
+            cause, "shared store is full: new sessions are not kept until it has room"
+        );
     }
 
     fn opened(&self, cause: String) {
