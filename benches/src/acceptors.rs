@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, HandshakeKind, ServerConfig};
-use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::source::{SourceKey, StekSource, source_fn};
 use rustls_resumption::store::{RedisStore, SharedStore};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -147,13 +147,9 @@ pub fn through_redis(program: &str, effort: Effort) -> io::Result<[Vec<Duration>
     while store.health().is_down {
         thread::sleep(Duration::from_millis(1));
     }
-    let source = source_fn("benches", |query| {
-        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
-        Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
-    });
     let shared = Resumption::builder()
         .stateful(20_000)
-        .stek_source(source)
+        .stek_source(shared_source())
         .shared_store(store)
         .build()
         .map_err(io::Error::other)?;
@@ -185,7 +181,18 @@ pub fn through_redis(program: &str, effort: Effort) -> io::Result<[Vec<Duration>
     Ok(times)
 }
 
-async fn visit(acceptor: &ResumptionAcceptor, client: &Client) -> (HandshakeKind, Duration) {
+/// One STEK that all nodes have.
+pub(crate) fn shared_source() -> impl StekSource + 'static {
+    source_fn("benches", |query| {
+        let secret: [u8; 32] = std::array::from_fn(|i| i as u8);
+        Ok(vec![SourceKey::sealing(query.stek(&secret)?)])
+    })
+}
+
+pub(crate) async fn visit(
+    acceptor: &ResumptionAcceptor,
+    client: &Client,
+) -> (HandshakeKind, Duration) {
     let (mut near, far) = tokio::io::duplex(1 << 16);
     let start = Instant::now();
     let server = async {
@@ -223,13 +230,14 @@ async fn visit(acceptor: &ResumptionAcceptor, client: &Client) -> (HandshakeKind
 }
 
 /// A Redis server that is killed when this value is dropped.
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
-    url: String,
+    pub(crate) url: String,
+    pub(crate) address: String,
 }
 
 impl Redis {
-    fn start(program: &str) -> io::Result<Self> {
+    pub(crate) fn start(program: &str) -> io::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(program)
             .args([
@@ -242,8 +250,13 @@ impl Redis {
             ])
             .stdout(Stdio::null())
             .spawn()?;
-        let url = format!("redis://127.0.0.1:{port}");
-        Ok(Self { child, url })
+        let address = format!("127.0.0.1:{port}");
+        let url = format!("redis://{address}");
+        Ok(Self {
+            child,
+            url,
+            address,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod acceptors;
 pub mod bars;
 pub mod caches;
+pub mod claims;
 pub mod client_certificates;
 pub mod following;
 pub mod handshakes;

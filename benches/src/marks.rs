@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use rustls_resumption::{Resumption, SessionCache};
 
+use crate::claims::latencies;
 use crate::handshakes::{self, By, Client, Crowd, ServerKey, Site, Way, session};
 use crate::memory::Footprint;
 use crate::rotation::seal_latencies;
@@ -21,7 +22,7 @@ use crate::{caches, tickets};
 /// One figure and its target.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    /// `M2` to `M10`; M1, M11 and M13 are counted, by the command `counts`.
+    /// `M2` to `M10` and `M14`; M1, M11 and M13 are counted, by the command `counts`.
     pub name: &'static str,
     /// What was measured.
     pub what: String,
@@ -105,7 +106,7 @@ impl fmt::Display for Mark {
 pub type Measure = fn(Effort) -> Vec<Mark>;
 
 /// Every mark by its name.
-pub const ALL: [(&str, Measure); 9] = [
+pub const ALL: [(&str, Measure); 10] = [
     ("M2", seal_open_and_refuse),
     ("M3", ticket_length),
     ("M4", take_and_put),
@@ -115,6 +116,7 @@ pub const ALL: [(&str, Measure); 9] = [
     ("M8", tls13_stateful_handshake),
     ("M9", share_resumed),
     ("M10", seal_while_rotating),
+    ("M14", claim),
 ];
 
 fn seal_open_and_refuse(effort: Effort) -> Vec<Mark> {
@@ -476,6 +478,22 @@ fn seal_while_rotating(effort: Effort) -> Vec<Mark> {
     let [rotating, still] = &costs;
     let what = "p99.9 of seal while rotating every 10 ms";
     vec![times("M10", what, rotating, still, AtMost(1.5), &note)]
+}
+
+fn claim(effort: Effort) -> Vec<Mark> {
+    let [claims, round_trips] = latencies("redis-server", effort).expect("Redis does not serve");
+    // At the same rank, so that whatever else the machine does affects both alike.
+    let p50 = |times: &[Duration]| times[times.len() / 2].as_secs_f64() * 1e6;
+    let [claim, round_trip] = [p50(&claims), p50(&round_trips)];
+    vec![Mark {
+        name: "M14",
+        what: "claim from Redis at p50 over a blocking round trip".to_owned(),
+        figure: claim - round_trip,
+        unit: " µs",
+        reach: AtMost(40.0),
+        beyond: None,
+        note: format!("claim {claim:.0} µs, round trip {round_trip:.0} µs"),
+    }]
 }
 
 fn times(
