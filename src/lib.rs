@@ -41,6 +41,8 @@ mod housekeeper;
 mod installation;
 mod kdf;
 mod lineage;
+#[cfg(test)]
+mod models;
 mod outside;
 mod pulse;
 mod reader;

@@ -38,7 +38,7 @@ use events::Event;
 pub(crate) use introduced::Introduced;
 use keeper::{Answer, Failure, Keeper};
 pub(crate) use settings::{DEFAULT_SOURCE_DEADLINE, RingSettings};
-use snapshot::Snapshot;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use supply::ROTATION_DEADLINE;
 use supply::{After, Manners, PATIENCE, Supply, Wish};
 pub(crate) use tickets::SharingKey;

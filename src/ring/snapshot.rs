@@ -19,6 +19,13 @@ impl Snapshot {
         Self { slots, sealing }
     }
 
+    /// As it is once a source has answered with these keys, for those who ask it what seals.
+    #[cfg(test)]
+    pub(crate) fn of(mut keys: Vec<SourceKey>) -> Self {
+        keys.sort_by_key(|key| std::cmp::Reverse(key.window.activates));
+        Self::new(Slots::default(), keys)
+    }
+
     /// What is known of a key name, if anything is.
     pub(super) fn find(&self, name: &KeyName) -> Option<&Slot> {
         self.slots.get(name)

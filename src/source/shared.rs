@@ -13,6 +13,7 @@ use super::bulletin::Heard;
 use super::plan::Clocks;
 use super::settled_clock::SettledClock;
 use super::{SourceError, SourceKey, SourceQuery};
+use crate::aead::Sealing;
 use crate::clock::{Time, instant_in};
 use crate::error::Error;
 use crate::stek::KeyName;
@@ -29,7 +30,7 @@ mod redis;
 pub use directory::KeyDirectory;
 #[cfg(all(feature = "redis", any(test, rustls_resumption_fuzzing)))]
 pub use kek::fuzzed::run as fuzzed_redis_record;
-use record::{Record, Schedule};
+use record::{Key, Record, Schedule};
 #[cfg(feature = "redis")]
 pub use redis::RedisSource;
 
@@ -62,6 +63,11 @@ trait Backend {
         next: &Next,
         deadline: Instant,
     ) -> Result<bool, SourceError>;
+
+    /// A key that no other process has.
+    fn new_key(&mut self, sealing: Sealing) -> Result<Key, Error> {
+        Key::random(sealing)
+    }
 
     /// An error that says how to get rid of a record that cannot be read.
     fn damaged(&self, why: &str) -> SourceError;
@@ -121,7 +127,8 @@ impl<B: Backend> Shared<B> {
             };
             let found = record.map(decode).transpose()?;
             let clocks = self.read_clocks(now, query);
-            let next = Next::after(found.as_ref(), &held, now, clocks, query)?;
+            let make = || self.backend.new_key(query.sealing);
+            let next = Next::after(found.as_ref(), &held, now, clocks, query, make)?;
             if !next.must_be_written || self.backend.replace(basis, &next, instant_in(limit))? {
                 return Ok(self.adopt(next, &held, query));
             }
@@ -264,6 +271,7 @@ impl Next {
         now: Time,
         clocks: Clocks,
         query: &SourceQuery<'_>,
+        make: impl FnMut() -> Result<Key, Error>,
     ) -> Result<Self, Error> {
         // What others have dropped does not come back because one clock is behind.
         let mine = held.unexpired(clocks.latest);
@@ -274,7 +282,7 @@ impl Next {
             let why = "this host's clock is far from that of the others: correct it";
             return Err(Error::config("rotate", why));
         }
-        let mut record = base.updated(now, clocks, query)?;
+        let mut record = base.updated(now, clocks, query, make)?;
         let must_be_written = match found {
             Some(found) => !record.says_the_same(found),
             None => !record.is_empty(),
@@ -311,5 +319,7 @@ fn planning_time(record: &Record, backend: Time, query: &SourceQuery<'_>) -> Opt
     record.spans(query.now).then_some(query.now)
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ mod key;
 mod schedule;
 mod withdrawn;
 
-use key::Key;
+pub(super) use key::Key;
 pub(super) use schedule::Schedule;
 use withdrawn::{Id, Tombstone, Withdrawn};
 
@@ -101,6 +101,7 @@ impl Record {
         now: Option<Time>,
         clocks: Clocks,
         query: &SourceQuery<'_>,
+        mut make: impl FnMut() -> Result<Key, Error>,
     ) -> Result<Self, Error> {
         let schedule = Schedule::of(query.rotation);
         schedule.check(MAX_KEYS)?;
@@ -121,7 +122,7 @@ impl Record {
                 },
                 rotate: query.rotate,
             };
-            planner.update(&mut next.keys, || Key::random(query.sealing).map(Arc::new))?;
+            planner.update(&mut next.keys, || make().map(Arc::new))?;
         }
         next.make_room();
         next.sort();

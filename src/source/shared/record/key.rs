@@ -10,7 +10,7 @@ use crate::kdf::Kdf;
 use crate::stek::Stek;
 
 /// A secret, which the other processes need, and the STEK made of it.
-pub(super) struct Key {
+pub(in crate::source::shared) struct Key {
     /// On the heap, so that it leaves no copies behind when it moves.
     pub(super) secret: Zeroizing<Vec<u8>>,
     pub(super) stek: Arc<Stek>,
@@ -18,9 +18,9 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) const SECRET_LEN: usize = Stek::MIN_SECRET_LEN;
+    pub(in crate::source::shared) const SECRET_LEN: usize = Stek::MIN_SECRET_LEN;
 
-    pub(super) fn new(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
+    pub(in crate::source::shared) fn new(secret: &[u8], sealing: Sealing) -> Result<Self, Error> {
         let stek = Arc::new(Stek::with_sealing(secret, sealing)?);
         let mut id = [0; Id::LEN];
         Kdf::new("rustls-resumption", secret).expand(&[b"id in records"], &mut id)?;
@@ -31,7 +31,7 @@ impl Key {
         })
     }
 
-    pub(super) fn random(sealing: Sealing) -> Result<Self, Error> {
+    pub(in crate::source::shared) fn random(sealing: Sealing) -> Result<Self, Error> {
         let mut secret = Zeroizing::new([0; Self::SECRET_LEN]);
         aws_lc_rs::rand::fill(&mut *secret).map_err(|_| Error::Random)?;
         Self::new(&*secret, sealing)

@@ -1,9 +1,11 @@
+use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::withdrawn::{MAX_SCOPES, MAX_TOMBSTONES};
 use super::*;
+use crate::rotation::Window;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const NOW: Time = Time(1_800_000_000_000);
@@ -72,6 +74,32 @@ pub(in crate::source::shared) fn secrets(record: &Record) -> Vec<Vec<u8>> {
     secrets.collect()
 }
 
+/// Hashes all that matters of a record, so not its version.
+pub(in crate::source::shared) fn hash<H: Hasher>(record: &Record, state: &mut H) {
+    for Planned { key, window } in &record.keys {
+        let Window {
+            published,
+            activates,
+            retires,
+            expires,
+        } = *window;
+        (
+            key.id().0,
+            [published, activates, retires, expires].map(|time| time.0),
+        )
+            .hash(state);
+    }
+    let Withdrawn {
+        tombstones,
+        keys_floor,
+        ..
+    } = &record.withdrawn;
+    keys_floor.0.hash(state);
+    for (id, Tombstone { revoked, until }) in tombstones {
+        (id.0, revoked.0, until.0).hash(state);
+    }
+}
+
 pub(in crate::source::shared) fn names(record: &Record) -> Vec<KeyName> {
     record.keys.iter().map(|key| *key.key.stek.name()).collect()
 }
@@ -81,7 +109,9 @@ fn update(record: &Record, now: Time, rotate: bool, revoked: &[KeyName]) -> (Rec
     let mut base = record.clone();
     base.revoke(revoked.iter().copied(), now, &rotation);
     let query = query(now, &rotation, rotate, &[]);
-    let updated = base.updated(Some(now), now.into(), &query).unwrap();
+    let updated = base
+        .updated(Some(now), now.into(), &query, || Key::random(SIV))
+        .unwrap();
     let changed = !updated.says_the_same(record);
     (updated, changed)
 }
@@ -210,7 +240,7 @@ fn a_schedule_whose_keys_would_not_fit_is_refused() {
     let rotation = Rotation::new().interval(Duration::from_secs(10));
     let record = Record::empty(&rotation);
     let query = query(NOW, &rotation, false, &[]);
-    let error = record.updated(Some(NOW), NOW.into(), &query);
+    let error = record.updated(Some(NOW), NOW.into(), &query, || Key::random(SIV));
     let error = error.unwrap_err().to_string();
     assert!(error.starts_with("interval = 10s: too short"), "{error}");
     assert!(error.contains("4323 keys"), "{error}");
