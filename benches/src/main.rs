@@ -39,7 +39,7 @@ enum Command {
     /// What accepting through a ResumptionAcceptor costs, and what Redis adds.
     Acceptor(commands::acceptor::Arguments),
     /// Instructions and simulated cache misses, counted by callgrind: the same on any load.
-    Counts,
+    Counts(commands::counts::Arguments),
     /// What client certificates cost: memory of sessions, server time, installation (2 minutes).
     Clients,
     /// Do what callgrind counts.
@@ -73,7 +73,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Command::Acceptor(arguments) => commands::acceptor::run(&arguments, effort)?,
         Command::Clients => commands::clients::run(effort)?,
         Command::Count { row } => row.work(),
-        Command::Counts => commands::counts::run()?,
+        Command::Counts(arguments) => commands::counts::run(&arguments)?,
         Command::Figures => commands::figures::run(effort)?,
         Command::Junk => commands::junk::run(effort),
         Command::Marks(arguments) => return commands::marks::run(&arguments, effort),

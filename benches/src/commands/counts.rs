@@ -1,7 +1,8 @@
 //! Counts instructions and simulated cache misses: the same on any load, so that small changes show.
 //!
 //! Each row is a process of its own under callgrind, which counts within
-//! [`counted_by_callgrind`] only.
+//! [`counted_by_callgrind`] only. With `--check` the instructions are compared with those in
+//! `benches/counts.txt`.
 
 use std::env;
 use std::error::Error;
@@ -55,7 +56,66 @@ struct Count {
     misses: f64,
 }
 
-pub(crate) fn run() -> Result<(), Box<dyn Error>> {
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Fail if an operation takes more than 1 % above the instructions in benches/counts.txt.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What the operations of this crate took when somebody last changed that on purpose.
+const EXPECTED: &str = include_str!("../../counts.txt");
+
+/// So much more instructions than expected fail the check.
+const TOLERANCE: f64 = 0.01;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    match arguments.check {
+        true => check(),
+        false => show(),
+    }
+}
+
+/// Compares what is counted with what is expected.
+fn check() -> Result<(), Box<dyn Error>> {
+    let mut risen = Vec::new();
+    for (row, expected) in expected(EXPECTED)? {
+        let counted = in_child(row)?.instructions;
+        let change = counted / expected - 1.0;
+        println!(
+            "{}: {counted:.0} instructions, expected {expected:.0} ({:+.1} %)",
+            row.name(),
+            100.0 * change
+        );
+        if change > TOLERANCE {
+            risen.push(row.name());
+        }
+    }
+    match risen.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "more instructions than benches/counts.txt expects: {}. If that is meant, change the \
+             figures there, and say why in the commit",
+            risen.join("; ")
+        )
+        .into()),
+    }
+}
+
+/// Reads lines of a row's name and its instructions; `#` begins a comment.
+fn expected(text: &str) -> Result<Vec<(Row, f64)>, Box<dyn Error>> {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, instructions) = line.split_once(' ').ok_or("a line without a figure")?;
+            let row = Row::from_str(name, false)?;
+            Ok((row, instructions.trim().parse()?))
+        })
+        .collect()
+}
+
+fn show() -> Result<(), Box<dyn Error>> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["", "instructions", "last-level misses"]);
@@ -217,4 +277,31 @@ fn in_child(row: Row) -> Result<Count, Box<dyn Error>> {
         instructions: sum(&["Ir"]) / each,
         misses: sum(&["ILmr", "DLmr", "DLmw"]) / each,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expected_figures_are_of_rows_that_exist_none_twice() {
+        let expected = expected(EXPECTED).unwrap();
+        let rows = expected.iter().map(|(row, _)| *row as usize);
+        let mut rows = Vec::from_iter(rows);
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), expected.len());
+        assert!(rows.contains(&(Row::Seal as usize)) && rows.contains(&(Row::Open as usize)));
+    }
+
+    #[test]
+    fn a_line_that_names_no_row_or_no_figure_is_an_error() {
+        for line in ["seal", "seal many", "sale 100"] {
+            assert!(expected(line).is_err(), "{line}");
+        }
+        assert_eq!(
+            expected("# seal 1\n\n open 7 \n").unwrap(),
+            [(Row::Open, 7.0)]
+        );
+    }
 }
