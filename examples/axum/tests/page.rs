@@ -305,9 +305,24 @@ fn a_bad_certificate_file_is_named() {
         ])
         .output()
         .unwrap();
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.starts_with("error: no-such.pem: "), "{error}");
+    assert!(error.starts_with("error: --cert no-such.pem: "), "{error}");
+}
+
+#[test]
+fn a_certificate_file_without_a_certificate_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let junk = directory.path().join("junk.pem");
+    fs::write(&junk, "junk").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_axum-example"))
+        .args(["--listen", "127.0.0.1:0", "--key", "no-such.key", "--cert"])
+        .arg(&junk)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let expected = format!("error: --cert {}: no certificate in it", junk.display());
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 /// The address of a CA of its own making is printed, and its file is a certificate.
