@@ -1,7 +1,7 @@
 //! A Redis server of the test's own, on a free loopback port.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -191,11 +191,21 @@ impl RedisServer {
 
     /// Gives a command and returns the answer, as it is on the wire.
     pub fn ask(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "{command}\r\n").unwrap();
-        let answer = answer(&mut BufReader::new(stream));
+        // A server that changes its role hangs up meanwhile.
+        let mut tries = (0..20).map(|_| {
+            self.try_to_ask(command)
+                .inspect_err(|_| thread::sleep(Duration::from_millis(50)))
+        });
+        let answer = tries.find_map(io::Result::ok);
+        let answer = answer.unwrap_or_else(|| panic!("{command}: no answer"));
         assert!(!answer.starts_with('-'), "{command}: {answer}");
         answer
+    }
+
+    fn try_to_ask(&self, command: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(stream, "{command}\r\n")?;
+        answer(&mut BufReader::new(stream))
     }
 
     fn dump(&self) -> PathBuf {
@@ -397,18 +407,24 @@ impl Drop for RedisServer {
 }
 
 /// An answer and all that it consists of, as it is on the wire.
-fn answer(from: &mut BufReader<TcpStream>) -> String {
+fn answer(from: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut answer = String::new();
-    from.read_line(&mut answer).unwrap();
+    if from.read_line(&mut answer)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let len = answer[1..].trim_end().parse().unwrap_or(-1);
     match (answer.chars().next(), u64::try_from(len)) {
         (Some('$'), Ok(len)) => {
-            from.take(len + 2).read_to_string(&mut answer).unwrap();
+            from.take(len + 2).read_to_string(&mut answer)?;
         }
-        (Some('*'), Ok(len)) => (0..len).for_each(|_| answer += &self::answer(from)),
+        (Some('*'), Ok(len)) => {
+            for _ in 0..len {
+                answer += &self::answer(from)?;
+            }
+        }
         _ => {}
     }
-    answer
+    Ok(answer)
 }
 
 /// `None` if it ended before it was ready, as when the port is taken.
