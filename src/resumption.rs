@@ -195,8 +195,9 @@ impl Resumption {
         {
             warn!(
                 %scope,
-                "another Resumption is installed in this scope, and its sessions do not resume here: \
-                 if this is a reload, keep one and install it again, or use Resumption::process"
+                "another Resumption is installed in this scope, whose sessions resume here only if both \
+                 share STEKs or a store: if this is a reload, keep one and install it again, or \
+                 use Resumption::process"
             );
         }
     }
