@@ -130,9 +130,9 @@ struct Greeting {
     acceptor: Acceptor,
     /// What was read so far. rustls bounds it, to the 64 KiB of the largest handshake message.
     seen: Vec<u8>,
-    /// How much of it rustls was given: the records of the ClientHello, and nothing behind them.
+    /// How much of it rustls was given: whole records, and what there is of the last.
     given: usize,
-    /// Where the last record ends of those that rustls is given, in whole or in part.
+    /// Where that record ends.
     end: usize,
 }
 
@@ -146,32 +146,31 @@ impl Greeting {
         Ok(len)
     }
 
-    /// The ClientHello, if it is complete.
+    /// The ClientHello, if it is complete. rustls is given a record at a time, so nothing that
+    /// stands behind it.
     fn hello(&mut self) -> Result<Option<Hello>, Refused> {
-        self.find_end();
-        let end = self.end.min(self.seen.len());
-        let mut piece = self.seen.get(self.given..end).unwrap_or_default();
-        self.given = end;
-        while !piece.is_empty() {
-            self.acceptor.read_tls(&mut piece)?;
-            if let Some(accepted) = self.acceptor.accept()? {
-                return Ok(Some(Hello {
-                    accepted,
-                    offer: Offer::read(&self.seen),
-                    rest: self.seen.split_off(end),
-                }));
+        loop {
+            if self.given == self.end {
+                let next = self.seen.get(self.end..).and_then(Header::read);
+                let Some(header) = next else { return Ok(None) };
+                self.end = self.end.saturating_add(header.record_len());
             }
-        }
-        Ok(None)
-    }
-
-    /// rustls is given handshake records, and whatever comes first, for it to refuse.
-    fn find_end(&mut self) {
-        while let Some(header) = self.seen.get(self.end..).and_then(Header::read) {
-            if self.end > 0 && !header.is_handshake() {
-                break;
+            let end = self.end.min(self.seen.len());
+            let mut piece = self.seen.get(self.given..end).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(None);
             }
-            self.end = self.end.saturating_add(header.record_len());
+            self.given = end;
+            while !piece.is_empty() {
+                self.acceptor.read_tls(&mut piece)?;
+                if let Some(accepted) = self.acceptor.accept()? {
+                    return Ok(Some(Hello {
+                        accepted,
+                        offer: Offer::read(&self.seen),
+                        rest: self.seen.split_off(end),
+                    }));
+                }
+            }
         }
     }
 }

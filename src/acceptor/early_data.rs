@@ -113,12 +113,6 @@ impl Header {
         Self::LEN.saturating_add(self.len)
     }
 
-    pub(super) fn is_handshake(self) -> bool {
-        const HANDSHAKE: u8 = 22;
-
-        self.content_type == HANDSHAKE
-    }
-
     /// How much early data is in it, if it may be such a record. An empty one counts too, so that
     /// their number is bounded.
     fn early_data(self) -> Option<usize> {

@@ -199,6 +199,29 @@ fn a_hello_that_never_ends_is_bounded_however_it_comes() {
 }
 
 #[test]
+fn a_hello_that_something_else_breaks_off_is_refused_at_once() {
+    alone_and_paused(async {
+        for (way, resumption) in ways() {
+            let acceptor = acceptor(&resumption, server_config());
+            // Alerts and application data, more of it than a hello may have.
+            for kind in [21, 23] {
+                let record = [&[kind, 3, 3, 0x40, 0][..], &[7; 0x4000]].concat();
+                let said = [endless(1_000, 100), record.repeat(40)].concat();
+                let (mut near, far) = duplex(1 << 21);
+                near.write_all(&said).await.unwrap();
+                let accepted = timeout(TIMEOUT, acceptor.accept(far)).await;
+                let refused = accepted.expect("an answer").unwrap_err();
+                assert_eq!(
+                    refused.kind(),
+                    io::ErrorKind::InvalidData,
+                    "{way}: {refused}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
 fn sessions_claimed_for_clients_that_left_are_wiped_and_others_still_resume() {
     alone_and_paused(async {
         let store = Arc::new(MemoryStore::default());
