@@ -202,11 +202,7 @@ fn hear(
     read: &[u8],
 ) -> io::Result<()> {
     let heard = accepting.hear(connection, read);
-    if heard.is_err() {
-        // rustls's error says more than what may go wrong while the alert is sent.
-        let _ = send(io, connection);
-    }
-    heard
+    or_alert(io, connection, heard)
 }
 
 /// Drops what came with the ClientHello, and the rest of a record that has begun. Whether there is
@@ -256,19 +252,26 @@ fn process_second_hello(
 ) -> io::Result<()> {
     loop {
         // Before it there may be early data that came with the first one.
-        match accepting.go_on(connection) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => {
-                // rustls's error says more than what may go wrong while the alert is sent.
-                let _ = send(io, connection);
-                return Err(error);
-            }
+        let heard = accepting.go_on(connection);
+        if or_alert(io, connection, heard)? {
+            return Ok(());
         }
         if uninterrupted(|| connection.read_tls(io))? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// Sends the alert for what rustls refused. Its error says more than what may go wrong meanwhile.
+fn or_alert<T>(
+    io: &mut impl Write,
+    connection: &mut ServerConnection,
+    heard: io::Result<T>,
+) -> io::Result<T> {
+    if heard.is_err() {
+        let _ = send(io, connection);
+    }
+    heard
 }
 
 fn refuse(io: &mut impl Write, refused: Refused) -> io::Error {

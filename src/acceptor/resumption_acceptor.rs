@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, StartHandshake, TlsAcceptor};
 
 use super::early_data::RefusedEarlyData;
-use super::synchronous::{Synchronous, read, refuse, send};
+use super::synchronous::{Synchronous, or_alert, read, refuse, send};
 use super::{Accepting, Greeting, Handshake, Hello, Target, asks_again};
 
 /// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
@@ -293,11 +293,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let heard = accepting.hear(connection, read);
-    if heard.is_err() {
-        // rustls's error says more than what may go wrong while the alert is sent.
-        let _ = send(io, connection).await;
-    }
-    heard
+    or_alert(io, connection, heard).await
 }
 
 /// Reads what there is before the server's flight leaves, and the rest of a record that has begun.
@@ -379,14 +375,9 @@ where
 {
     loop {
         // Before it there may be early data that came with the first one.
-        match accepting.go_on(connection) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => {
-                // rustls's error says more than what may go wrong while the alert is sent.
-                let _ = send(io, connection).await;
-                return Err(error);
-            }
+        let heard = accepting.go_on(connection);
+        if or_alert(io, connection, heard).await? {
+            return Ok(());
         }
         if read(io, |io| connection.read_tls(io)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

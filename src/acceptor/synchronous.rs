@@ -25,6 +25,21 @@ where
     refused.error
 }
 
+/// Sends the alert for what rustls refused. Its error says more than what may go wrong meanwhile.
+pub(super) async fn or_alert<IO, T>(
+    io: &mut IO,
+    connection: &mut ServerConnection,
+    heard: io::Result<T>,
+) -> io::Result<T>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    if heard.is_err() {
+        let _ = send(io, connection).await;
+    }
+    heard
+}
+
 /// Sends what rustls has to say.
 pub(super) async fn send<IO>(io: &mut IO, connection: &mut ServerConnection) -> io::Result<()>
 where
