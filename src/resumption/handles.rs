@@ -5,13 +5,12 @@ use std::time::Duration;
 use crate::scope::Scope;
 use crate::sync::lock::Mutex;
 
-/// What was handed out for each scope, so that who asks twice is given the same `Arc`. Keeps none of
-/// it alive.
+/// What was handed out last for each scope. Keeps none of it alive.
 #[derive(Debug)]
 pub(super) struct Handles<T: ?Sized>(Mutex<HashMap<Scope, Weak<T>>>);
 
 impl<T: ?Sized> Handles<T> {
-    /// The one that is in use, or what `make` makes.
+    /// The one that is in use, or what `make` makes: who asks twice is given the same `Arc`.
     pub(super) fn get_or_make(&self, scope: &Scope, make: impl FnOnce() -> Arc<T>) -> Arc<T> {
         // Another thread may have held the lock when this process was forked.
         let Some(mut handles) = self.0.try_lock_for(Duration::from_millis(100)) else {
@@ -21,12 +20,25 @@ impl<T: ?Sized> Handles<T> {
             return handle;
         }
         let handle = make();
-        if handles.len() == handles.capacity() {
-            handles.retain(|_, handle| handle.strong_count() > 0);
-        }
-        handles.insert(scope.clone(), Arc::downgrade(&handle));
+        keep(&mut handles, scope, &handle);
         handle
     }
+
+    /// Notes another one. Returns that before it, if it is in use; and if it cannot be known without
+    /// waiting, nothing.
+    pub(super) fn replace(&self, scope: &Scope, handle: &Arc<T>) -> Option<Arc<T>> {
+        let mut handles = self.0.try_lock()?;
+        let before = handles.get(scope).and_then(Weak::upgrade);
+        keep(&mut handles, scope, handle);
+        before
+    }
+}
+
+fn keep<T: ?Sized>(handles: &mut HashMap<Scope, Weak<T>>, scope: &Scope, handle: &Arc<T>) {
+    if handles.len() == handles.capacity() {
+        handles.retain(|_, handle| handle.strong_count() > 0);
+    }
+    handles.insert(scope.clone(), Arc::downgrade(handle));
 }
 
 impl<T: ?Sized> Default for Handles<T> {
