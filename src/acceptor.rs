@@ -233,11 +233,7 @@ struct Accepting {
 impl Accepting {
     fn new(target: &Target, offer: &Offer) -> Self {
         let mut following = match &target.storage {
-            Some(storage) => {
-                let counts = Arc::clone(storage.handshakes());
-                Following::new(storage.now(), counts, storage.makes_tickets())
-                    .keep_tags(storage.keeps_tags())
-            }
+            Some(storage) => Following::new(storage.followed()),
             None => Following::nothing(),
         };
         if target.shares() {

@@ -9,13 +9,11 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, StoresServerSessio
 use tracing::warn;
 
 use crate::client_auth::{self, ClientAuth};
-use crate::clock::Time;
-use crate::counters::Counters;
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::ring::ROTATION_DEADLINE;
 use crate::scope::{Scope, Which};
-use crate::stats::{AcceptorStats, HeldStek, Stats};
+use crate::stats::{HeldStek, Stats};
 use crate::stek::KeyName;
 
 mod builder;
@@ -32,7 +30,7 @@ pub use builder::ResumptionBuilder;
 use handles::Handles;
 #[cfg(test)]
 pub(crate) use inner::Inner;
-pub(crate) use inner::Root;
+pub(crate) use inner::{Followed, Root};
 pub use session_cache::SessionCache;
 pub use stek_ring::StekRing;
 pub(crate) use storage::Storage;
@@ -381,24 +379,9 @@ impl Resumption {
         self.inner.shut_down(deadline)
     }
 
-    /// The counters of handshakes.
-    pub(crate) fn handshakes(&self) -> &Arc<Counters<AcceptorStats>> {
-        &self.inner.handshakes
-    }
-
-    /// Whether tickets are made.
-    pub(crate) fn makes_tickets(&self) -> bool {
-        self.inner.makes_tickets
-    }
-
-    /// Whether the owner wants to tell connections of one session.
-    pub(crate) fn keeps_tags(&self) -> bool {
-        self.inner.keeps_tags
-    }
-
-    /// The time on the clock that births go by.
-    pub(crate) fn now(&self) -> Time {
-        self.inner.terms.now()
+    /// What is to be known of it for a handshake to be followed.
+    pub(crate) fn followed(&self) -> Followed {
+        self.inner.followed()
     }
 
     fn cache(&self) -> SessionCache {

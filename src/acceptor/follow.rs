@@ -7,11 +7,10 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
-use crate::clock::Time;
 use crate::context::{self, Claimed, Context, NO_TICKETS};
 use crate::counters::Counters;
 use crate::handshake::{Handshake, Outcome, ResumedBy};
-use crate::resumption::Resumption;
+use crate::resumption::{Followed, Resumption};
 use crate::stats::{AcceptorStats, HandshakeCount};
 use crate::store::Miss;
 
@@ -87,9 +86,7 @@ impl Resumption {
     }
 
     pub(super) fn following(&self) -> Following {
-        let counts = Arc::clone(self.handshakes());
-        let following = Following::new(self.now(), counts, self.makes_tickets());
-        following.keep_tags(self.keeps_tags())
+        Following::new(self.followed())
     }
 }
 
@@ -148,26 +145,18 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    pub(super) fn new(
-        now: Time,
-        counts: Arc<Counters<AcceptorStats>>,
-        makes_tickets: bool,
-    ) -> Self {
+    pub(super) fn new(followed: Followed) -> Self {
+        let mut context = Context::new(followed.now);
+        if followed.keeps_tags {
+            context.keep_tags();
+        }
         Self {
-            context: Some(Context::new(now)),
-            counts: Some(counts),
-            makes_tickets,
+            context: Some(context),
+            counts: Some(followed.counts),
+            makes_tickets: followed.makes_tickets,
             has_begun: false,
             store_unavailable: false,
         }
-    }
-
-    /// The same, and tells the session's lineage if it is wanted.
-    pub(super) fn keep_tags(mut self, wanted: bool) -> Self {
-        if let Some(context) = self.context.as_mut().filter(|_| wanted) {
-            context.keep_tags();
-        }
-        self
     }
 
     /// Follows nothing.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use crate::cache::{Cache, CacheSettings};
-use crate::clock::instant_in;
+use crate::clock::{Time, instant_in};
 use crate::counters::Counters;
 use crate::errands::guarded;
 use crate::error::Error;
@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     /// Only beside a ring, whose store keys seal what is shared.
     pub(super) sharing: Option<Arc<Sharing>>,
     /// Counters of the handshakes that were followed.
-    pub(crate) handshakes: Arc<Counters<AcceptorStats>>,
+    handshakes: Arc<Counters<AcceptorStats>>,
     pub(super) outside: Outside,
     /// Whether the recorder has got to what it was last to publish.
     is_published: Arc<AtomicBool>,
@@ -52,6 +52,16 @@ pub(crate) struct Inner {
     process: AtomicU32,
     /// What takes the place of this in a process that was forked from it.
     heir: OnceLock<Arc<Self>>,
+}
+
+/// What is to be known of a [`Resumption`](crate::Resumption) for a handshake to be followed.
+pub(crate) struct Followed {
+    /// The time on the clock that births go by.
+    pub(crate) now: Time,
+    pub(crate) counts: Arc<Counters<AcceptorStats>>,
+    pub(crate) makes_tickets: bool,
+    /// Whether the owner wants to tell connections of one session.
+    pub(crate) keeps_tags: bool,
 }
 
 /// Has the heir of `self` do it instead, in a process that was forked.
@@ -283,6 +293,15 @@ impl Inner {
                 inner.tell_recorder(); // a panic is counted there
             }
         });
+    }
+
+    pub(super) fn followed(&self) -> Followed {
+        Followed {
+            now: self.terms.now(),
+            counts: Arc::clone(&self.handshakes),
+            makes_tickets: self.makes_tickets,
+            keeps_tags: self.keeps_tags,
+        }
     }
 
     /// The shared store, and the ring whose store keys seal what is in it.

@@ -5,14 +5,11 @@ use rustls::server::StoresServerSessions;
 use tracing::trace;
 use zeroize::Zeroizing;
 
-use super::inner::{Inner, Root};
+use super::inner::{Followed, Inner, Root};
 use crate::cache::NOT_FOUND;
-use crate::clock::Time;
 use crate::context::{self, Claimed, Taken};
-use crate::counters::Counters;
 use crate::installation::Installation;
 use crate::session::{Session, Tag, Version};
-use crate::stats::AcceptorStats;
 use crate::store::{Miss, Sharing};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
@@ -34,7 +31,11 @@ impl Storage {
     }
 
     pub(crate) fn put(&self, id: Vec<u8>, value: Vec<u8>) -> bool {
-        let tag = self.keeps_tags().then(|| context::tag(&value)).flatten();
+        let tag = self
+            .inner
+            .keeps_tags
+            .then(|| context::tag(&value))
+            .flatten();
         let is_kept = self.try_put(id, tagged(value, tag));
         if !is_kept {
             context::not_kept();
@@ -101,16 +102,6 @@ impl Storage {
         found?.downcast().ok()
     }
 
-    /// Whether tickets are made.
-    pub(crate) fn makes_tickets(&self) -> bool {
-        self.inner.makes_tickets
-    }
-
-    /// Whether the owner wants to tell connections of one session.
-    pub(crate) fn keeps_tags(&self) -> bool {
-        self.inner.keeps_tags
-    }
-
     /// Whether there is a shared store.
     pub(crate) fn is_shared(&self) -> bool {
         self.inner.sharing().is_some()
@@ -151,14 +142,9 @@ impl Storage {
         Ok(())
     }
 
-    /// The time on the clock that births go by.
-    pub(crate) fn now(&self) -> Time {
-        self.inner.terms.now()
-    }
-
-    /// The counters of handshakes.
-    pub(crate) fn handshakes(&self) -> &Arc<Counters<AcceptorStats>> {
-        &self.inner.handshakes
+    /// What is to be known of it for a handshake to be followed.
+    pub(crate) fn followed(&self) -> Followed {
+        self.inner.followed()
     }
 }
 

@@ -64,7 +64,7 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
                 let stats = theirs.stats();
                 let _ = theirs.revoke_all();
                 let encrypt = || ticketer.encrypt(&session());
-                assert!(context::in_handshake(theirs.now(), encrypt).is_some());
+                assert!(context::in_handshake(theirs.inner.terms.now(), encrypt).is_some());
                 assert!(theirs.shutdown(LONG));
                 (rotated, stats.steks)
             });
