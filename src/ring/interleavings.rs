@@ -3,12 +3,12 @@
 use shuttle::thread;
 
 use super::*;
-use crate::clock::FakeClock;
+use crate::clock::{FakeClock, Time};
 use crate::resumption::StekRing;
-use crate::scope::Scope;
+use crate::scope::{Forgotten, Scope};
 use crate::session::Version;
 use crate::session::tests::encoded;
-use crate::source::{RandomSource, SourceError, SourceKey, source_fn};
+use crate::source::{RandomSource, SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 use crate::sync::try_schedules;
 use crate::ticket;
 

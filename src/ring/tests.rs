@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::FakeClock;
 use crate::resumption::StekRing;
 use crate::session::Version;
-use crate::source::{DerivedSource, SourceError, SourceKey, source_fn};
+use crate::source::{DerivedSource, SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
 use crate::ticket::DEFAULT_MAX_TICKET_LEN;
 
