@@ -206,3 +206,21 @@ fn a_record_lost_while_the_clock_of_its_place_is_wrong_costs_no_key() {
         );
     }
 }
+
+#[test]
+fn whose_clock_is_far_off_rotates_within_what_the_keys_are_for_or_not_at_all() {
+    let place = Memory::default();
+    let (mut a, mut b) = (place.node(), place.node());
+    a.ask(NOW, false);
+    let rotation = Rotation::new();
+    for (off, rotates) in [(HOUR, true), (20 * HOUR, false)] {
+        place.ahead.set(-(off.as_millis() as i64));
+        let now = NOW.plus(off);
+        let before = a.ask(NOW.plus(off), false).len();
+        let rotated = b.load(&query(now, &rotation, true, &[]));
+        assert_eq!(rotated.is_ok(), rotates, "{rotated:?}");
+        if let Ok(keys) = rotated {
+            assert_eq!(keys.len(), before + 1);
+        }
+    }
+}
