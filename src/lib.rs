@@ -56,6 +56,7 @@ mod scope;
 mod sealed;
 mod session;
 mod session_lineage;
+mod siphash;
 mod stek;
 mod sync;
 mod terms;

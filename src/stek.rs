@@ -1,6 +1,4 @@
 use std::fmt;
-#[expect(deprecated, reason = "see `Stek::hint`")]
-use std::hash::{Hasher, SipHasher};
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
@@ -11,6 +9,7 @@ use crate::hex::Hex;
 use crate::kdf::Kdf;
 use crate::scope::ScopeDigest;
 use crate::session::CODEC_LINE;
+use crate::siphash::siphash;
 
 /// A session ticket encryption key (STEK).
 ///
@@ -121,18 +120,13 @@ impl Stek {
 
     /// What a ticket of this nonce bears if it is of this scope: two bytes of SipHash-2-4, which give
     /// away neither the scope nor which tickets are of one.
-    #[expect(
-        deprecated,
-        reason = "what replaces it may change its algorithm, as tickets must not"
-    )]
     pub(crate) fn hint(&self, nonce: &[u8; NONCE_LEN], scope: &ScopeDigest) -> [u8; HINT_LEN] {
-        let [key0, key1] = **self.hint_key;
-        let mut hasher = SipHasher::new_with_keys(key0, key1);
-        hasher.write(nonce);
-        // Of a hash as much as is needed to tell scopes apart.
-        let [a, b, c, d, e, f, g, h, ..] = *scope;
-        hasher.write(&[a, b, c, d, e, f, g, h]);
-        let [a, b, ..] = hasher.finish().to_be_bytes();
+        // Of the scope's hash as much as is needed to tell scopes apart.
+        let mut bytes = [0; NONCE_LEN + 8];
+        let (first, last) = bytes.split_at_mut(NONCE_LEN);
+        first.copy_from_slice(nonce);
+        last.copy_from_slice(scope.split_at(last.len()).0);
+        let [a, b, ..] = siphash(&self.hint_key, &bytes).to_be_bytes();
         [a, b]
     }
 }
