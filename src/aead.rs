@@ -90,7 +90,13 @@ impl AeadKey {
 
     /// Seals in place and writes the nonce and the tag where they belong. `None` when the key's
     /// limit is reached or the random generator fails.
-    pub(crate) fn seal(&self, aad: &[u8], nonce_out: &mut [u8], in_out: &mut [u8]) -> Option<Tag> {
+    #[inline]
+    pub(crate) fn seal(
+        &self,
+        aad: &[u8],
+        nonce_out: &mut [u8; NONCE_LEN],
+        in_out: &mut [u8],
+    ) -> Option<Tag> {
         match self {
             Self::Gcm { key, sealed } => {
                 if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
@@ -100,12 +106,12 @@ impl AeadKey {
                 let (nonce, tag) = key
                     .seal_in_place_separate_tag(Aad::from(aad), in_out)
                     .ok()?;
-                nonce_out.copy_from_slice(nonce.as_ref());
+                *nonce_out = *nonce.as_ref();
                 Some(tag)
             }
             Self::GcmSiv(key) => {
                 let nonce = batched_nonce()?;
-                nonce_out.copy_from_slice(&nonce);
+                *nonce_out = nonce;
                 key.seal_in_place_separate_tag(
                     Nonce::assume_unique_for_key(nonce),
                     Aad::from(aad),
@@ -116,31 +122,27 @@ impl AeadKey {
         }
     }
 
-    /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
+    /// Opens a ciphertext with its tag into a fresh buffer. `None` is all that anyone learns of a forgery.
     pub(crate) fn open(
         &self,
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
-        ciphertext: &[u8],
-        tag: &[u8],
+        sealed: &[u8],
     ) -> Option<Vec<u8>> {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        match self {
-            Self::Gcm { key, .. } => {
-                let mut out = Vec::with_capacity(ciphertext.len().saturating_add(TAG_LEN));
-                out.extend_from_slice(ciphertext);
-                out.extend_from_slice(tag);
-                let opened = key.open_in_place(nonce, Aad::from(aad), &mut out).is_ok();
-                wiped_unless(opened, out).map(|mut out| {
-                    out.truncate(ciphertext.len());
-                    out
-                })
+        let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
+        let mut out = sealed.to_vec();
+        let opened = match self {
+            Self::Gcm { key, .. } => key.open_in_place(nonce, aad, &mut out),
+            Self::GcmSiv(key) => key.open_in_place(nonce, aad, &mut out),
+        };
+        match opened.map(|plaintext| plaintext.len()) {
+            Ok(len) => {
+                out.truncate(len);
+                Some(out)
             }
-            Self::GcmSiv(key) => {
-                let mut out = vec![0; ciphertext.len()];
-                let aad = Aad::from(aad);
-                let opened = key.open_separate_gather(nonce, aad, ciphertext, tag, &mut out);
-                wiped_unless(opened.is_ok(), out)
+            Err(_) => {
+                out.zeroize(); // what was opened of a forgery may be most of a true session
+                None
             }
         }
     }
@@ -159,15 +161,6 @@ impl AeadKey {
             sealed.store(seals, Ordering::Relaxed);
         }
     }
-}
-
-/// What was opened of a forgery may be most of a true session.
-fn wiped_unless(opened: bool, mut out: Vec<u8>) -> Option<Vec<u8>> {
-    if !opened {
-        out.zeroize();
-        return None;
-    }
-    Some(out)
 }
 
 /// Nonces drawn at once: a draw costs about as much as two seals, whatever its size.
@@ -214,15 +207,16 @@ mod tests {
             let mut text = *b"a session's bytes";
             let mut nonce = [0; NONCE_LEN];
             let tag = key.seal(b"aad", &mut nonce, &mut text).unwrap();
-            let mut tag: [u8; TAG_LEN] = tag.as_ref().try_into().unwrap();
             assert_ne!(&text, b"a session's bytes");
+            let mut sealed = [&text, tag.as_ref()].concat();
+            assert_eq!(sealed.len(), text.len() + TAG_LEN);
             assert_eq!(
-                key.open(nonce, b"aad", &text, &tag).unwrap(),
+                key.open(nonce, b"aad", &sealed).unwrap(),
                 b"a session's bytes"
             );
-            assert!(key.open(nonce, b"add", &text, &tag).is_none());
-            tag[3] ^= 1;
-            assert!(key.open(nonce, b"aad", &text, &tag).is_none());
+            assert!(key.open(nonce, b"add", &sealed).is_none());
+            *sealed.last_mut().unwrap() ^= 1;
+            assert!(key.open(nonce, b"aad", &sealed).is_none());
         }
     }
 

@@ -17,7 +17,15 @@ pub(crate) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 
 /// Seals the parts of a plaintext, one after another, behind a head. One allocation, of the exact
 /// size. `None` when the key's limit is reached or the random generator fails.
-pub(crate) fn seal(key: &AeadKey, head: &[u8], aad: &[u8], plaintext: &[&[u8]]) -> Option<Vec<u8>> {
+///
+/// Inlined, so that parts whose length is known are copied by a few instructions each.
+#[inline]
+pub(crate) fn seal<const PARTS: usize>(
+    key: &AeadKey,
+    head: &[u8],
+    aad: &[u8],
+    plaintext: [&[u8]; PARTS],
+) -> Option<Vec<u8>> {
     let parts = plaintext.iter().map(|part| part.len());
     let len = parts.fold(OVERHEAD.saturating_add(head.len()), usize::saturating_add);
     let mut sealed = Vec::with_capacity(len);
@@ -34,7 +42,7 @@ pub(crate) fn seal(key: &AeadKey, head: &[u8], aad: &[u8], plaintext: &[&[u8]]) 
 }
 
 fn seal_in_place(key: &AeadKey, head: usize, aad: &[u8], sealed: &mut Vec<u8>) -> Option<()> {
-    let (nonce, in_out) = sealed.get_mut(head..)?.split_at_mut_checked(NONCE_LEN)?;
+    let (nonce, in_out) = sealed.get_mut(head..)?.split_first_chunk_mut()?;
     let tag = key.seal(aad, nonce, in_out)?;
     sealed.extend_from_slice(tag.as_ref());
     Some(())
@@ -44,32 +52,26 @@ fn seal_in_place(key: &AeadKey, head: usize, aad: &[u8], sealed: &mut Vec<u8>) -
 #[derive(Clone, Copy)]
 pub(crate) struct Envelope<'a, const HEAD: usize> {
     pub(crate) head: &'a [u8; HEAD],
-    nonce: [u8; NONCE_LEN],
-    ciphertext: &'a [u8],
-    tag: &'a [u8; TAG_LEN],
+    pub(crate) nonce: [u8; NONCE_LEN],
+    /// The ciphertext and the tag.
+    sealed: &'a [u8],
 }
 
 impl<'a, const HEAD: usize> Envelope<'a, HEAD> {
     /// `None` if there are too few bytes.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk()?;
-        let (nonce, rest) = rest.split_first_chunk()?;
-        let (ciphertext, tag) = rest.split_last_chunk()?;
-        Some(Self {
+        let (nonce, sealed) = rest.split_first_chunk()?;
+        (sealed.len() >= TAG_LEN).then_some(Self {
             head,
             nonce: *nonce,
-            ciphertext,
-            tag,
+            sealed,
         })
-    }
-
-    pub(crate) fn nonce(&self) -> &[u8; NONCE_LEN] {
-        &self.nonce
     }
 
     /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
     pub(crate) fn open(&self, key: &AeadKey, aad: &[u8]) -> Option<Vec<u8>> {
-        key.open(self.nonce, aad, self.ciphertext, self.tag)
+        key.open(self.nonce, aad, self.sealed)
     }
 }
 
@@ -86,7 +88,7 @@ mod tests {
     fn what_was_sealed_opens_behind_its_head_and_never_moved() {
         for sealing in [Sealing::Aes256Gcm, Sealing::Aes256GcmSiv] {
             let key = key(sealing);
-            let sealed = seal(&key, b"head", b"bound", &[b"plain", b"", b"text"]).unwrap();
+            let sealed = seal(&key, b"head", b"bound", [b"plain", b"", b"text"]).unwrap();
             assert_eq!(sealed.len(), 4 + OVERHEAD + 9);
             assert_eq!(sealed.capacity(), sealed.len());
             let envelope = Envelope::<4>::parse(&sealed).unwrap();
@@ -106,6 +108,6 @@ mod tests {
     fn a_worn_key_seals_nothing() {
         let key = key(Sealing::Aes256Gcm);
         key.wear(Sealing::GCM_LIMIT);
-        assert!(seal(&key, b"head", b"", &[b"text"]).is_none());
+        assert!(seal(&key, b"head", b"", [b"text"]).is_none());
     }
 }

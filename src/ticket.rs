@@ -19,7 +19,6 @@ use zeroize::Zeroize;
 
 use crate::clock::Time;
 use crate::lineage::Lineage;
-use crate::reader::Reader;
 use crate::scope::{Scope, ScopeDigest};
 use crate::sealed::{self, Envelope};
 use crate::stek::{HINT_LEN, KeyName, Stek};
@@ -87,28 +86,24 @@ pub(crate) fn seal(
     } = trailer;
     let issued = issued.to_bytes_after(lineage.birth);
     let mut lineage = lineage.to_bytes();
-    let generation_bytes = generation.to_be_bytes();
-    let mut plaintext = [session, &[], &issued, &[]];
-    if *generation != 0 {
-        plaintext[1] = &generation_bytes;
-        let [.., flags] = &mut lineage;
-        *flags |= HAS_GENERATION;
-    }
-    plaintext[3] = &lineage;
     let mut head = [0; HEAD_LEN];
     if let Some(name) = head.first_chunk_mut() {
         *name = *stek.name().as_bytes();
     }
-    let mut ticket = sealed::seal(
-        stek.ticket_key(),
-        &head,
-        &aad(stek.name().as_bytes(), scope),
-        &plaintext,
-    )?;
+    let aad = aad(stek.name().as_bytes(), scope);
+    let key = stek.ticket_key();
+    let mut ticket = match generation {
+        0 => sealed::seal(key, &head, &aad, [session, &issued, &lineage]),
+        _ => {
+            let [.., flags] = &mut lineage;
+            *flags |= HAS_GENERATION;
+            let generation = generation.to_be_bytes();
+            sealed::seal(key, &head, &aad, [session, &generation, &issued, &lineage])
+        }
+    }?;
     // Only now is the nonce known.
-    let envelope = Envelope::<HEAD_LEN>::parse(&ticket)?;
-    let hint = stek.hint(envelope.nonce(), scope);
-    *ticket.get_mut(KeyName::LEN..)?.first_chunk_mut()? = hint;
+    let (head, rest) = ticket.split_first_chunk_mut::<HEAD_LEN>()?;
+    *head.last_chunk_mut()? = stek.hint(rest.first_chunk()?, scope);
     Some(ticket)
 }
 
@@ -123,7 +118,7 @@ pub(crate) fn open(
         let name = envelope.head.first_chunk().ok_or(Unopened::Forged)?;
         envelope.open(stek.ticket_key(), &aad(name, scope))
     };
-    let hint = stek.hint(envelope.nonce(), scope);
+    let hint = stek.hint(&envelope.nonce, scope);
     let is_meant = envelope.head.last_chunk() == Some(&hint);
     match opened {
         Some(opened) if is_meant => Trailer::split(opened).ok_or(Unopened::Forged),
@@ -147,21 +142,19 @@ fn aad(name: &[u8; KeyName::LEN], scope: &ScopeDigest) -> [u8; KeyName::LEN + Sc
 impl Trailer {
     /// Cuts the trailer off what was opened.
     fn split(mut opened: Vec<u8>) -> Option<(Self, Vec<u8>)> {
-        let (rest, &[_, _, _, _, _, _, flags]) = opened.split_last_chunk()?;
-        let has_generation = flags & HAS_GENERATION != 0;
-        let generation_len = if has_generation { size_of::<u64>() } else { 0 };
-        let len = rest
-            .len()
-            .checked_sub(Time::AFTER_LEN.saturating_add(generation_len))?;
-        let mut reader = Reader::new(opened.get(len..)?);
-        let generation = match has_generation {
-            true => reader.u64()?,
-            false => 0,
-        };
-        let issued = reader.array()?;
-        let lineage = Lineage::from_bytes(reader.array()?);
+        let (rest, lineage) = opened.split_last_chunk::<{ Lineage::LEN }>()?;
+        let (mut rest, issued) = rest.split_last_chunk()?;
+        let [.., flags] = lineage;
+        let mut generation = 0;
+        if flags & HAS_GENERATION != 0 {
+            let bytes;
+            (rest, bytes) = rest.split_last_chunk()?;
+            generation = u64::from_be_bytes(*bytes);
+        }
+        let len = rest.len();
+        let lineage = Lineage::from_bytes(*lineage);
         let trailer = Self {
-            issued: Time::from_bytes_after(lineage.birth, issued),
+            issued: Time::from_bytes_after(lineage.birth, *issued),
             lineage,
             generation,
         };

@@ -92,7 +92,7 @@ pub(super) fn seal(
     let plaintext = [&lineage.to_bytes()[..], &issued, &expires, session];
     let name = stek.name();
     let aad = binding.aad(name);
-    sealed::seal(stek.store_key(), name.as_bytes(), &aad, &plaintext)
+    sealed::seal(stek.store_key(), name.as_bytes(), &aad, plaintext)
 }
 
 /// The key name in a value, if its length is that of a value.

@@ -73,7 +73,7 @@ impl Keks {
         let Kek { name, key } = &self.first;
         let head = [&[FORMAT][..], &name.0].concat();
         let aad = [&head, redis_key.as_bytes()].concat();
-        sealed::seal(key, &head, &aad, &[record]).ok_or(Error::Random)
+        sealed::seal(key, &head, &aad, [record]).ok_or(Error::Random)
     }
 
     /// An error says why the record does not open.
