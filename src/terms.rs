@@ -99,9 +99,11 @@ impl Terms {
 
     /// Whether a session of this birth may no longer resume.
     pub(crate) fn is_too_old(&self, birth: Time, now: Time) -> bool {
+        if birth <= now {
+            return now >= birth.plus(self.max_session_age);
+        }
         // The clocks of two hosts may be off to either side.
-        let most = self.max_skew.saturating_mul(2);
-        now >= birth.plus(self.max_session_age) || birth > now.plus(most)
+        birth > now.plus(self.max_skew.saturating_mul(2))
     }
 }
 

@@ -40,19 +40,23 @@ impl Time {
     }
 
     pub(crate) fn plus(self, duration: Duration) -> Self {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
+        Self(self.0.saturating_add(millis(duration)))
     }
 
     pub(crate) fn minus(self, duration: Duration) -> Self {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(millis))
+        Self(self.0.saturating_sub(millis(duration)))
     }
 
     /// The time since `earlier`; zero if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// As `Duration::as_millis`, which reckons with 128 bits.
+fn millis(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000);
+    whole.saturating_add(duration.subsec_millis().into())
 }
 
 impl From<SystemTime> for Time {

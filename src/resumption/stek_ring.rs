@@ -178,20 +178,22 @@ impl StekRing {
     }
 
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
-        let ring = self.inner.ring.as_ref()?;
-        let tag = self.inner.keeps_tags.then(|| context::tag(session));
+        let inner = &**self.inner;
+        let ring = inner.ring.as_ref()?;
+        let tag = inner.keeps_tags.then(|| context::tag(session));
         match tag.flatten() {
-            None => ring.seal(&self.inner.terms, &self.at, session),
+            None => ring.seal(&inner.terms, &self.at, session),
             Some(tag) => {
                 let tagged = Zeroizing::new([session, &tag].concat());
-                ring.seal(&self.inner.terms, &self.at, &tagged)
+                ring.seal(&inner.terms, &self.at, &tagged)
             }
         }
     }
 
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let ring = self.inner.ring.as_ref()?;
-        ring.open(&self.inner.terms, &self.at, ticket)
+        let inner = &**self.inner;
+        let ring = inner.ring.as_ref()?;
+        ring.open(&inner.terms, &self.at, ticket)
     }
 }
 
