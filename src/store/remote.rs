@@ -3,8 +3,9 @@
 //! ```text
 //!  Remote   what the handles of a store share: the prefix of its keys, and its nodes
 //!  Route    which node has which key: there is one node, or as many as a cluster has masters
-//!  Driver   the tasks of one node, on the store's thread: they keep its connection and serve it
 //!  Node     a handle on one server: queue of writes, look-ups in flight, circuit breaker
+//!  Lookup   a question on its way, which its caller takes straight to the connection
+//!  Driver   what keeps the connection and writes the queue, on the store's thread
 //!  Backend  the protocol: the only part that a new store brings itself
 //! ```
 
@@ -21,6 +22,7 @@ use crate::stats::StoreHealth;
 mod backend;
 mod breaker;
 mod driver;
+mod lookup;
 mod node;
 mod pauses;
 mod queue;
@@ -34,7 +36,7 @@ pub(super) use pauses::Pauses;
 pub(super) use queue::Write;
 pub(super) use route::Route;
 
-use node::Unanswered;
+use lookup::Unanswered;
 use single::Single;
 
 /// What all handles of one store share.
@@ -71,7 +73,7 @@ impl Remote {
         prefix: &str,
         backend: impl Backend + Clone + Sync,
     ) -> Result<Self, Error> {
-        let make = move |common, _| Single::new(common, backend.clone());
+        let make = move |common, runtime| Single::new(common, backend.clone(), runtime);
         Self::start_with(thread, prefix, make)
     }
 

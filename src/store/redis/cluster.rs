@@ -86,17 +86,18 @@ impl Masters {
             return Some(node.clone());
         }
         let info = self.cluster.node(address)?;
-        let (node, requests) = Node::new(Arc::clone(&self.common));
         let member = Member {
             cluster: Arc::clone(&self.cluster),
             info,
             address: address.clone(),
             masters: Weak::clone(&self.this),
         };
+        let (common, runtime) = (Arc::clone(&self.common), self.runtime.clone());
+        let (node, driver) = Driver::new(member, common, runtime);
         let route: Weak<dyn Route> = Weak::clone(&self.this) as _;
         let mut drivers = self.drivers.lock();
         while drivers.try_join_next().is_some() {}
-        drivers.spawn_on(Driver::run(member, requests, route), &self.runtime);
+        drivers.spawn_on(driver.run(route), &self.runtime);
         map.nodes.insert(address.clone(), node.clone());
         Some(node)
     }

@@ -3,16 +3,18 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::backend::{Backend, Connection as _, Failure, FailureKind};
+use super::backend::{Backend, Connection, Failure, FailureKind};
 use super::breaker::{Breaker, Function, Generation};
-use super::node::{Common, Lookup, Requests, Unanswered};
+use super::lookup::{Answer, Lookup, Question, Unanswered};
+use super::node::{Common, Node, Server};
 use super::pauses::Pauses;
-use super::queue::Write;
+use super::queue::{Queue, Write};
 use super::route::Route;
 use crate::stats::StoreTrouble;
 use crate::store::StoreError;
@@ -26,21 +28,28 @@ const STABLE: Duration = Duration::from_secs(10);
 /// The most values that are written at once.
 const BATCH: usize = 256;
 
-/// A node's connection, and the tasks that use it.
+/// What serves a node.
 pub(in crate::store) struct Driver<B: Backend> {
+    line: Arc<Line<B::Connection>>,
+    backend: B,
+    writes: UnboundedReceiver<Write>,
+}
+
+/// A node's connection, as long as there is one, and who uses it.
+struct Line<C> {
     common: Arc<Common>,
     /// For the log.
     server: String,
     breaker: Arc<Breaker>,
-    link: Mutex<Option<Link<B::Connection>>>,
+    link: Mutex<Option<Link<C>>>,
     is_lost: Notify,
     /// Whether the server answered since the last heartbeat.
     has_answered: AtomicBool,
     write_timeout: Duration,
-    /// Where writes go that this server did not do because another has the key.
-    route: Weak<dyn Route>,
     /// What last went wrong, for the log.
     cause: Mutex<String>,
+    /// Of the store's thread, which keeps the time of look-ups.
+    runtime: Handle,
 }
 
 #[derive(Clone)]
@@ -50,34 +59,42 @@ struct Link<C> {
 }
 
 impl<B: Backend> Driver<B> {
-    /// Serves a node until its last handle is dropped and its queue is written.
-    pub(in crate::store) async fn run(backend: B, requests: Requests, route: Weak<dyn Route>) {
-        let Requests {
-            common,
-            breaker,
-            lookups,
-            writes,
-        } = requests;
-        let driver = Arc::new(Self {
+    /// A node, and what serves it on this runtime.
+    pub(in crate::store) fn new(backend: B, common: Arc<Common>, runtime: Handle) -> (Node, Self) {
+        let breaker = Arc::<Breaker>::default();
+        let (queue, writes) = Queue::new(Node::MAX_QUEUED);
+        let line = Arc::new(Line {
             common,
             server: backend.to_string(),
-            breaker,
+            breaker: Arc::clone(&breaker),
             link: Mutex::new(None),
             is_lost: Notify::new(),
             has_answered: AtomicBool::new(false),
             write_timeout: backend.write_timeout(),
-            route,
             cause: Mutex::default(),
+            runtime,
         });
-        let connecting = tokio::spawn(Arc::clone(&driver).stay_connected(backend));
-        let writing = tokio::spawn(Arc::clone(&driver).write_all(writes));
-        driver.look_up_all(lookups).await;
-        let _ = writing.await;
-        connecting.abort();
+        let node = Node::new(breaker, Arc::clone(&line) as Arc<dyn Server>, queue);
+        let driver = Self {
+            line,
+            backend,
+            writes,
+        };
+        (node, driver)
     }
 
+    /// Serves the node until its last handle is dropped and its queue is written. Writes that its
+    /// server did not do, because another has the key, go there by this route.
+    pub(in crate::store) async fn run(self, route: Weak<dyn Route>) {
+        let connecting = tokio::spawn(Arc::clone(&self.line).stay_connected(self.backend));
+        self.line.write_all(self.writes, &route).await;
+        connecting.abort();
+    }
+}
+
+impl<C: Connection> Line<C> {
     /// Connects, and connects again whenever the connection is lost or of no use.
-    async fn stay_connected(self: Arc<Self>, mut backend: B) {
+    async fn stay_connected<B: Backend<Connection = C>>(self: Arc<Self>, mut backend: B) {
         self.common.begun().await;
         let mut pauses = Pauses::new();
         let mut last_error = None;
@@ -126,9 +143,9 @@ impl<B: Backend> Driver<B> {
     /// wrong.
     async fn connect(
         &self,
-        backend: &mut B,
+        backend: &mut impl Backend<Connection = C>,
         probe_key: &str,
-    ) -> Result<(B::Connection, Option<StoreTrouble>), (StoreTrouble, String)> {
+    ) -> Result<(C, Option<StoreTrouble>), (StoreTrouble, String)> {
         let why = |failure: Failure| {
             let trouble = failure.kind.trouble().unwrap_or(StoreTrouble::Misplaced);
             (trouble, failure.cause.to_string())
@@ -153,7 +170,7 @@ impl<B: Backend> Driver<B> {
     }
 
     /// Tries out an idle server, until the connection is lost or of no use.
-    async fn watch(&self, mut link: Link<B::Connection>, probe_key: &str) {
+    async fn watch(&self, mut link: Link<C>, probe_key: &str) {
         while !self.breaker.is_open() {
             if timeout(HEARTBEAT, self.is_lost.notified()).await.is_ok() {
                 continue; // the breaker tells whether it was this connection or an earlier one
@@ -171,7 +188,7 @@ impl<B: Backend> Driver<B> {
         }
     }
 
-    fn link(&self) -> Option<Link<B::Connection>> {
+    fn link(&self) -> Option<Link<C>> {
         self.link.lock().clone()
     }
 
@@ -225,34 +242,26 @@ impl<B: Backend> Driver<B> {
         self.common.wake.notify_one();
     }
 
-    async fn look_up_all(self: Arc<Self>, mut lookups: UnboundedReceiver<Lookup>) {
-        while let Some(lookup) = lookups.recv().await {
-            tokio::spawn(Arc::clone(&self).look_up(lookup));
-        }
-    }
-
-    async fn look_up(self: Arc<Self>, lookup: Lookup) {
-        if lookup.reply.is_closed() {
-            return; // the caller has given up, and a claim would lose the session
-        }
-        let Some(mut link) = self.link() else {
-            let unavailable = Unanswered::Failed(StoreError::Unavailable);
-            let _ = lookup.reply.send(Err(unavailable));
-            return;
-        };
+    async fn ask(self: Arc<Self>, question: Question) -> Answer {
+        let unavailable = || Unanswered::Failed(StoreError::Unavailable);
+        let mut link = self.link().ok_or_else(unavailable)?;
         let generation = link.generation;
-        let function = match lookup.claim {
+        let function = match question.claim {
             true => Function::Claim,
             false => Function::Fetch,
         };
-        let (key, asking) = (&lookup.key, lookup.asking);
+        let (key, asking) = (&question.key, question.asking);
         let answer = async {
-            match lookup.claim {
+            match question.claim {
                 true => link.connection.get_and_delete(key, asking).await,
                 false => link.connection.get(key, asking).await,
             }
         };
-        let result = match timeout_at(lookup.until.into(), answer).await {
+        let answer = {
+            let _timed_by = self.runtime.enter(); // the caller may have no runtime, or no timers
+            timeout_at(question.until.into(), answer)
+        };
+        match answer.await {
             Ok(Ok(found)) => {
                 self.answered(generation, function);
                 Ok(found)
@@ -268,20 +277,19 @@ impl<B: Backend> Driver<B> {
                 self.timed_out(generation);
                 Err(Unanswered::Failed(StoreError::TimedOut))
             }
-        };
-        let _ = lookup.reply.send(result);
+        }
     }
 
-    async fn write_all(self: Arc<Self>, mut writes: UnboundedReceiver<Write>) {
+    async fn write_all(&self, mut writes: UnboundedReceiver<Write>, route: &Weak<dyn Route>) {
         let mut batch = Vec::with_capacity(BATCH);
         while writes.recv_many(&mut batch, BATCH).await > 0 {
-            self.write(&mut batch).await;
+            self.write(&mut batch, route).await;
             batch.clear(); // gives back its room in the queue
         }
     }
 
     /// Writes a batch, once.
-    async fn write(&self, batch: &mut Vec<Write>) {
+    async fn write(&self, batch: &mut Vec<Write>, route: &Weak<dyn Route>) {
         self.breaker.first_tried().await;
         let Some(Link {
             mut connection,
@@ -292,7 +300,7 @@ impl<B: Backend> Driver<B> {
         };
         let writing = connection.write(batch);
         match timeout(self.write_timeout, writing).await {
-            Ok(Ok(outcomes)) => self.settle(batch, outcomes, generation),
+            Ok(Ok(outcomes)) => self.settle(batch, outcomes, generation, route),
             Ok(Err(failure)) => {
                 add(&self.common.unknown, batch.len());
                 self.failed(generation, Function::Write, &failure);
@@ -311,6 +319,7 @@ impl<B: Backend> Driver<B> {
         batch: &mut Vec<Write>,
         outcomes: Vec<Result<(), Failure>>,
         generation: Generation,
+        route: &Weak<dyn Route>,
     ) {
         let mut worst: Option<Failure> = None;
         for (write, outcome) in batch.drain(..).zip(outcomes) {
@@ -322,7 +331,7 @@ impl<B: Backend> Driver<B> {
                 Err(failure) => failure,
             };
             if let FailureKind::Redirected(to) = &failure.kind {
-                let route = self.route.upgrade().filter(|_| !write.is_redirected);
+                let route = route.upgrade().filter(|_| !write.is_redirected);
                 let node = route.and_then(|route| route.redirected(to));
                 if !node.is_some_and(|node| node.take_over(write, to.asking)) {
                     add(&self.common.dropped, 1);
@@ -341,6 +350,13 @@ impl<B: Backend> Driver<B> {
             Some(failure) => self.failed(generation, Function::Write, &failure),
             None => self.answered(generation, Function::Write),
         }
+    }
+}
+
+impl<C: Connection> Server for Line<C> {
+    fn look_up(self: Arc<Self>, question: Question) -> Lookup {
+        let runtime = self.runtime.clone();
+        Lookup::new(self.ask(question), runtime)
     }
 }
 

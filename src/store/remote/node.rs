@@ -3,11 +3,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::backend::Redirection;
 use super::breaker::Breaker;
+use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::queue::{Queue, Write};
 use crate::clock::instant_in;
 use crate::stats::{StoreHealth, StoreTrouble, Trouble};
@@ -19,8 +18,14 @@ pub(in crate::store) struct Node {
     breaker: Arc<Breaker>,
     /// A permit is a look-up in flight.
     in_flight: Arc<Semaphore>,
-    lookups: UnboundedSender<Lookup>,
+    server: Arc<dyn Server>,
     writes: Queue,
+}
+
+/// Who asks the server.
+pub(super) trait Server: Send + Sync {
+    /// Nothing is asked before the look-up is polled.
+    fn look_up(self: Arc<Self>, question: Question) -> Lookup;
 }
 
 /// What all nodes of a store share.
@@ -43,33 +48,6 @@ pub(in crate::store) struct Common {
     pub(in crate::store) earlier_outages: AtomicU64,
 }
 
-/// A look-up on its way to the driver.
-pub(super) struct Lookup {
-    pub(super) key: String,
-    pub(super) claim: bool,
-    pub(super) asking: bool,
-    pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Answer>,
-    _in_flight: OwnedSemaphorePermit,
-}
-
-type Answer = Result<Option<Vec<u8>>, Unanswered>;
-
-/// Why there was no answer to a look-up.
-pub(in crate::store) enum Unanswered {
-    Failed(StoreError),
-    /// Another server has the key, and this one did nothing.
-    Redirected(Redirection),
-}
-
-/// What a driver needs to serve a node.
-pub(in crate::store) struct Requests {
-    pub(super) common: Arc<Common>,
-    pub(super) breaker: Arc<Breaker>,
-    pub(super) lookups: UnboundedReceiver<Lookup>,
-    pub(super) writes: UnboundedReceiver<Write>,
-}
-
 impl Node {
     /// How many bytes of values may wait to be written.
     pub(in crate::store) const MAX_QUEUED: usize = 16 * 1024 * 1024;
@@ -77,23 +55,13 @@ impl Node {
     /// How many look-ups may be in flight.
     pub(in crate::store) const MAX_LOOKUPS: usize = 1024;
 
-    pub(in crate::store) fn new(common: Arc<Common>) -> (Self, Requests) {
-        let breaker = Arc::<Breaker>::default();
-        let (lookups, asked) = mpsc::unbounded_channel();
-        let (writes, queued) = Queue::new(Self::MAX_QUEUED);
-        let node = Self {
-            breaker: Arc::clone(&breaker),
-            in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
-            lookups,
-            writes,
-        };
-        let requests = Requests {
-            common,
+    pub(super) fn new(breaker: Arc<Breaker>, server: Arc<dyn Server>, writes: Queue) -> Self {
+        Self {
             breaker,
-            lookups: asked,
-            writes: queued,
-        };
-        (node, requests)
+            in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
+            server,
+            writes,
+        }
     }
 
     /// Gets a value, and deletes it if it is to be claimed. `asking` if another server sent us here
@@ -105,43 +73,30 @@ impl Node {
         claim: bool,
         asking: bool,
     ) -> impl Future<Output = Answer> + Send + 'static {
-        let lookup = self.prepare(key, deadline, claim, asking);
-        let lookups = self.lookups.clone();
-        async move {
-            let (lookup, answer) = lookup.map_err(Unanswered::Failed)?;
-            let unavailable = || Unanswered::Failed(StoreError::Unavailable);
-            // Not before it is polled: a claim that nobody waits for would lose the session.
-            lookups.send(lookup).map_err(|_| unavailable())?;
-            answer.await.unwrap_or_else(|_| Err(unavailable()))
-        }
-    }
-
-    fn prepare(
-        &self,
-        key: String,
-        deadline: Duration,
-        claim: bool,
-        asking: bool,
-    ) -> Result<(Lookup, oneshot::Receiver<Answer>), StoreError> {
-        if self.breaker.is_open() {
-            return Err(StoreError::Unavailable);
-        }
-        let in_flight = self.admit().ok_or(StoreError::Busy)?;
-        let (reply, answer) = oneshot::channel();
-        let lookup = Lookup {
+        // Slightly early, so that the breaker hears of it before the caller gives up.
+        let until = instant_in(deadline.mul_f64(0.9));
+        let question = self.admit().map(|in_flight| Question {
             key,
             claim,
             asking,
-            // Slightly early, so that the breaker hears of it before the caller gives up.
-            until: instant_in(deadline.mul_f64(0.9)),
-            reply,
+            until,
             _in_flight: in_flight,
-        };
-        Ok((lookup, answer))
+        });
+        let node = self.clone();
+        async move {
+            let question = question.map_err(Unanswered::Failed)?;
+            let answer = Arc::clone(&node.server).look_up(question).await;
+            drop(node); // until here it keeps the store's thread
+            answer
+        }
     }
 
-    fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    fn admit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        if self.breaker.is_open() {
+            return Err(StoreError::Unavailable);
+        }
+        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned();
+        in_flight.map_err(|_| StoreError::Busy)
     }
 
     pub(in crate::store) fn write(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
@@ -262,16 +217,29 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tokio::sync::mpsc::UnboundedReceiver;
+
     use super::*;
 
-    fn node() -> (Node, Requests) {
-        Node::new(Arc::new(Common::new("test:session:".into())))
+    /// Has no connection.
+    struct Nobody;
+
+    impl Server for Nobody {
+        fn look_up(self: Arc<Self>, _question: Question) -> Lookup {
+            unreachable!("nobody is asked")
+        }
+    }
+
+    /// A node that nothing drives.
+    pub(in super::super) fn idle() -> (Node, UnboundedReceiver<Write>) {
+        let (writes, queued) = Queue::new(Node::MAX_QUEUED);
+        (Node::new(Arc::default(), Arc::new(Nobody), writes), queued)
     }
 
     #[test]
     fn queued_writes_stay_within_their_bound() {
-        let (node, mut requests) = node();
+        let (node, mut queued) = idle();
         let write = |len| node.write("key".into(), vec![7; len], DEFAULT_STORE_DEADLINE);
         assert!(!write(1), "before there is a connection");
         node.breaker.close(None);
@@ -284,41 +252,44 @@ mod tests {
             "what was refused took none"
         );
         assert!(!write(0));
-        let first = requests.writes.try_recv().unwrap();
+        let first = queued.try_recv().unwrap();
         assert_eq!((first.key.as_str(), first.value.len()), ("key", 1_000));
         drop(first);
         assert!(write(1_000), "its room is free again");
         assert!(!write(0), "and no more");
-        drop(requests);
+        drop(queued);
         assert!(!write(1), "after its driver has ended");
         assert!(node.writes.room_for(room).is_some(), "it left no trace");
     }
 
     #[test]
     fn so_many_look_ups_are_in_flight_and_no_more() {
-        let (node, _requests) = node();
+        let (node, _queued) = idle();
+        assert!(matches!(node.admit(), Err(StoreError::Unavailable)));
+        node.breaker.close(None);
         let in_flight: Vec<_> = (0..Node::MAX_LOOKUPS)
             .map(|_| node.admit().unwrap())
             .collect();
-        assert!(node.admit().is_none());
+        assert!(matches!(node.admit(), Err(StoreError::Busy)));
         drop(in_flight);
-        assert!(node.admit().is_some());
+        assert!(node.admit().is_ok());
         assert_eq!(Node::MAX_LOOKUPS, 1024);
     }
 
     #[test]
     fn the_last_deadline_is_noted_to_the_millisecond() {
-        let (_node, requests) = node();
-        requests.common.note_deadline(Duration::from_millis(70));
-        assert_eq!(requests.common.deadline(), Duration::from_millis(70));
+        let common = Common::new("test:session:".into());
+        common.note_deadline(Duration::from_millis(70));
+        assert_eq!(common.deadline(), Duration::from_millis(70));
         assert_eq!(millis(Duration::MAX), u64::MAX);
     }
 
     #[test]
     fn a_deadline_beyond_all_time_is_only_a_long_one() {
-        let (node, requests) = node();
-        requests.common.note_deadline(Duration::MAX);
-        assert_eq!(requests.common.deadline(), Duration::from_millis(u64::MAX));
+        let common = Common::new("test:session:".into());
+        common.note_deadline(Duration::MAX);
+        assert_eq!(common.deadline(), Duration::from_millis(u64::MAX));
+        let (node, _queued) = idle();
         drop(node.look_up("key".into(), Duration::MAX, false, false));
         // And past the breaker.
         node.breaker.close(None);

@@ -1,5 +1,7 @@
 use std::sync::{Arc, Weak};
 
+use tokio::runtime::Handle;
+
 use super::backend::{Backend, Redirection};
 use super::driver::Driver;
 use super::node::{Common, Node};
@@ -17,17 +19,18 @@ impl Single {
     pub(super) fn new(
         common: Arc<Common>,
         backend: impl Backend,
+        runtime: Handle,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let (node, requests) = Node::new(Arc::clone(&common));
+        let (node, driver) = Driver::new(backend, Arc::clone(&common), runtime);
         let route = Arc::new(Self { common, node });
         let weak: Weak<dyn Route> = Arc::downgrade(&route) as _;
-        (route, Driver::run(backend, requests, weak))
+        (route, driver.run(weak))
     }
 
     /// A store that nothing drives.
     #[cfg(test)]
     pub(super) fn idle(common: Arc<Common>) -> Arc<Self> {
-        let node = Node::new(Arc::clone(&common)).0;
+        let node = super::node::tests::idle().0;
         Arc::new(Self { common, node })
     }
 }

@@ -1,5 +1,8 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -15,6 +18,8 @@ struct Memory {
     values: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     /// What it fails with, except when it is connected to.
     failing: Arc<Mutex<Option<FailureKind>>>,
+    /// Whether it answers nothing.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Memory {
@@ -56,6 +61,9 @@ impl Connection for Memory {
     }
 
     async fn get(&mut self, key: &str, _asking: bool) -> Result<Option<Vec<u8>>, Failure> {
+        if self.hangs.load(Ordering::Relaxed) {
+            return pending().await;
+        }
         self.answer()?;
         Ok(self.values.lock().get(key).cloned())
     }
@@ -140,6 +148,19 @@ fn a_lookup_that_is_dropped_before_it_is_polled_claims_nothing() {
     until(&remote, |health| health.written == 1);
     drop(remote.claim(&KEY, PATIENT));
     assert!(answer(remote.claim(&KEY, PATIENT)).unwrap().is_some());
+}
+
+#[test]
+fn look_ups_whose_clients_leave_still_tell_that_the_server_hangs() {
+    let (memory, remote) = store();
+    remote.prepare(PATIENT); // which is how long idle servers have
+    memory.hangs.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let mut fetch = remote.fetch(&KEY, Duration::from_millis(10));
+        let polled = fetch.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+    }
+    until(&remote, |health| health.outages == 1);
 }
 
 #[test]
