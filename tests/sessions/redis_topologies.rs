@@ -99,6 +99,14 @@ impl Node {
         assert_eq!(self.kind(&client).await, RESUMED);
     }
 
+    /// Where the deadline is one that a busy machine may miss.
+    async fn serves_in_the_end(&self) {
+        let (client, start) = (client(&TLS13), Instant::now());
+        while self.kind(&client).await != RESUMED {
+            assert!(start.elapsed() < 3 * LONG, "{:?}", self.store.health());
+        }
+    }
+
     /// Clients come while the store is down; none fails or waits. Returns how long the last took.
     async fn turns_nobody_away(&self) {
         let client = client(&TLS13);
@@ -254,28 +262,26 @@ async fn a_host_with_master_and_sentinel_may_hang_for_good() {
     let recovered = node.until_well().await;
     println!("figure: store back {recovered:?} after the failover behind Sentinels");
     assert!(recovered < LONG, "{recovered:?}");
-    node.serves().await;
+    node.serves_in_the_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_serves_sessions_and_loses_nothing_but_what_a_dead_master_has() {
     let cluster = RedisCluster::start();
-    let client = || RedisClient::cluster(cluster.urls()).unwrap();
-    let node = Node::up(client(), Duration::from_millis(100)).await;
-    let other = Node::up(client(), Duration::from_millis(100)).await;
+    let up = |deadline| Node::up(RedisClient::cluster(cluster.urls()).unwrap(), deadline);
+    let (node, other) = (up(PATIENT).await, up(PATIENT).await);
     // Clients whose sessions lie in all slots.
-    let clients: Vec<_> = (0..60).map(|_| self::client(&TLS13)).collect();
+    let clients: Vec<_> = (0..60).map(|_| client(&TLS13)).collect();
     for client in &clients {
         assert_eq!(node.kind(client).await, FULL);
     }
-    let mut resumed = 0;
     for client in &clients {
-        resumed += u32::from(other.kind(client).await == RESUMED);
+        assert_eq!(other.kind(client).await, RESUMED);
     }
-    assert!(resumed >= 58, "{resumed}"); // but for what a busy machine delays
     let health = node.store.health();
     assert_eq!((health.unknown, health.dropped, health.outages), (0, 0, 0));
 
+    let node = up(Duration::from_millis(100)).await;
     cluster.masters[0].pause();
     let start = Instant::now();
     // While it hangs the others serve.
@@ -297,7 +303,7 @@ async fn a_cluster_serves_sessions_and_loses_nothing_but_what_a_dead_master_has(
     );
     assert!(recovered < LONG, "{recovered:?}");
     assert_eq!(node.resumption.stats().acceptor.failed, 0);
-    node.serves().await;
+    node.serves_in_the_end().await;
 }
 
 /// A master hangs for good while another's slots move: the rest of the cluster keeps its pace.
