@@ -299,7 +299,7 @@ impl Resumption {
     /// # Errors
     ///
     /// [`Error::Source`] if the source failed, has not answered in time (a late answer is still
-    /// used), or rotates by its schedule only.
+    /// used), or rotates by its schedule only; and after [`shutdown`](Resumption::shutdown).
     pub fn rotate_now(&self) -> Result<(), Error> {
         self.inner.rotate_now()
     }
@@ -370,7 +370,8 @@ impl Resumption {
     }
 
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session.
-    /// From now on every handshake is a full one. False if that thread, the source, the log or the
+    /// From now on every handshake is a full one, and no call reaches the source: what was withdrawn
+    /// with [`Reach::NotYet`] must be told it before. False if that thread, the source, the log or the
     /// metrics recorder were still busy at the deadline; what they do ends by itself then.
     ///
     /// Optional: dropping the last handle, and the last configuration that it was installed in,

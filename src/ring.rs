@@ -37,7 +37,7 @@ use keeper::Keeper;
 pub(crate) use settings::{DEFAULT_SOURCE_DEADLINE, RingSettings};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use supply::ROTATION_DEADLINE;
-use supply::{PATIENCE, Supply, Wish};
+use supply::{LOST, PATIENCE, Supply, Wish};
 pub(crate) use tickets::SharingKey;
 
 /// How long set-up waits before it asks a failed source again.
@@ -231,8 +231,7 @@ impl Ring {
             return Err(Error::source(self.supply.name, why));
         }
         if self.supply.is_lost() {
-            let why = "it was in use when this process was forked, and so is lost here";
-            return Err(Error::source(self.supply.name, why));
+            return Err(Error::source(self.supply.name, LOST));
         }
         if let Some(waited) = self.supply.late_for(terms.clock.monotonic()) {
             let why = format!("it has not answered for {waited:?}");

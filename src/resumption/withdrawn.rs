@@ -24,7 +24,7 @@ pub enum Reach {
     /// a source of your own): make the same call in each, or change what they are given.
     Each,
     /// The source has not taken it yet, for this reason. It is told again whenever it is asked, so
-    /// that others follow as soon as it answers.
+    /// that others follow as soon as it answers, if this process still runs then.
     NotYet(String),
     /// No other process has these STEKs: there is nothing else to do.
     Nobody,

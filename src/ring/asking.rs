@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::keeper::{Answer, Failure};
 use super::settings::RingSettings;
-use super::supply::{After, Manners, Wish};
+use super::supply::{After, CLOSED, LOST, Manners, Wish};
 use super::{Ring, events};
 use crate::clock::Time;
 use crate::errands::guarded;
@@ -50,7 +50,10 @@ impl Ring {
         match answer.recv_timeout(deadline) {
             Ok(answered) => answered.map_err(failed),
             Err(RecvTimeoutError::Timeout) => Err(failed(format!("no answer within {deadline:?}"))),
-            Err(RecvTimeoutError::Disconnected) => Ok(()), // the ring was closed
+            Err(RecvTimeoutError::Disconnected) => Err(failed(match self.supply.is_lost() {
+                true => LOST.into(),
+                false => CLOSED.into(),
+            })),
         }
     }
 

@@ -13,6 +13,12 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a rotation by hand waits for the source.
 pub(crate) const ROTATION_DEADLINE: Duration = Duration::from_secs(15);
 
+/// Why a source is not asked in a process that was forked.
+pub(super) const LOST: &str = "it was in use when this process was forked, and so is lost here";
+
+/// Why a source is not asked any more.
+pub(super) const CLOSED: &str = "resumption was shut down";
+
 /// The source, and who asks it. It is asked by one thread at a time, on one of its own unless it is
 /// known to answer at once. This is locked for moments only, never while the source is asked.
 pub(super) struct Supply {

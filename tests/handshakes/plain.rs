@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
+use rustls_resumption::source::KeyDirectory;
 use rustls_resumption::{
     FakeClock, Resumption, ResumptionBuilder, Rotation, SessionCache, StekRing,
 };
+use tempfile::TempDir;
 use test_support::handshake::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -361,6 +363,24 @@ fn after_shutdown_every_handshake_is_full_and_none_fails() {
             assert_eq!(kind(&client, &server), FULL);
         }
         assert_eq!(resumption.stats().cache.entries, 0);
+    }
+}
+
+#[test]
+fn what_is_called_after_shutdown_says_so() {
+    let directory = TempDir::new().unwrap();
+    let source = KeyDirectory::new(directory.path().join("steks")).unwrap();
+    let shared = Resumption::builder().stek_source(source).build().unwrap();
+    for resumption in [Resumption::tickets().unwrap(), shared.clone()] {
+        assert!(resumption.shutdown(Duration::from_secs(30)));
+        let error = resumption.rotate_now().unwrap_err().to_string();
+        assert!(error.ends_with("resumption was shut down"), "{error}");
+        assert!(!resumption.ready());
+    }
+    for withdrawn in [shared.revoke_all(), shared.forget("a")] {
+        assert!(withdrawn.is_nothing());
+        let told = withdrawn.to_string();
+        assert!(told.ends_with("resumption was shut down"), "{told}");
     }
 }
 
