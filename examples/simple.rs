@@ -1,6 +1,7 @@
-//! A TLS echo server whose clients resume: `cargo run --release --example simple`.
+//! A TLS echo server whose clients resume, also after it was told to reload its certificate by SIGHUP
+//! (on Windows Ctrl-Break): `cargo run --release --example simple`.
 
-use std::{env, error::Error, fs, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{env, error::Error, fs, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -8,6 +9,7 @@ use rustls::{HandshakeKind, ServerConfig};
 use rustls_resumption::Resumption;
 use tokio::io::{self, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::{select, signal};
 use tokio_rustls::TlsAcceptor;
 
 /// A TLS echo server whose clients resume.
@@ -28,26 +30,27 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
-    let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
     let ca = env::temp_dir().join("rustls-resumption-simple.pem");
-    // The certificate is its own CA.
-    fs::write(&ca, made.cert.pem()).map_err(|error| format!("{}: {error}", ca.display()))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.into()], made.signing_key.into())?;
-
-    // The same handle whenever a configuration is made, so that no reload loses a session.
-    Resumption::process()?.install(&mut config, "localhost");
-
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (mut acceptor, mut reload) = (load(&ca)?, reload_signal()?);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("{address}: {error}"))?;
     let address = listener.local_addr()?;
     println!("listening on {address}, CA in {}", ca.display());
     loop {
-        let (tcp, peer) = listener.accept().await?;
+        let (tcp, peer) = select! {
+            accepted = listener.accept() => accepted?,
+            _ = reload.recv() => {
+                match load(&ca) {
+                    Ok(loaded) => {
+                        acceptor = loaded;
+                        println!("reloaded");
+                    }
+                    Err(error) => eprintln!("not reloaded: {error}"),
+                }
+                continue;
+            }
+        };
         let handshake = acceptor.accept(tcp);
         tokio::spawn(async move {
             let tls = handshake.await?;
@@ -58,4 +61,30 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
             writer.shutdown().await
         });
     }
+}
+
+/// Called at the start, and again at each reload, which here means another certificate. It is its own
+/// CA, and written to a file for clients.
+fn load(ca: &Path) -> Result<TlsAcceptor, Box<dyn Error>> {
+    let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()])?;
+    fs::write(ca, made.cert.pem()).map_err(|error| format!("{}: {error}", ca.display()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.into()], made.signing_key.into())?;
+
+    // The same handle each time, so that no reload loses a session.
+    Resumption::process()?.install(&mut config, "localhost");
+
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(unix)]
+fn reload_signal() -> io::Result<signal::unix::Signal> {
+    signal::unix::signal(signal::unix::SignalKind::hangup())
+}
+
+#[cfg(windows)]
+fn reload_signal() -> io::Result<signal::windows::CtrlBreak> {
+    signal::windows::ctrl_break()
 }

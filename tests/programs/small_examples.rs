@@ -7,7 +7,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use example_support::client::{Client, ClientOptions, read_roots};
 use rustls::version::{TLS12, TLS13};
+use tempfile::TempDir;
 use test_support::{example, free_address};
+
+use crate::visitor::Visitor;
 
 /// A program that runs until this value is dropped.
 struct Running(Child, Lines<BufReader<ChildStdout>>);
@@ -29,6 +32,33 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_simple_server_reloads_its_certificate_and_keeps_every_session() {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(example("simple"));
+    let mut server = Running::start(command.arg("127.0.0.1:0").env("TMPDIR", folder.path()));
+    let greeting = server.line();
+    let (address, ca) = greeting.split_once(", CA in ").unwrap();
+    let address = address.trim_start_matches("listening on ").parse().unwrap();
+    let client = |version| Visitor::with(Path::new(ca), |options| options.version = version);
+    let (returning, newcomers) = ([&TLS13, &TLS12].map(client), client(&TLS13));
+    for visitor in &returning {
+        assert!(!visitor.visit(address).unwrap());
+    }
+    let hangup = Command::new("kill")
+        .args(["-HUP", &server.0.id().to_string()])
+        .status();
+    assert!(hangup.unwrap().success());
+    while server.line() != "reloaded" {}
+    for visitor in &returning {
+        assert!(visitor.visit(address).unwrap());
+    }
+    // Whoever has no session is shown the new certificate.
+    assert!(newcomers.visit(address).unwrap_err().is_about_certificate());
+    assert!(!client(&TLS13).visit(address).unwrap());
 }
 
 #[test]
