@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rustls::ProtocolVersion;
 use rustls_resumption::Stats;
+use rustls_resumption::acceptor::Handshake;
 
 use crate::cli;
-use crate::witness::By;
 
 /// Counts connections, and prints a line for each unless it is silent.
 #[derive(Default)]
@@ -29,12 +29,13 @@ struct Counts {
     early: AtomicU64,
 }
 
-/// A handshake that was completed.
+/// A connection whose handshake is complete.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Handshake {
-    pub(crate) version: ProtocolVersion,
-    /// How it was resumed; `None` for a full handshake.
-    pub(crate) resumed: Option<By>,
+pub(crate) struct Accepted {
+    pub(crate) version: Option<ProtocolVersion>,
+    pub(crate) is_resumed: bool,
+    /// What this crate tells of it; `None` with rustls's own storage.
+    pub(crate) handshake: Option<Handshake>,
     /// Bytes of early data.
     pub(crate) early: usize,
     /// From the accepted TCP connection to the end of the TLS handshake.
@@ -54,24 +55,30 @@ impl Log {
         count(&self.counts.accepted);
     }
 
-    pub(crate) fn connected(&self, peer: SocketAddr, handshake: &Handshake) {
-        count(match handshake.resumed {
-            Some(_) => &self.counts.resumed,
-            None => &self.counts.full,
-        });
-        if handshake.early > 0 {
+    pub(crate) fn connected(&self, peer: SocketAddr, accepted: &Accepted) {
+        let Accepted {
+            version,
+            is_resumed,
+            handshake,
+            early,
+            took,
+        } = *accepted;
+        let (kind, counter) = match is_resumed {
+            true => ("resumed", &self.counts.resumed),
+            false => ("full", &self.counts.full),
+        };
+        count(counter);
+        if early > 0 {
             count(&self.counts.early);
         }
-        let version = version(handshake.version);
-        let early = handshake.early;
-        let us = handshake.took.as_micros();
-        let (kind, by) = match handshake.resumed {
-            None => ("full", "-"),
-            Some(By::Ticket) => ("resumed", "ticket"),
-            Some(By::Session) => ("resumed", "session"),
+        let version = match version {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "1.3",
         };
+        let us = took.as_micros();
+        let told = handshake.map_or_else(String::new, |told| format!(" {told}"));
         self.say(format_args!(
-            "conn peer={peer} version={version} kind={kind} by={by} early={early} us={us}"
+            "conn peer={peer} version={version} kind={kind} early={early} us={us}{told}"
         ));
     }
 
@@ -96,14 +103,6 @@ impl Log {
         if !self.is_silent {
             cli::show(lines);
         }
-    }
-}
-
-fn version(version: ProtocolVersion) -> String {
-    match version {
-        ProtocolVersion::TLSv1_2 => "1.2".to_owned(),
-        ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
-        other => format!("{other:?}"),
     }
 }
 

@@ -49,7 +49,6 @@ mod setup;
 mod signals;
 mod steks;
 mod storage;
-mod witness;
 
 /// How long open connections may continue once the server is asked to stop.
 const GRACE: Duration = Duration::from_secs(5);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{HandshakeKind, ServerConfig};
 use rustls_resumption::Resumption;
+use rustls_resumption::acceptor::Handshake;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -15,8 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::log::{Handshake, Log};
-use crate::witness;
+use crate::log::{Accepted, Log};
 
 /// How long to wait when accepting fails, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -78,23 +78,25 @@ impl Server {
         }
     }
 
-    /// With a shared store, sessions must be looked up before rustls asks for them.
-    async fn shake_hands(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// What came of it is told by this crate alone, not by rustls's own storage.
+    async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Handshake>)> {
         let config = self.config.load_full();
+        let Some(resumption) = &self.resumption else {
+            return Ok((TlsAcceptor::from(config).accept(tcp).await?, None));
+        };
+        // With a shared store, sessions must be looked up before rustls asks for them.
         #[cfg(feature = "tokio")]
         if self.has_store {
-            return rustls_resumption::ResumptionAcceptor::new(config)
-                .accept(tcp)
-                .await;
+            let acceptor = rustls_resumption::ResumptionAcceptor::new(config);
+            let (stream, handshake) = resumption.follow(|| acceptor.accept(tcp)).await?;
+            return Ok((stream, Some(handshake)));
         }
         let acceptor = TlsAcceptor::from(config);
-        match &self.resumption {
-            Some(resumption) => {
-                let (stream, _) = resumption.follow(|| acceptor.accept(tcp)).await?;
-                Ok(stream)
-            }
-            None => acceptor.accept(tcp).await,
-        }
+        let (stream, handshake) = resumption.follow(|| acceptor.accept(tcp)).await?;
+        Ok((stream, Some(handshake)))
     }
 
     async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {
@@ -103,9 +105,8 @@ impl Server {
         // Without it, the echo is only slower.
         let _ = tcp.set_nodelay(true);
         let limit = self.handshake_timeout;
-        let (outcome, by) = witness::watch(timeout(limit, self.shake_hands(tcp))).await;
-        let mut stream = match outcome {
-            Ok(Ok(stream)) => stream,
+        let (mut stream, handshake) = match timeout(limit, self.shake_hands(tcp)).await {
+            Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => return self.log.failed(peer, error),
             Err(_) => {
                 let limit = humantime::format_duration(limit);
@@ -116,19 +117,14 @@ impl Server {
         let took = begin.elapsed();
         let early = early_data(&mut stream);
         let connection = stream.get_ref().1;
-        let resumed = match connection.handshake_kind() {
-            Some(HandshakeKind::Resumed) => by,
-            _ => None,
-        };
-        let handshake = Handshake {
-            version: connection
-                .protocol_version()
-                .unwrap_or(ProtocolVersion::Unknown(0)),
-            resumed,
+        let accepted = Accepted {
+            version: connection.protocol_version(),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            handshake,
             early: early.len(),
             took,
         };
-        self.log.connected(peer, &handshake);
+        self.log.connected(peer, &accepted);
         // Only the handshake matters here, not how the connection ends.
         let _ = echo(stream, &early).await;
     }

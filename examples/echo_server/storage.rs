@@ -11,7 +11,6 @@ use rustls_resumption::{
 };
 
 use crate::flags::{Flags, Mode, StoreUrl};
-use crate::witness;
 
 /// Where sessions are kept.
 pub(crate) enum Storage {
@@ -62,7 +61,6 @@ impl Storage {
                 resumption.install_with_client_verifier(config, scope, verifier);
             }
         }
-        witness::install(config);
         Ok(())
     }
 

@@ -18,22 +18,22 @@ pub(crate) const MODES: [&str; 4] = ["tickets", "stateful", "builtin-tickets", "
 ///
 /// curl asks for no tickets in TLS 1.2. OpenSSL's `-reconnect` does not wait for those of TLS 1.3.
 const WHO_RESUMES: &str = "
-client                  tickets    stateful    builtin-tickets  builtin-stateful
-openssl 1.2 ticket      ticket     session     ticket           session
-openssl 1.2 session ID  session    session     session          session
-openssl 1.2 -reconnect  ticket x5  session x5  ticket x5        session x5
-openssl 1.3 AES-128     ticket     session     ticket           session
-openssl 1.3 AES-256     ticket     session     ticket           session
-openssl 1.3 ChaCha20    ticket     session     ticket           session
-openssl 1.3 -reconnect  full x5    full x5     full x5          full x5
-gnutls 1.2 ticket       ticket     session     ticket           session
-gnutls 1.2 session ID   session    session     session          session
-gnutls 1.3              ticket     session     ticket           session
-python 1.2 ticket       ticket     session     ticket           session
-python 1.2 session ID   session    session     session          session
-python 1.3              ticket     session     ticket           session
-curl 1.2                session    session     session          session
-curl 1.3                ticket     session     ticket           session
+client                  tickets     stateful       builtin-tickets  builtin-stateful
+openssl 1.2 ticket      ticket      session_id     resumed          resumed
+openssl 1.2 session ID  session_id  session_id     resumed          resumed
+openssl 1.2 -reconnect  ticket x5   session_id x5  resumed x5       resumed x5
+openssl 1.3 AES-128     ticket      cache          resumed          resumed
+openssl 1.3 AES-256     ticket      cache          resumed          resumed
+openssl 1.3 ChaCha20    ticket      cache          resumed          resumed
+openssl 1.3 -reconnect  full x5     full x5        full x5          full x5
+gnutls 1.2 ticket       ticket      session_id     resumed          resumed
+gnutls 1.2 session ID   session_id  session_id     resumed          resumed
+gnutls 1.3              ticket      cache          resumed          resumed
+python 1.2 ticket       ticket      session_id     resumed          resumed
+python 1.2 session ID   session_id  session_id     resumed          resumed
+python 1.3              ticket      cache          resumed          resumed
+curl 1.2                session_id  session_id     resumed          resumed
+curl 1.3                ticket      cache          resumed          resumed
 ";
 
 type Peer = (&'static str, fn(&Target<'_>) -> Told);
@@ -114,7 +114,7 @@ fn came_back((name, visit): &Peer, server: &EchoProcess) -> String {
 
 #[test]
 fn openssl_sends_early_data_once_a_session() {
-    for mode in ["stateful", "builtin-stateful"] {
+    for (mode, by) in [("stateful", "cache"), ("builtin-stateful", "resumed")] {
         let server = EchoProcess::start(&["--resumption", mode, "--early-data", "4096"]);
         let target = Target {
             address: server.address(),
@@ -143,7 +143,7 @@ fn openssl_sends_early_data_once_a_session() {
 
         let seen = [(); 3].map(|()| server.conn());
         let seen = seen.map(|conn| (conn.outcome, conn.early));
-        let expected = [("full", 0), ("session", 11), ("full", 0)];
+        let expected = [("full", 0), (by, 11), ("full", 0)];
         assert_eq!(seen, expected.map(|(kind, early)| (kind.to_owned(), early)));
         let sums = server.stop();
         assert_eq!((sums.early, sums.failed), (1, 0), "{mode}");
@@ -155,17 +155,17 @@ fn openssl_sends_early_data_once_a_session() {
 /// The others are more than rustls's own cache holds. What rustls has of its own is made anew with
 /// each configuration, and cannot be rotated or revoked.
 const SIDE_BY_SIDE: &str = "
-before it came back     tickets  stateful  builtin-tickets  builtin-stateful
-1.2 nothing             ticket   session   ticket           session
-1.2 260 others came     ticket   session   ticket           full
-1.2 rotation            ticket   session   cannot           cannot
-1.2 certificate reload  ticket   session   full             full
-1.2 revocation          full     full      cannot           cannot
-1.3 nothing             ticket   session   ticket           session
-1.3 260 others came     ticket   session   ticket           full
-1.3 rotation            ticket   session   cannot           cannot
-1.3 certificate reload  ticket   session   full             full
-1.3 revocation          full     full      cannot           cannot
+before it came back     tickets  stateful    builtin-tickets  builtin-stateful
+1.2 nothing             ticket   session_id  resumed          resumed
+1.2 260 others came     ticket   session_id  resumed          full
+1.2 rotation            ticket   session_id  cannot           cannot
+1.2 certificate reload  ticket   session_id  full             full
+1.2 revocation          full     full        cannot           cannot
+1.3 nothing             ticket   cache       resumed          resumed
+1.3 260 others came     ticket   cache       resumed          full
+1.3 rotation            ticket   cache       cannot           cannot
+1.3 certificate reload  ticket   cache       full             full
+1.3 revocation          full     full        cannot           cannot
 ";
 
 const OTHERS: usize = 260;
