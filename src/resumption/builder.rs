@@ -44,7 +44,7 @@ impl Resumption {
         Self::builder().stateful(entries).build()
     }
 
-    /// For everything else.
+    #[doc = include_str!("builder.md")]
     pub fn builder() -> ResumptionBuilder {
         ResumptionBuilder::new()
     }
