@@ -9,7 +9,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest interval between rotations: 100 years.
 const MAX_INTERVAL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// The schedule of STEKs.
+/// The schedule of [STEKs](crate::docs::glossary).
 ///
 /// ```text
 ///  published      activates                 retires                          expires
@@ -22,7 +22,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 /// A STEK seals in `[activates, retires)` and opens in `[published, expires)`; both are checked
 /// against the clock on every seal and open. So a thief of the keys in memory can read sessions
 /// resumed within the last `interval + ticket lifetime`, and those until the next rotation, no
-/// others.
+/// others. For "ahead" see publish-ahead in the [glossary](crate::docs::glossary).
 ///
 /// ```
 /// use std::time::Duration;

@@ -13,9 +13,9 @@ pub(crate) use known::{Bound, HoldsScopes, ScopeState, Scopes, times_forgotten};
 
 /// Names a server identity, as its clients know it.
 ///
-/// A session resumes only in the scope that made it, so configurations of different server
-/// identities must have different scopes. See "STEK Sharing is Not Caring" (USENIX Security 2025)
-/// for what happens otherwise. A reload keeps its scope.
+/// A session resumes only in the [scope](crate::docs::glossary) that made it, so configurations of
+/// different server identities must have different scopes. See "STEK Sharing is Not Caring" (USENIX
+/// Security 2025) for what happens otherwise. A reload keeps its scope.
 ///
 /// How clients are authenticated is not declared here: [`install`](crate::Resumption::install)
 /// learns it, and

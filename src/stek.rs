@@ -11,7 +11,7 @@ use crate::scope::ScopeDigest;
 use crate::session::CODEC_LINE;
 use crate::siphash::siphash;
 
-/// A session ticket encryption key (STEK).
+/// A session ticket encryption key ([STEK](crate::docs::glossary)).
 ///
 /// Made from a secret of at least [`Stek::MIN_SECRET_LEN`] bytes, from which four things are
 /// derived by HKDF-SHA256 ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)), each under a label

@@ -40,7 +40,7 @@ pub(crate) const DEFAULT_FIRST_TTL: Duration = Duration::from_secs(60 * 60);
 /// sealed under the fleet's STEKs, bound to scope, TLS version and session ID. So it need not be
 /// trusted with secrets, only with *deleting*: [`claim`](SharedStore::claim) must return each value
 /// to at most one caller, because the defence against replayed 0-RTT data rests on it
-/// ([RFC 8446 §8.1](https://www.rfc-editor.org/rfc/rfc8446#section-8.1)).
+/// ([glossary](crate::docs::glossary), [RFC 8446 §8.1](https://www.rfc-editor.org/rfc/rfc8446#section-8.1)).
 ///
 /// An acceptor asks the store before rustls needs the session; calls from rustls never wait for it.
 /// **Without an acceptor (a plain `TlsAcceptor`, quinn) a shared store means full TLS 1.3

@@ -18,7 +18,7 @@ use crate::stats::{StekStats, TicketStats};
 use crate::stek::KeyName;
 use crate::terms::Terms;
 
-/// Stateless session tickets: a ring of STEKs on a schedule.
+/// Stateless session tickets: a ring of [STEKs](crate::docs::glossary) on a schedule.
 ///
 /// Implements [`rustls::server::ProducesTickets`]. Sealing and opening take no lock: they read one
 /// immutable snapshot of the ring. A small thread publishes, activates, retires and wipes STEKs on

@@ -16,8 +16,8 @@ mod exchange;
 
 use exchange::{Exchange, Found};
 
-/// STEKs that a fleet shares through Redis, sealed under a key-encryption key (KEK) that Redis
-/// never sees. Needs the feature `redis`.
+/// STEKs that a fleet shares through Redis, sealed under a key-encryption key
+/// ([KEK](crate::docs::glossary)) that Redis never sees. Needs the feature `redis`.
 ///
 /// ```no_run
 /// use rustls_resumption::Resumption;
