@@ -7,27 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
 
-use super::record::tests::query;
 use super::*;
 use crate::models;
 use crate::ring::Snapshot;
 use crate::rotation::Rotation;
 
+mod asking;
 mod place;
+mod properties;
 mod standing;
 
-use place::Place;
+use properties::{OPENS, REVOKED};
 use standing::{Process, Standing};
 
 const TICK: Duration = Duration::from_secs(10 * 60);
 const START: Time = Time(1_800_000_000_000);
 const PROCESSES: usize = 3;
-
-const OPENS: &str = "a key seals only once all that are in touch open with it";
-const REVOKED: &str = "a process that knew a key to be revoked is not given it again";
-const ALL_REVOKED: &str = "what one process knows to be revoked, none in touch opens with";
-const RESUMES: &str = "a ticket opens for its lifetime wherever the key's holders are in touch";
-const SEALS: &str = "a process in touch has a key that seals";
 
 /// What is tried.
 #[derive(Clone)]
@@ -100,67 +95,6 @@ impl Fleet {
         }
     }
 
-    fn ask(&self, standing: &mut Standing, index: usize, rotate: bool, revoked: &[KeyName]) {
-        let now = self.time(index, standing.passed);
-        let process = &mut standing.processes[index];
-        let mut found = standing.record.clone();
-        let mut held = process.held.clone();
-        self.plant(&mut found, &mut held);
-        let before = found.clone();
-        let mut shared = Shared {
-            held,
-            withdrawn: process.withdrawn.iter().copied().collect(),
-            ..Shared::new(Place {
-                record: found,
-                now: START.plus(standing.passed * TICK),
-                made: standing.made,
-                is_cut_off: process.is_cut_off,
-                written: false,
-            })
-        };
-        let had = shared.held.clone();
-        let answer = shared.load(&query(now, &self.rotation, rotate, revoked));
-        process.held = shared.held;
-        process.withdrawn = shared.withdrawn.into_iter().collect();
-        process.knows.extend(revoked);
-        let Ok(keys) = answer else {
-            process
-                .keys
-                .retain(|key| !revoked.contains(key.stek.name()));
-            return;
-        };
-        standing.made = shared.backend.made;
-        standing.record = shared.backend.record;
-        let names = |keys: &[SourceKey]| keys.iter().map(|key| *key.stek.name()).collect();
-        let (had_names, has): (BTreeSet<_>, BTreeSet<_>) = (names(&process.keys), names(&keys));
-        let lost = had_names.difference(&has).copied();
-        let lost = lost.filter(|name| standing.revoked.contains(name));
-        process.knows.extend(lost);
-        process.keys = keys;
-        process.asked = standing.passed;
-        process.is_behind = false;
-        // What the others cannot have foreseen.
-        let is_disturbed = shared.backend.written
-            && (rotate || brings_more(before.as_ref(), had.as_ref(), standing.record.as_ref()));
-        if is_disturbed {
-            for (other, process) in standing.processes.iter_mut().enumerate() {
-                process.is_behind |= other != index;
-            }
-        }
-    }
-
-    /// Has the fault do its part before a process asks.
-    fn plant(&self, found: &mut Option<Record>, held: &mut Option<Record>) {
-        match self.fault {
-            Some(Fault::NewerVersionWins) => match (&found, &held) {
-                (Some(there), Some(mine)) if there.version < mine.version => *found = None,
-                (Some(there), Some(_)) => *held = Some(there.clone()),
-                _ => {}
-            },
-            None => {}
-        }
-    }
-
     /// Notes what seals, and what nobody has any more.
     fn settle(&self, standing: &mut Standing) {
         for index in 0..PROCESSES {
@@ -199,23 +133,6 @@ impl Fleet {
         let in_touch = processes.filter(|(_, process)| process.is_in_touch(standing.passed));
         in_touch.map(|(index, _)| index)
     }
-}
-
-/// Whether a process told of anything but the successor of a key.
-fn brings_more(found: Option<&Record>, held: Option<&Record>, next: Option<&Record>) -> bool {
-    let (Some(found), Some(next)) = (found, next) else {
-        return true;
-    };
-    let keys = |record: &Record| {
-        let keys = record.source_keys().into_iter();
-        let keys = keys.map(|key| (*key.stek.name(), key.window));
-        keys.collect::<Vec<_>>()
-    };
-    let there = keys(found);
-    let mine = held.map(keys).unwrap_or_default();
-    there.is_empty()
-        || !next.withdraws_the_same(found)
-        || mine.iter().any(|key| !there.contains(key))
 }
 
 fn names(record: &Record) -> Vec<KeyName> {
@@ -367,54 +284,7 @@ impl Model for Fleet {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(OPENS, |fleet: &Self, standing: &Standing| {
-                let mut sealing =
-                    Self::in_touch(standing).filter_map(|process| fleet.sealing(standing, process));
-                sealing.all(|name| {
-                    Self::in_touch(standing).all(|other| fleet.opens(standing, other, &name))
-                })
-            }),
-            Property::always(REVOKED, |fleet: &Self, standing: &Standing| {
-                let mut processes = standing.processes.iter().enumerate();
-                processes.all(|(index, process)| {
-                    let mut known = process.knows.iter();
-                    known.all(|name| !fleet.opens(standing, index, name))
-                })
-            }),
-            Property::always(ALL_REVOKED, |fleet: &Self, standing: &Standing| {
-                let knowing = Self::in_touch(standing).map(|index| &standing.processes[index]);
-                let mut known = knowing.flat_map(|process| &process.knows);
-                known.all(|name| {
-                    Self::in_touch(standing).all(|index| !fleet.opens(standing, index, name))
-                })
-            }),
-            Property::always(RESUMES, |fleet: &Self, standing: &Standing| {
-                let lifetime = 4 - fleet.skew.unsigned_abs() as u32;
-                let mut sealed = standing.sealed.iter();
-                sealed.all(|(name, at)| {
-                    let is_over = standing.passed >= at + lifetime;
-                    let is_withdrawn = standing.revoked.contains(name)
-                        || fleet.may.overflows > standing.left.overflows;
-                    is_over
-                        || is_withdrawn
-                        || !Self::in_touch(standing).any(|index| fleet.holds(standing, index, name))
-                        || Self::in_touch(standing).all(|index| fleet.opens(standing, index, name))
-                })
-            }),
-            Property::always(SEALS, |fleet: &Self, standing: &Standing| {
-                let has_overflown = fleet.may.overflows > standing.left.overflows;
-                Self::in_touch(standing)
-                    .all(|index| has_overflown || fleet.sealing(standing, index).is_some())
-            }),
-        ]
-    }
-}
-
-impl Fleet {
-    fn holds(&self, standing: &Standing, process: usize, name: &KeyName) -> bool {
-        let held = standing.processes[process].held.as_ref();
-        held.is_some_and(|held| names(held).contains(name))
+        properties::all()
     }
 }
 
