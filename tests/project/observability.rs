@@ -1,7 +1,7 @@
 //! The Grafana dashboard and the alert rules name metrics that exist, in queries that parse, and
 //! the rules fire as they should.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -85,6 +85,21 @@ fn the_dashboard_and_the_alerts_name_only_metrics_that_exist() {
         assert!(!names.is_empty(), "{query}");
         for name in names {
             assert!(metrics.contains(&name), "dashboard.json: {name}");
+        }
+    }
+}
+
+#[test]
+fn no_panel_of_the_dashboard_lies_over_another() {
+    let dashboard: Value =
+        serde_json::from_str(&text("examples/observability/dashboard.json")).unwrap();
+    let mut taken = BTreeMap::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        for place in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            let other = taken.insert(place, title);
+            assert_eq!(other, None, "{title} lies over it");
         }
     }
 }
