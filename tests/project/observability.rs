@@ -96,7 +96,8 @@ fn no_panel_of_the_dashboard_lies_over_another() {
     let mut taken = BTreeMap::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         let title = panel["title"].as_str().unwrap();
-        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        let [x, y, w, h] =
+            ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
         for place in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
             let other = taken.insert(place, title);
             assert_eq!(other, None, "{title} lies over it");
