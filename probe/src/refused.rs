@@ -99,12 +99,12 @@ fn judge(mechanism: Mechanism, aspect: Aspect, resumed_before: bool, offered: &O
         Offered::Answered(handshake) if handshake.resumed => (
             "resumed".to_owned(),
             Grade::Bad,
-            "a session of before is still accepted",
+            "an earlier session is still accepted",
         ),
         Offered::Answered(_) if resumed_before => (
             "refused".to_owned(),
             Grade::Good,
-            "sessions of before have ended here",
+            "earlier sessions are refused here",
         ),
         Offered::Answered(_) => (
             "refused".to_owned(),

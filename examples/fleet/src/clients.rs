@@ -27,7 +27,7 @@ pub(crate) struct Seen {
     /// Connections of clients that had connected before.
     pub(crate) returned: u64,
     pub(crate) resumed: u64,
-    /// Connections after the incident that resumed a session of before: its full handshake had
+    /// Connections after the incident that resumed an earlier session: its full handshake had
     /// begun by then, however it was renewed.
     pub(crate) of_before: u64,
     pub(crate) early: u64,
@@ -103,7 +103,7 @@ impl Clients {
         self.back.send_replace(true);
     }
 
-    /// From now on sessions of before are counted.
+    /// From now on earlier sessions are counted.
     pub(crate) fn note_incident(&self) {
         self.incident.store(true, Ordering::SeqCst);
     }

@@ -15,7 +15,7 @@
 //! other, and the exit status is 0 only if everything recovered by itself each time.
 //!
 //! With `--incident` it rehearses what to do after a STEK has leaked: one node revokes all, with
-//! clients connecting all the time. Then the exit status is 0 only if no session of before resumed
+//! clients connecting all the time. Then the exit status is 0 only if no earlier session resumed
 //! once the other nodes had had time to follow.
 
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ struct Flags {
     /// Kill, stop, demote, cut off and fill a Redis server
     #[arg(long)]
     chaos: bool,
-    /// Rehearse an incident: no session of before may resume afterwards
+    /// Rehearse an incident: no earlier session may resume afterwards
     #[arg(long, conflicts_with = "chaos")]
     incident: bool,
     /// Be a node that uses the Redis at this address

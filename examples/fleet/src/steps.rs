@@ -58,5 +58,5 @@ pub(crate) const INCIDENT: &[Step] = &[
     (WELL, Event::Nothing, 8),
 ];
 
-/// The first step of an incident in which no session of before may resume.
+/// The first step of an incident in which no earlier session may resume.
 pub(crate) const AFTER_INCIDENT: usize = 3;

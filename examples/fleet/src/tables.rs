@@ -57,7 +57,7 @@ pub(crate) fn summary(rows: &[Row]) -> Table {
         "returned",
         "resumed",
         "share",
-        "of before",
+        "earlier",
         "early data",
         "failed",
         "store back",

@@ -42,7 +42,7 @@ pub(crate) fn after_incident(rows: &[Row], nodes: &Nodes) -> bool {
     if let Some(withdrawn) = &nodes.told().withdrawn {
         println!("revoke_all: {withdrawn}");
     }
-    println!("sessions of before that resumed after: {of_before}");
+    println!("earlier sessions that resumed after it: {of_before}");
     // Otherwise there was nothing to revoke, or resumption did not go on.
     let was_tried = until[AFTER_INCIDENT - 2].seen.resumed > 0
         && after.first().is_some_and(|row| row.seen.returned > 0)
