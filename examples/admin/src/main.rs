@@ -39,15 +39,7 @@ struct Flags {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = match cli::parse() {
-        Ok(flags) => flags,
-        Err(status) => return status,
-    };
-    logs::show();
-    match run(flags).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => cli::refuse(error),
-    }
+    cli::run(run).await
 }
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {

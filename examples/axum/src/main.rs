@@ -58,15 +58,7 @@ enum Mode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = match cli::parse() {
-        Ok(flags) => flags,
-        Err(status) => return status,
-    };
-    logs::show();
-    match serve(flags).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => cli::refuse(error),
-    }
+    cli::run(serve).await
 }
 
 async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {

@@ -1,5 +1,6 @@
 //! Shared parts of the examples' command lines.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -8,6 +9,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+
+use crate::logs;
 
 /// A TLS version, as a value of a flag.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -52,6 +55,24 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
             ExitCode::SUCCESS
         }
     })
+}
+
+/// The whole of an example's `main`: parses the command line, shows what is logged, and runs; an
+/// error is explained as what the user has to correct.
+pub async fn run<T, F>(run: impl FnOnce(T) -> F) -> ExitCode
+where
+    T: Parser,
+    F: Future<Output = Result<(), Box<dyn Error>>>,
+{
+    let flags = match parse() {
+        Ok(flags) => flags,
+        Err(status) => return status,
+    };
+    logs::show();
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(error),
+    }
 }
 
 /// Explains in one line on standard error what the user has to correct, and returns [`USAGE`].
