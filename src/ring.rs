@@ -21,6 +21,7 @@ mod held;
 #[cfg(all(test, rustls_resumption_shuttle))]
 mod interleavings;
 mod introduced;
+mod jumps;
 mod keeper;
 mod revoked;
 mod settings;
@@ -166,10 +167,17 @@ impl Ring {
     pub(crate) fn step(self: &Arc<Self>, terms: &Terms, outside: &Outside) -> Duration {
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let worn = self.snapshot.load().is_worn(now) && self.supply.can_rotate();
-        let (without, is_any_due) = {
+        let wall = terms.clock.now().wall;
+        let (jump, without, is_any_due) = {
             let mut keeper = self.keeper.lock();
-            (keeper.without_since(now, monotonic), keeper.is_due(now))
+            let jump = keeper.jumps.look(wall, monotonic);
+            (
+                jump,
+                keeper.without_since(now, monotonic),
+                keeper.is_due(now),
+            )
         };
+        events::tell(Vec::from_iter(jump), &outside.log);
         let standing = self.supply.look(monotonic, without);
         if self.supply.is_own {
             self.keeper.lock().note_answered(monotonic); // it always answers
@@ -180,10 +188,10 @@ impl Ring {
             false => standing.is_due,
         };
         if let Some(waited) = standing.just_late {
-            let late = format!("no answer for {waited:?}");
-            self.keeper.lock().note_failure(&late, monotonic);
             let source = self.supply.name;
-            events::tell(vec![Event::SourceLate { source, waited }], &outside.log);
+            let is_news = self.keeper.lock().note_late(waited, monotonic);
+            let late = is_news.then_some(Event::SourceLate { source, waited });
+            events::tell(Vec::from_iter(late), &outside.log);
         }
         if worn || is_due {
             let wish = Wish {

@@ -59,7 +59,7 @@ pub struct Stats {
     pub store: StoreStats,
     /// The client certificates of sessions that were offered.
     pub client_auth: ClientAuthStats,
-    /// Handshakes, as acceptors saw them.
+    /// The handshakes that were [followed](crate::Resumption::follow).
     pub acceptor: AcceptorStats,
     /// Housekeeping.
     pub housekeeper: HousekeeperStats,
@@ -170,6 +170,8 @@ impl fmt::Display for Stats {
         }
         if let Some(ago) = steks.source_answered {
             write!(f, ", answered {:.1} s ago", ago.as_secs_f64())?;
+        } else if !steks.source.is_empty() {
+            f.write_str(", NOT READY: has never answered")?;
         }
         if steks.source_late {
             f.write_str(", LATE")?;
@@ -209,8 +211,10 @@ mod tests {
             table.contains("refused       unknown key name 0, too long 0, malformed 0, forged 3")
         );
         assert!(table.ends_with(
-            "active STEK   abababababababababababababababab, its window began 1.5 s ago, source redis, FALLEN BACK to local random keys"
+            "active STEK   abababababababababababababababab, its window began 1.5 s ago, source redis, NOT READY: has never answered, FALLEN BACK to local random keys"
         ));
+        stats.steks.source_answered = Some(Duration::ZERO);
+        assert!(!stats.to_string().contains("NOT READY"));
         stats.steks.over_age = true;
         assert!(
             stats

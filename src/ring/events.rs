@@ -15,6 +15,12 @@ pub(crate) enum Event {
         source: &'static str,
         deadline: Duration,
     },
+    ClockAhead {
+        by: Duration,
+    },
+    ClockBack {
+        by: Duration,
+    },
     Expired(KeyName),
     FellBack,
     NoneActive,
@@ -32,6 +38,7 @@ pub(crate) enum Event {
     SourceFailed {
         source: &'static str,
         trouble: String,
+        has_answered: bool,
     },
     SourceLate {
         source: &'static str,
@@ -64,9 +71,18 @@ impl Event {
                 "asking the STEK source for the first time; \
                  local random keys seal if it does not answer in time"
             ),
+            Self::ClockAhead { by } => warn!(
+                ?by,
+                "this host's clock jumped ahead: it was set, or the machine was suspended; \
+                 STEKs whose time is over expire"
+            ),
+            Self::ClockBack { by } => warn!(?by, "this host's clock was set back"),
             Self::Expired(key) => info!(%key, "STEK expired and wiped"),
             Self::FellBack => {
-                warn!("STEK source has no active key; sealing with local random keys");
+                warn!(
+                    "STEK source has no active key; sealing with local random keys, \
+                     which no other process has"
+                );
             }
             Self::NoneActive => warn!("no active STEK; no tickets are issued"),
             Self::OverAge {
@@ -85,10 +101,21 @@ impl Event {
                 warn!(%key, "STEK revoked by another process, and wiped");
             }
             Self::SourceAnswers { source } => info!(source, "STEK source answers again"),
-            Self::SourceFailed { source, trouble } => warn!(
+            Self::SourceFailed {
+                source,
+                trouble,
+                has_answered: true,
+            } => warn!(
                 source,
                 %trouble,
                 "STEK source failed; keeping current keys until they expire"
+            ),
+            Self::SourceFailed {
+                source, trouble, ..
+            } => warn!(
+                source,
+                %trouble,
+                "STEK source failed, and has not answered since the start"
             ),
             Self::SourceLost { source } => warn!(
                 source,

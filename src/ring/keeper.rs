@@ -1,9 +1,11 @@
 use std::collections::HashSet;
+use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Event;
 use super::held::Held;
+use super::jumps::Jumps;
 use super::revoked::{Revoked, WEEK};
 use super::settings::RingSettings;
 use super::slots::HeldKey;
@@ -43,6 +45,8 @@ pub(crate) struct Keeper {
     fleet_agrees: Option<bool>,
     /// What the source last complained of, so that the same trouble is logged once.
     trouble: Option<String>,
+    /// Whether it was logged that the source is late, since it last answered.
+    was_late: bool,
     /// What last went wrong, at which monotonic time.
     last_trouble: Option<(Arc<str>, Duration)>,
     /// Whether the source has not answered well since.
@@ -51,6 +55,7 @@ pub(crate) struct Keeper {
     looked: Time,
     due: Time,
     is_changed: bool,
+    pub(crate) jumps: Jumps,
     /// Until when whoever steps the ring may sleep, as it was told.
     awake_at: Time,
     closed: bool,
@@ -178,7 +183,8 @@ impl Keeper {
         match checked {
             Ok(keys) => {
                 self.fleet_agrees = answer.fleet_agrees;
-                if self.trouble.take().is_some() {
+                let was_late = take(&mut self.was_late);
+                if self.trouble.take().is_some() || was_late {
                     events.push(Event::SourceAnswers { source });
                 }
                 self.is_changed |= !(answer.others_stay && keys.is_empty());
@@ -199,8 +205,11 @@ impl Keeper {
                 }
                 if self.trouble.as_ref() != Some(&trouble) {
                     self.trouble = Some(trouble.clone());
-                    let trouble = trouble.clone();
-                    events.push(Event::SourceFailed { source, trouble });
+                    events.push(Event::SourceFailed {
+                        source,
+                        trouble: trouble.clone(),
+                        has_answered: self.answered.is_some(),
+                    });
                 }
                 Err(trouble)
             }
@@ -223,6 +232,13 @@ impl Keeper {
         self.failures = self.failures.saturating_add(1);
         self.last_trouble = Some((trouble.into(), monotonic));
         self.is_troubled = true;
+    }
+
+    /// Counts that the source is late. False if that was logged before: a source that hangs is late
+    /// each time that it is asked.
+    pub(crate) fn note_late(&mut self, waited: Duration, monotonic: Duration) -> bool {
+        self.note_failure(&format!("no answer for {waited:?}"), monotonic);
+        !replace(&mut self.was_late, true)
     }
 
     /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot if
@@ -252,7 +268,9 @@ impl Keeper {
         self.is_changed = still_waits || stands_in.is_err();
         (self.looked, self.due) = (now, self.held.due());
         let snapshot = self.snapshot();
-        self.note_active(snapshot.sealing(now).map(|stek| *stek.name()), events);
+        if !still_waits {
+            self.note_active(snapshot.sealing(now).map(|stek| *stek.name()), events);
+        }
         let age = snapshot.active_since(now).map(|since| now.since(since));
         self.note_age(&settings.rotation, age, events);
         (Some(snapshot), stands_in)

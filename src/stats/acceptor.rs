@@ -1,11 +1,11 @@
 use super::declare::declare;
 
 declare! {
-    /// Counters of the handshakes that acceptors saw.
+    /// Counters of the handshakes that were followed.
     pub struct AcceptorStats, counted by HandshakeCount, shown as "handshakes" {
         states {}
         counters {
-            /// Handshakes that resumed, as acceptors saw them.
+            /// Followed handshakes that resumed.
             resumed as Resumed: "resumption_handshakes_resumed_total";
             /// Resumed handshakes whose early data was accepted.
             early_data as EarlyData: "resumption_handshakes_early_data_total";
@@ -19,7 +19,7 @@ declare! {
             hello_retries as HelloRetry: "resumption_handshakes_hello_retries_total";
         }
         reasons {
-            /// Full handshakes, as acceptors saw them.
+            /// Followed handshakes that did not resume.
             full: "resumption_handshakes_full_total", shown as "full because", in all "full";
             /// Why a handshake was a full one.
             struct NotResumed {
@@ -30,11 +30,11 @@ declare! {
                 not_found as NotFound,
                 /// The shared store gave no answer.
                 store_unavailable as StoreUnavailable,
-                /// The session was found in the shared store, but rustls did not resume it: it was
+                /// The session was found or its ticket opened, but rustls did not resume it: it was
                 /// made for another server name or cipher suite.
                 declined as Declined,
             }
-            /// Full handshakes of clients that cannot resume, as acceptors saw them.
+            /// Followed handshakes of clients that cannot resume.
             /// Each is counted among the full ones too.
             cannot: "resumption_handshakes_cannot_resume_total", shown as "cannot resume";
             /// Why a client cannot resume, whatever it is given.

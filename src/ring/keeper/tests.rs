@@ -4,10 +4,9 @@ use crate::aead::Sealing;
 use crate::source::source_fn;
 use crate::stek::Stek;
 
-/// Has the keeper take this answer.
-fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
-    let answer = Answer {
-        keys: Ok(keys),
+fn answer(keys: Result<Vec<SourceKey>, Failure>) -> Answer {
+    Answer {
+        keys,
         fleet_agrees: None,
         manners: Manners {
             poll: Duration::ZERO,
@@ -16,7 +15,12 @@ fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
         took: Duration::ZERO,
         heard: Heard::default(),
         others_stay: false,
-    };
+    }
+}
+
+/// Has the keeper take these keys.
+fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
+    let answer = answer(Ok(keys));
     let taken = keeper.take_answer(settings, "test", answer, Duration::ZERO, &mut Vec::new());
     taken.unwrap();
 }
@@ -69,18 +73,8 @@ fn what_last_went_wrong_is_kept_with_its_time() {
     let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
     let at = Duration::from_secs;
     let mut told = |keys: Result<Vec<SourceKey>, Failure>, now: Duration| {
-        let answer = Answer {
-            keys,
-            fleet_agrees: None,
-            manners: Manners {
-                poll: Duration::ZERO,
-                can_rotate: true,
-            },
-            took: Duration::ZERO,
-            heard: Heard::default(),
-            others_stay: false,
-        };
-        let _ = keeper.take_answer(&settings, "test", answer, now, &mut Vec::new());
+        let events = &mut Vec::new();
+        let _ = keeper.take_answer(&settings, "test", answer(keys), now, events);
         let trouble = keeper.stats(at(10)).last_trouble;
         trouble.map(|trouble| trouble.to_string())
     };
@@ -92,19 +86,40 @@ fn what_last_went_wrong_is_kept_with_its_time() {
 }
 
 #[test]
+fn trouble_is_told_once_and_whether_there_was_an_answer_before() {
+    let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
+    let told = |keeper: &mut Keeper, keys| {
+        let mut events = Vec::new();
+        let _ = keeper.take_answer(&settings, "test", answer(keys), Duration::ZERO, &mut events);
+        events
+    };
+    let failed = |why: &str| Err(why.to_owned().into());
+    let event = |why: &str, has_answered| Event::SourceFailed {
+        source: "test",
+        trouble: why.to_owned(),
+        has_answered,
+    };
+    let answers = [Event::SourceAnswers { source: "test" }];
+    assert_eq!(told(&mut keeper, failed("down")), [event("down", false)]);
+    assert_eq!(told(&mut keeper, failed("down")), []);
+    assert_eq!(told(&mut keeper, Ok(Vec::new())), answers);
+    assert_eq!(told(&mut keeper, failed("down")), [event("down", true)]);
+    let is_told_late = |keeper: &mut Keeper| keeper.note_late(Duration::ZERO, Duration::ZERO);
+    assert!(is_told_late(&mut keeper));
+    assert_eq!(told(&mut keeper, failed("late")), [event("late", true)]);
+    assert!(!is_told_late(&mut keeper), "it hangs each time");
+    assert_eq!(told(&mut keeper, Ok(Vec::new())), answers);
+    assert!(is_told_late(&mut keeper));
+    assert_eq!(told(&mut keeper, Ok(Vec::new())), answers, "it was late");
+}
+
+#[test]
 fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
     let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
     let mut answers = |keys: Result<Vec<SourceKey>, Failure>| {
         let answer = Answer {
-            keys,
             fleet_agrees: Some(true),
-            manners: Manners {
-                poll: Duration::ZERO,
-                can_rotate: true,
-            },
-            took: Duration::ZERO,
-            heard: Heard::default(),
-            others_stay: false,
+            ..answer(keys)
         };
         let _ = keeper.take_answer(&settings, "test", answer, Duration::ZERO, &mut Vec::new());
         keeper.stats(Duration::ZERO).fleet_agrees
