@@ -33,3 +33,43 @@ fn the_first_block_is_a_program_that_reloads() {
         assert!(program.contains(part), "no {part} in\n{program}");
     }
 }
+
+fn text(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap()
+}
+
+#[test]
+fn the_front_page_is_short_and_leads_to_every_page_of_the_manual() {
+    let lib = text("src/lib.rs");
+    let front: Vec<_> = lib
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .collect();
+    assert!((10..40).contains(&front.len()), "{} lines", front.len());
+    let front = front.join("\n");
+    for page in text("src/docs.rs")
+        .lines()
+        .filter(|line| line.starts_with("pub mod "))
+    {
+        let name = page.trim_start_matches("pub mod ").trim_end_matches(" {}");
+        assert!(front.contains(&format!("[`docs::{name}`]")), "{name}");
+    }
+}
+
+/// The package `manual` compiles them.
+#[test]
+fn every_named_block_of_the_manual_is_compiled() {
+    let compiled = text("examples/manual/src/lib.rs");
+    let mut names = 0;
+    for page in ["choosing", "operating", "migrating", "security"] {
+        for block in text(&format!("src/docs/{page}.md"))
+            .split("```text ")
+            .skip(1)
+        {
+            let name = block.lines().next().unwrap();
+            assert!(compiled.contains(&format!("lines!(\"{name}\")")), "{name}");
+            names += 1;
+        }
+    }
+    assert!(names >= 9, "{names}");
+}
