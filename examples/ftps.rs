@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use clap::Parser;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
@@ -16,7 +17,12 @@ use rustls::{
 use rustls_resumption::Resumption;
 use rustls_resumption::acceptor::Handshake;
 
+/// Shows how an FTPS server tells that a data connection is of the client of its control connection.
+#[derive(Parser)]
+struct Flags {}
+
 fn main() -> ExitCode {
+    Flags::parse();
     let Err(error) = run() else {
         return ExitCode::SUCCESS;
     };

@@ -52,7 +52,7 @@ pub(crate) struct Flags {
     /// How many sessions the cache holds [default: 20000; of builtin ones 256]
     #[arg(long, value_name = "N")]
     pub(crate) cache_entries: Option<usize>,
-    /// How many bytes the sessions in the cache may use in total [default: no limit]
+    /// How many bytes the sessions in the cache may use in total [default: 1 KiB for each]
     #[arg(long, value_name = "N")]
     pub(crate) cache_bytes: Option<usize>,
     /// How long a session stays in the cache

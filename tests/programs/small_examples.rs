@@ -94,6 +94,24 @@ fn a_data_connection_must_resume_its_control_connections_session() {
 }
 
 #[test]
+fn every_example_says_what_it_is_for() {
+    for name in [
+        "blocking",
+        "echo_client",
+        "echo_server",
+        "ftps",
+        "memcached",
+        "mtls_vhosts",
+        "simple",
+    ] {
+        let output = Command::new(example(name)).arg("--help").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{name}: {said}");
+        assert!(said.contains("Usage: "), "{name}: {said}");
+    }
+}
+
+#[test]
 fn what_has_to_be_corrected_is_told_in_one_line_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

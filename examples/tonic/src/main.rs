@@ -4,7 +4,9 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
+use clap::Parser;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::ServerConfig;
@@ -70,8 +72,21 @@ fn acceptor(
     Ok(ResumptionAcceptor::new(config.into()))
 }
 
+/// Shows gRPC on three nodes that share keys: the connections of one client, each resumed or not.
+#[derive(Parser)]
+struct Flags {}
+
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    Flags::parse();
+    let Err(error) = run().await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+async fn run() -> Result<(), Failure> {
     let _ = default_provider().install_default();
     let mut secret = [0; 32]; // the same on each node
     let random = default_provider().secure_random;
