@@ -87,7 +87,7 @@ impl Leaving {
 /// who may remove more makes room for them before.
 #[derive(Default)]
 pub(crate) struct Removed {
-    values: [Leaving; 4],
+    values: [Leaving; 2],
     count: usize,
     more: Vec<Leaving>,
     total: usize,
@@ -148,7 +148,7 @@ mod tests {
             removed.push(leaving(Value::new(vec![number; 4])));
         }
         let kept = removed.values.iter().map(|leaving| leaving.value.0[0]);
-        assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(kept.collect::<Vec<_>>(), [0, 1]);
         assert_eq!(removed.more.len(), 0);
         let mut removed = Removed::with_room(256);
         for _ in 0..260 {
