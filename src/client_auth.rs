@@ -224,6 +224,7 @@ impl ClientAuth {
     }
 
     /// Whether a session may resume: whether the full handshake would admit its client now.
+    #[inline]
     pub(crate) fn admit(
         &self,
         presented: Presented<'_>,

@@ -121,10 +121,11 @@ impl Reading {
                 use rustix::time::{ClockId, clock_gettime};
                 let wall = clock_gettime(ClockId::RealtimeCoarse);
                 let monotonic = clock_gettime(ClockId::MonotonicCoarse);
+                // No kernel's clock goes beyond 300 years.
                 let millis = |t: rustix::time::Timespec| {
                     t.tv_sec
-                        .saturating_mul(1_000)
-                        .saturating_add(t.tv_nsec / 1_000_000)
+                        .wrapping_mul(1_000)
+                        .wrapping_add(t.tv_nsec / 1_000_000)
                 };
                 (millis(wall), millis(monotonic))
             }

@@ -49,6 +49,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What may be left out: a byte that is 0 or 1, and with 1 bytes preceded by their length.
+    pub(crate) fn optional<const N: usize>(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.u8()? {
+            0 => Some(None),
+            1 => self.vector::<N>().map(Some),
+            _ => None,
+        }
+    }
+
     /// Bytes preceded by their length, big-endian in `N` bytes.
     pub(crate) fn vector<const N: usize>(&mut self) -> Option<&'a [u8]> {
         let len = self
@@ -71,6 +80,9 @@ mod tests {
         assert_eq!(reader.vector::<3>(), Some(&[8, 9][..]));
         assert_eq!((reader.take(1), reader.len()), (Some(&[4][..]), 1));
         assert_eq!(reader.array(), Some([5]));
+        let mut reader_of_optional = Reader::new(&[0, 1, 1, 7]);
+        assert_eq!(reader_of_optional.optional::<1>(), Some(None));
+        assert_eq!(reader_of_optional.optional::<1>(), Some(Some(&[7][..])));
         assert!(reader.is_empty());
         assert_eq!((reader.u8(), reader.take(0)), (None, Some(&[][..])));
         let big = Reader::new(&[1, 2, 3, 4, 5, 6, 7, 8]).u64();
@@ -86,6 +98,8 @@ mod tests {
         assert_eq!(Reader::new(&[1, 2]).array::<3>(), None);
         assert_eq!(Reader::new(&[1, 2]).take(3), None);
         assert_eq!(Reader::new(&[2]).flag(), None);
+        assert_eq!(Reader::new(&[2, 0]).optional::<1>(), None);
+        assert_eq!(Reader::new(&[1, 2, 0]).optional::<1>(), None);
         assert_eq!(Reader::new(&[0]).vector::<2>(), None);
     }
 }

@@ -61,10 +61,7 @@ impl<'a> Session<'a> {
     /// `None` if these bytes are not a session of the rustls line that we know.
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut input = Reader::new(encoded);
-        let server_name = match input.flag()? {
-            true => Some(input.vector::<1>()?),
-            false => None,
-        };
+        let server_name = input.optional::<1>()?;
         let version = match input.array()? {
             [3, 3] => Version::Tls12,
             [3, 4] => Version::Tls13,
@@ -73,19 +70,14 @@ impl<'a> Session<'a> {
         let cipher_suite = input.array()?;
         let secret = input.vector::<1>()?;
         let _extended_master_secret = input.flag()?;
-        let (mut client_certificates, mut issuers) = (None, None);
-        if input.flag()? {
-            let chain = input.vector::<3>()?;
+        let client_certificates = input.optional::<3>()?;
+        let issuers = client_certificates.and_then(|chain| {
             let mut rest = Reader::new(chain);
-            issuers = rest.vector::<3>().map(|_| {
-                let end = encoded.len().saturating_sub(input.len());
-                (end.saturating_sub(rest.len()), rest.len())
-            });
-            client_certificates = Some(chain);
-        }
-        if input.flag()? {
-            input.vector::<1>()?;
-        }
+            let _leaf = rest.vector::<3>()?;
+            let end = encoded.len().saturating_sub(input.len());
+            Some((end.saturating_sub(rest.len()), rest.len()))
+        });
+        let _alpn = input.optional::<1>()?;
         let _application_data = input.vector::<2>()?;
         let _creation_time = input.array::<8>()?;
         let _age_obfuscation_offset = input.array::<4>()?;
