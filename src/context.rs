@@ -24,6 +24,7 @@ mod tags;
 mod trace;
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,9 @@ use tags::Tags;
 use trace::Trace;
 
 thread_local! {
-    /// The context of the handshake that this thread works on.
-    static CURRENT: Cell<Option<Box<Context>>> = const { Cell::new(None) };
+    /// The context of the handshake that this thread works on. Without a destructor, so that no
+    /// access asks whether it has run: who puts a context here takes it away again.
+    static CURRENT: Cell<Option<ManuallyDrop<Box<Context>>>> = const { Cell::new(None) };
 
     /// A context that is over, for the next handshake that begins on this thread: allocating one
     /// would be a fifth of what following costs.
@@ -152,8 +154,8 @@ impl Context {
     }
 
     /// What rustls was given last.
-    pub(crate) fn given(&self) -> Option<Given> {
-        self.given.map(|(given, _)| given)
+    pub(crate) fn given(&self) -> Option<&Given> {
+        self.given.as_ref().map(|(given, _)| given)
     }
 
     /// How long ago the client certificates of what rustls was given last were verified.
@@ -189,8 +191,8 @@ impl Context {
     }
 
     /// What the context within this one told.
-    pub(crate) fn told(&self) -> Option<Handshake> {
-        match self.inner {
+    pub(crate) fn told(&self) -> Option<&Handshake> {
+        match &self.inner {
             Inner::Ended(handshake) => Some(handshake),
             Inner::None | Inner::Begun => None,
         }
@@ -250,20 +252,23 @@ impl Drop for Swapped<'_> {
 #[inline]
 fn swap(slot: &mut Option<Box<Context>>) {
     // While a thread ends it may have no slot; then a handshake on it has no context.
-    let _ = CURRENT.try_with(|current| *slot = current.replace(slot.take()));
+    let _ = CURRENT.try_with(|current| {
+        let before = current.replace(slot.take().map(ManuallyDrop::new));
+        *slot = before.map(ManuallyDrop::into_inner);
+    });
 }
 
 /// Tells the context around the one that has ended, if there is one, what happened.
-pub(crate) fn tell_outer(handshake: Handshake) {
-    with(|outer| outer.inner = Inner::Ended(handshake));
+pub(crate) fn tell_outer(handshake: &Handshake) {
+    with(|outer| outer.inner = Inner::Ended(*handshake));
 }
 
 /// Works on the context of this thread, if there is one.
 fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
     let done = CURRENT.try_with(|current| {
-        let mut context = current.take()?;
+        let mut context = ManuallyDrop::into_inner(current.take()?);
         let result = work(&mut context);
-        current.set(Some(context));
+        current.set(Some(ManuallyDrop::new(context)));
         Some(result)
     });
     done.ok()?
@@ -302,9 +307,13 @@ pub(crate) fn refused_afresh(now: Time) {
     }
 }
 
-/// The STEK that had sealed the session which is renewed now, if one had.
-pub(crate) fn renewed_key() -> Option<KeyName> {
-    with(|context| context.given()?.key_name).flatten()
+/// Whether a STEK had sealed the session which is renewed now, and is such a one.
+pub(crate) fn renews_under(is_such: impl FnOnce(&KeyName) -> bool) -> bool {
+    let renews = with(|context| {
+        let key_name = context.given().and_then(|given| given.key_name.as_ref());
+        key_name.is_some_and(is_such)
+    });
+    renews == Some(true)
 }
 
 /// Why a ticket is not opened in stateful mode.

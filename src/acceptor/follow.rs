@@ -204,7 +204,7 @@ impl Following {
         let context = self.context.take();
         if let Some(told) = context.as_deref().and_then(Context::told) {
             context::tell_outer(told);
-            return told;
+            return *told;
         }
         let outcome = self.outcome(context.as_deref(), seen.is_resumed);
         let lineage = context
@@ -233,7 +233,7 @@ impl Following {
             if LevelFilter::current() > LevelFilter::OFF {
                 handshake.record(&Span::current());
             }
-            context::tell_outer(handshake);
+            context::tell_outer(&handshake);
         }
         handshake
     }

@@ -41,10 +41,15 @@ pub(super) fn give(session: Option<&Session<'_>>, lineage: Lineage) {
 
 /// What is known of the descent of a session that is sealed now, which takes what a look-up left.
 pub(super) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lineage {
-    let last = LAST.try_with(Cell::take).ok().flatten();
-    let version = session.map(|session| session.version);
-    let renewed =
-        last.filter(|trace| version != Some(Version::Tls13) && trace.is_renewed_by(session));
+    let is_tls13 = session.is_some_and(|session| session.version == Version::Tls13);
+    let renewed = LAST.try_with(|last| match is_tls13 {
+        true => {
+            last.set(None);
+            None
+        }
+        false => last.take().filter(|trace| trace.is_renewed_by(session)),
+    });
+    let renewed = renewed.ok().flatten();
     renewed.map_or_else(|| lineage(session, now), |trace| trace.renewal())
 }
 

@@ -109,7 +109,10 @@ impl Ring {
         }
         let generation = at.scope.bind(lineage, now, terms.under_way());
         let generation = generation.ok_or(TicketCount::RevokedToSeal)?;
-        if lineage.is_renewal && snapshot.has_revoked(context::renewed_key()) {
+        let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
+        // What seals is not revoked, and need not be looked for.
+        let is_revoked = |name: &KeyName| name != stek.name() && snapshot.has_revoked(Some(*name));
+        if lineage.is_renewal && context::renews_under(is_revoked) {
             return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
@@ -117,7 +120,6 @@ impl Ring {
             lineage,
             generation,
         };
-        let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         let ticket = ticket::seal(stek, at.scope.scope.digest(), &trailer, session);
         let ticket = ticket.ok_or(TicketCount::NoKeyToSeal)?;
         let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);

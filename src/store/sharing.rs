@@ -113,7 +113,7 @@ impl Sharing {
         }
         let generation = at.scope.bind(lineage, now, terms.under_way());
         let generation = generation.ok_or(StoreCount::RevokedToShare)?;
-        if lineage.is_renewal && ring.has_revoked(context::renewed_key()) {
+        if lineage.is_renewal && context::renews_under(|name| ring.has_revoked(Some(*name))) {
             return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;

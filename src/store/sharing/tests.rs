@@ -248,7 +248,8 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
         assert_eq!(taken, session);
         assert!(matches!(take(scope, &ID), Taken::NotFound));
     });
-    let given = context.unwrap().given().unwrap();
+    let context = context.unwrap();
+    let given = context.given().unwrap();
     assert_eq!(given.by, ResumedBy::SharedStore);
     let stats = node.sharing.stats();
     assert_eq!((stats.shared, stats.claimed, stats.unused), (1, 1, 0));
