@@ -14,9 +14,10 @@ impl Resumption {
     /// use std::sync::Arc;
     /// use rustls::ServerConfig;
     /// use rustls_resumption::Resumption;
-    /// # fn read() -> Result<ServerConfig, Box<dyn std::error::Error>> { Err("no files".into()) }
+    /// # type Error = Box<dyn std::error::Error + Send + Sync>;
+    /// # fn read() -> Result<ServerConfig, Error> { Err("no files".into()) }
     ///
-    /// fn load() -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
+    /// fn load() -> Result<Arc<ServerConfig>, Error> {
     ///     let mut config = read()?; // certificates and keys, as they are now
     ///     Resumption::process()?.install(&mut config, "api.example.com");
     ///     Ok(Arc::new(config))

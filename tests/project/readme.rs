@@ -29,7 +29,9 @@ fn no_block_of_code_needs_a_line_that_is_hidden() {
 #[test]
 fn the_first_block_is_a_program_that_reloads() {
     let program = &blocks()[0];
-    for part in ["fn main", "Resumption::process()?.install", "reload"] {
+    // Whoever reloads in a task needs an error that may be sent.
+    let error = "dyn std::error::Error + Send + Sync";
+    for part in ["fn main", "Resumption::process()?.install", "reload", error] {
         assert!(program.contains(part), "no {part} in\n{program}");
     }
 }
