@@ -284,11 +284,11 @@ impl Supply {
 }
 
 impl State {
-    /// How long to leave it alone while local keys stand in: longer each time that it fails, up to
-    /// four times its interval.
+    /// How long to leave it alone while local keys stand in: twice its interval once it has failed
+    /// twice. No longer, for the fleet should share keys again within seconds after it is well.
     fn pause(&self) -> Duration {
-        let doublings = self.failed.saturating_sub(1).min(2);
-        self.manners.poll.saturating_mul(1 << doublings)
+        let intervals = self.failed.clamp(1, 2);
+        self.manners.poll.saturating_mul(intervals)
     }
 
     fn begin(

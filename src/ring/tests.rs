@@ -132,7 +132,7 @@ fn a_source_that_fails_is_asked_less_often_until_it_answers() {
             pause = 0;
         }
     }
-    assert_eq!(pauses, [2, 4, 8, 8, 8, 2, 2, 2]);
+    assert_eq!(pauses, [2, 4, 4, 4, 4, 2, 2, 2]);
     assert_eq!(ring.stek_stats().source_failures, 5);
 }
 

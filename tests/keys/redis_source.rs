@@ -58,7 +58,7 @@ impl Node {
 
     /// Lets so much time pass that Redis is asked again.
     fn look(&self) {
-        // A source that fails is left alone for four times its interval at most.
+        // Twice as long as a source that fails is left alone at most.
         self.time.advance(4 * SourceQuery::DEFAULT_INTERVAL);
         self.resumption.step();
     }

@@ -41,7 +41,7 @@ impl Node {
 
     /// Asks its source, and says whether that answered.
     fn look(&self) -> bool {
-        // A source that fails is left alone for four times its interval at most. Not more often, or
+        // Twice as long as a source that fails is left alone at most. Not more often, or
         // while it fails at once the node's clock would run hours ahead of Redis's.
         std::thread::sleep(Duration::from_millis(100));
         self.time.advance(4 * SourceQuery::DEFAULT_INTERVAL);
