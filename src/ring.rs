@@ -94,7 +94,7 @@ impl Ring {
         self.snapshot.store(Arc::default());
         let supply = self.supply.heir(keeper.sourced());
         if supply.is_lost() {
-            keeper.note_failure("it was in use when this process was forked", monotonic);
+            keeper.note_unanswered("it was in use when this process was forked", monotonic);
             let source = supply.name;
             events::tell(vec![Event::SourceLost { source }], &outside.log);
         }

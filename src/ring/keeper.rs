@@ -41,6 +41,8 @@ pub(crate) struct Keeper {
     rotations: u64,
     answered: Option<Duration>,
     failures: u64,
+    /// Whether the answer that is awaited was counted as a failure because it is late.
+    is_counted: bool,
     overflows: u64,
     fleet_agrees: Option<bool>,
     /// What the source last complained of, so that the same trouble is logged once.
@@ -175,6 +177,7 @@ impl Keeper {
             return Err("resumption was shut down".into());
         }
         self.hear(&answer.heard, events);
+        let was_counted = take(&mut self.is_counted);
         let checked = answer
             .keys
             .and_then(|keys| Ok(self.check(settings, keys, monotonic)?));
@@ -197,7 +200,7 @@ impl Keeper {
             }
             Err(Failure { trouble, left }) => {
                 self.fleet_agrees = None; // it may have changed since anybody could see it
-                self.note_failure(&trouble, monotonic);
+                self.note_failure(&trouble, was_counted, monotonic);
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
                     self.replace(left, ahead, events);
@@ -227,9 +230,15 @@ impl Keeper {
         self.is_troubled = false;
     }
 
-    /// Counts that the source has not answered, or badly.
-    pub(crate) fn note_failure(&mut self, trouble: &str, monotonic: Duration) {
-        self.failures = self.failures.saturating_add(1);
+    /// Counts that the source has not answered, or not in time.
+    pub(crate) fn note_unanswered(&mut self, trouble: &str, monotonic: Duration) {
+        self.note_failure(trouble, false, monotonic);
+        self.is_counted = true;
+    }
+
+    /// Counts that the source answered badly, unless it was counted already that it did so late.
+    fn note_failure(&mut self, trouble: &str, was_counted: bool, monotonic: Duration) {
+        self.failures = self.failures.saturating_add(u64::from(!was_counted));
         self.last_trouble = Some((trouble.into(), monotonic));
         self.is_troubled = true;
     }
@@ -237,7 +246,7 @@ impl Keeper {
     /// Counts that the source is late. False if that was logged before: a source that hangs is late
     /// each time that it is asked.
     pub(crate) fn note_late(&mut self, waited: Duration, monotonic: Duration) -> bool {
-        self.note_failure(&format!("no answer for {waited:?}"), monotonic);
+        self.note_unanswered(&format!("no answer for {waited:?}"), monotonic);
         !replace(&mut self.was_late, true)
     }
 

@@ -94,6 +94,7 @@ declare! {
             /// STEKs revoked on this node.
             revocations: "resumption_stek_revocations_total";
             /// How often the source failed to answer.
+            /// One that is late has failed, and is not counted again whatever it answers then.
             source_failures: "resumption_stek_source_failures_total";
             /// How often more was revoked or forgotten than a shared source can remember.
             /// What is as old as the oldest of it was then withdrawn too.

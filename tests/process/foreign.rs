@@ -296,6 +296,28 @@ fn keys_expire_and_local_ones_take_over_while_the_source_hangs() {
 }
 
 #[test]
+fn a_source_that_fails_after_it_was_late_is_counted_once() {
+    let (brake, wheel) = brake();
+    let source = source_fn("moody", move |query| {
+        wheel.turn();
+        match wheel.waits.load(Ordering::Acquire) {
+            1 => Err("gone meanwhile".into()),
+            _ => Ok(vec![SourceKey::sealing(query.stek(SECRET)?)]),
+        }
+    });
+    let resumption = Resumption::builder().stek_source(source).build().unwrap();
+    brake.stop();
+    wait_until("late", || resumption.stats().steks.source_late);
+    let answered = resumption.stats().steks.source_answered;
+    wait_until("counted", || resumption.stats().steks.source_failures == 1);
+    drop(brake);
+    wait_until("well again", || {
+        resumption.stats().steks.source_answered < answered
+    });
+    assert_eq!(resumption.stats().steks.source_failures, 1);
+}
+
+#[test]
 fn revoked_keys_in_a_late_answer_are_ignored() {
     let (brake, wheel) = brake();
     let theirs = wheel.clone();
