@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use fork::{Fork, fork, waitpid_nohang};
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls_resumption::source::{KeyDirectory, RedisSource};
-use rustls_resumption::store::{RedisStore, SharedStore};
+use rustls_resumption::store::{RedisClient, RedisStore, SharedStore};
 use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::alone::alone;
 use test_support::handshake::followed;
-use test_support::redis::RedisServer;
+use test_support::redis::{RedisCluster, RedisServer, Replicated};
 use test_support::session::{id, tls12, tls13};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -236,45 +236,67 @@ fn rotates(resumption: &Resumption) -> u32 {
 fn a_forked_child_has_connections_to_redis_of_its_own() {
     alone(|| {
         let redis = RedisServer::start();
-        let kek: Vec<u8> = (100..132).collect();
-        let store = Arc::new(RedisStore::new(&redis.url()).unwrap());
-        let resumption = Resumption::builder()
-            .stateful(1_000)
-            .stek_source(RedisSource::new(&redis.url(), &kek).unwrap())
-            .shared_store(Arc::clone(&store))
-            .build()
-            .unwrap();
-        assert_eq!(shares(&resumption, &store, 0), 0);
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                // So that the store's thread is busy at each fork.
-                let storage = resumption.session_storage("api");
-                for number in 1_000.. {
-                    storage.put(id(number).to_vec(), tls13(b"secret", b""));
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    thread::sleep(Duration::from_millis(1));
-                }
-            });
-            for number in 1..5 {
-                match fork().unwrap() {
-                    Fork::Child => {
-                        if number % 2 == 1 {
-                            resumption.after_fork();
-                        }
-                        let line = match shares(&resumption, &store, number) {
-                            0 => rotates(&resumption),
-                            line => line,
-                        };
-                        exit(i32::try_from(line).unwrap_or(1));
-                    }
-                    Fork::Parent(child) => wait(child),
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        assert_eq!(shares(&resumption, &store, 5), 0, "the parent's goes on");
+        share_and_rotate_in_children(&RedisClient::open(redis.url()).unwrap());
     });
+}
+
+#[test]
+fn a_forked_child_asks_sentinels_itself() {
+    alone(|| {
+        let redis = Replicated::start();
+        let client = RedisClient::sentinels(redis.sentinel_urls(), Replicated::NAME);
+        share_and_rotate_in_children(&client.unwrap());
+    });
+}
+
+#[test]
+fn a_forked_child_has_connections_to_a_cluster_of_its_own() {
+    alone(|| {
+        let redis = RedisCluster::start();
+        share_and_rotate_in_children(&RedisClient::cluster(redis.urls()).unwrap());
+    });
+}
+
+fn share_and_rotate_in_children(client: &RedisClient) {
+    let kek: Vec<u8> = (100..132).collect();
+    let store = Arc::new(RedisStore::with_client(client.clone()).unwrap());
+    let source = RedisSource::with_client(client.clone(), &kek).unwrap();
+    let resumption = Resumption::builder()
+        .stateful(1_000)
+        .stek_source(source)
+        .shared_store(Arc::clone(&store))
+        .build()
+        .unwrap();
+    assert_eq!(shares(&resumption, &store, 0), 0);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // So that the store's thread is busy at each fork.
+            let storage = resumption.session_storage("api");
+            for number in 1_000.. {
+                storage.put(id(number).to_vec(), tls13(b"secret", b""));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for number in 1..5 {
+            match fork().unwrap() {
+                Fork::Child => {
+                    if number % 2 == 1 {
+                        resumption.after_fork();
+                    }
+                    let line = match shares(&resumption, &store, number) {
+                        0 => rotates(&resumption),
+                        line => line,
+                    };
+                    exit(i32::try_from(line).unwrap_or(1));
+                }
+                Fork::Parent(child) => wait(child),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(shares(&resumption, &store, 5), 0, "the parent's goes on");
 }
