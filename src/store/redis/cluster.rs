@@ -24,6 +24,9 @@ const CALM: Duration = Duration::from_secs(15);
 /// The least time between two such questions.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many nodes others may send us to until the slots are asked for again: no cluster has more.
+const MAX_GUESTS: usize = 1_000;
+
 /// A node for each master of a cluster, with a connection, a queue and a circuit breaker of its
 /// own: a master that hangs costs its own slots, until another has them.
 pub(super) struct Masters {
@@ -169,8 +172,15 @@ impl Route for Masters {
     }
 
     fn redirected(&self, to: &Redirection) -> Option<Node> {
+        if !to.asking {
+            self.common.wake.notify_one(); // our map is out of date
+        }
+        // Nodes may be set up not to tell their hosts.
         let address = Address::parse(&to.address).filter(|address| !address.host.is_empty())?;
         let mut changing = self.changing.lock();
+        if changing.guests.len() >= MAX_GUESTS {
+            return None;
+        }
         let old = self.map.load();
         let node = match old.nodes.get(&address) {
             Some(node) => node.clone(),
@@ -182,9 +192,6 @@ impl Route for Masters {
             }
         };
         changing.guests.insert(address);
-        if !to.asking {
-            self.common.wake.notify_one(); // our map is out of date
-        }
         Some(node)
     }
 
@@ -309,5 +316,43 @@ impl Backend for Member {
 
     fn write_timeout(&self) -> Duration {
         self.cluster.dialer().command_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::RedisClient;
+
+    fn masters() -> (Arc<Masters>, Arc<Common>) {
+        let client = RedisClient::cluster(["redis://127.0.0.1:1"]).unwrap();
+        let common = Arc::new(Common::new("test:session:".into()));
+        let cluster = client.as_cluster().unwrap();
+        let masters = Masters::new(cluster, Arc::clone(&common), Handle::current()).0;
+        (masters, common)
+    }
+
+    fn to(address: impl Into<String>, asking: bool) -> Redirection {
+        let address = address.into();
+        Redirection { address, asking }
+    }
+
+    #[tokio::test]
+    async fn a_redirection_without_a_host_still_tells_that_slots_have_moved() {
+        let (masters, common) = masters();
+        assert!(masters.redirected(&to(":7000", true)).is_none());
+        let is_awake = || timeout(Duration::ZERO, common.wake.notified());
+        assert!(is_awake().await.is_err());
+        assert!(masters.redirected(&to(":7000", false)).is_none());
+        assert!(is_awake().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_redirects_everywhere_does_not_fill_the_memory() {
+        let (masters, _common) = masters();
+        for port in 1..=2 * MAX_GUESTS {
+            masters.redirected(&to(format!("127.0.0.1:{port}"), true));
+        }
+        assert_eq!(masters.map.load().nodes.len(), MAX_GUESTS);
     }
 }
