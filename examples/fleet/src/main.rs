@@ -152,10 +152,16 @@ async fn show(redis_server: &Path, topology: Topology, steps: Steps) -> Result<b
             }
             Event::AwayReturn => clients.come_back(),
         }
-        let mut recovery = Recovery::begin();
+        let mut recovery = Recovery::begin(match event {
+            Event::Harm(harm) => redis.replaces(harm),
+            _ => false,
+        });
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
             recovery.look(&nodes.told());
+            if recovery.awaits_failover() && redis.has_replaced().await {
+                recovery.note_failover();
+            }
             live.set_message(format!("{name}\n{}", state(&nodes)));
             sleep_until(end.min(Instant::now() + Duration::from_millis(50))).await;
         }

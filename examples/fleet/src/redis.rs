@@ -189,6 +189,25 @@ impl Redis {
         }
     }
 
+    /// Whether Redis replaces a master to which this happens.
+    pub(crate) fn replaces(&self, harm: Harm) -> bool {
+        self.topology != Topology::Alone && harm != Harm::Filled
+    }
+
+    /// Whether the harmed master was replaced: from now on clients can learn of its successor.
+    pub(crate) async fn has_replaced(&self) -> bool {
+        let successor = &self.servers[match self.topology {
+            Topology::Alone => 0,
+            Topology::Sentinel => 1 - self.victim,
+            Topology::Cluster => 3 - self.victim,
+        }];
+        let is_named = match self.sentinels.last() {
+            Some(sentinel) => says(sentinel, &who_is_master(), &successor.port_of_way()).await,
+            None => true,
+        };
+        is_named && says(successor, "INFO replication", "role:master").await
+    }
+
     /// Sets right what was done. Redis may take a while until all is as it was.
     pub(crate) async fn heal(&mut self, harm: Harm) -> Result<(), String> {
         let victim = &mut self.servers[self.victim];
@@ -234,15 +253,9 @@ impl Redis {
     }
 
     async fn is_whole(&self, master: usize, replica: usize) -> bool {
-        let says = async |server: &Server, question: &str, what: &str| {
-            let answer = server.ask(question).await;
-            answer.is_ok_and(|answer| answer.contains(what))
-        };
-        let port = self.servers[master].place();
-        let port = port.split(' ').nth(1).unwrap_or_default();
-        let name = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}");
+        let port = self.servers[master].port_of_way();
         for sentinel in &self.sentinels {
-            if !says(sentinel, &name, port).await {
+            if !says(sentinel, &who_is_master(), &port).await {
                 return false;
             }
         }
@@ -265,6 +278,16 @@ pub(crate) fn client(address: &str) -> Result<RedisClient, Error> {
         "cluster" => RedisClient::cluster(urls.split(' ')),
         _ => RedisClient::open(urls),
     }
+}
+
+fn who_is_master() -> String {
+    format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")
+}
+
+/// Whether the answer contains this.
+async fn says(server: &Server, question: &str, what: &str) -> bool {
+    let answer = server.ask(question).await;
+    answer.is_ok_and(|answer| answer.contains(what))
 }
 
 /// Asks until the answer contains all this.

@@ -60,10 +60,11 @@ pub(crate) fn summary(rows: &[Row]) -> Table {
         "earlier",
         "early data",
         "failed",
+        "failover",
         "store back",
         "source back",
     ];
-    let mut table = new_table(&header, 1..10);
+    let mut table = new_table(&header, 1..11);
     for Row {
         name,
         seen,
@@ -84,6 +85,7 @@ pub(crate) fn summary(rows: &[Row]) -> Table {
             seen.of_before.to_string(),
             seen.early.to_string(),
             seen.failed.to_string(),
+            taken(Recovery::failover),
             taken(Recovery::store),
             taken(Recovery::source),
         ]);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::balancer::Balancer;
 use crate::clients::Clients;
 use crate::nodes::Nodes;
-use crate::recovery::Taken;
+use crate::recovery::{Recovery, Taken};
 use crate::steps::AFTER_INCIDENT;
 use crate::tables::Row;
 
@@ -60,7 +60,25 @@ pub(crate) fn after_chaos(rows: &[Row]) -> bool {
     let last = rows.iter().rev().find_map(|row| row.recovery.as_ref());
     let serves = last.is_some_and(|last| is_back(last.store()) && is_back(last.source()));
     let share = rows.last().and_then(|row| row.seen.share()).unwrap_or(0.0);
+    print_beyond_failovers(rows);
     println!("in the end: store and source serve: {serves}; {share:.2} % resumed");
     // On local STEKs a third would resume, on the node that they met.
     serves && share > 50.0
+}
+
+/// Prints how long store and source were down after Redis itself had replaced its master: how busy
+/// the machine is has its part in that, so nothing is judged.
+fn print_beyond_failovers(rows: &[Row]) {
+    let recoveries = rows.iter().filter_map(|row| row.recovery.as_ref());
+    let beyond: Vec<_> = recoveries.filter_map(Recovery::beyond_failover).collect();
+    for (i, what) in ["store", "source"].into_iter().enumerate() {
+        let longest = beyond.iter().map(|beyond| &beyond[i]).max();
+        if let Some(longest) = longest {
+            let allowed = Recovery::ALLOWED[i];
+            println!(
+                "longest until the {what} was back after Redis had failed over: {longest} \
+                 ({allowed:?} allowed)"
+            );
+        }
+    }
 }

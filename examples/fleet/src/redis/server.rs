@@ -148,6 +148,11 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.way)
     }
 
+    /// The port at which others find it.
+    pub(crate) fn port_of_way(&self) -> String {
+        self.way.to_string()
+    }
+
     /// Where others find it, as Redis writes it in commands.
     pub(crate) fn place(&self) -> String {
         format!("127.0.0.1 {}", self.way)
