@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::thread;
 
 use axum_server::tls_rustls::RustlsConfig;
-use rustls::{HandshakeKind, ServerConfig, version::TLS12, version::TLS13};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use rustls_resumption::{Error, Resumption};
-use test_support::handshake::{VERSIONS, client, client_without_tickets, kind, server_config};
+use test_support::handshake::{
+    VERSIONS, client, client_without_tickets, kind, provider, server_config,
+};
 use test_support::log::Log;
 use tokio_rustls::TlsAcceptor;
 
@@ -124,5 +129,39 @@ fn what_axum_server_holds_is_rewrapped_in_one_line_after_each_reload() {
         tls.reload_from_config(Arc::new(server_config())); // as `reload_from_pem` does, bare
         tls.reload_from_config(resumption.installed(&tls.get_inner(), "axum"));
         assert_eq!(kind(&client, &tls.get_inner()), expected);
+    }
+}
+
+#[test]
+fn a_certificate_with_another_kind_of_key_costs_a_tls12_client_a_full_handshake() {
+    let mut roots = RootCertStore::empty();
+    let mut reloads = [&PKCS_ECDSA_P256_SHA256, &PKCS_RSA_SHA256].map(|kind| {
+        let key = KeyPair::generate_for(kind).unwrap();
+        let made = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let certificate = made.self_signed(&key).unwrap();
+        roots.add(certificate.der().clone()).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap()
+    });
+    let resumption = Resumption::tickets().unwrap();
+    for config in &mut reloads {
+        resumption.install(config, "kinds");
+    }
+    let [ecdsa, rsa] = reloads.map(Arc::new);
+    for (version, expected) in [(&TLS12, FULL), (&TLS13, RESUMED)] {
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let client = Arc::new(client);
+        assert_eq!(kind(&client, &ecdsa), FULL);
+        assert_eq!(kind(&client, &rsa), expected);
+        assert_eq!(kind(&client, &rsa), RESUMED);
     }
 }
