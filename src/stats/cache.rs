@@ -33,7 +33,7 @@ declare! {
             /// Sessions dropped because they expired.
             expired: "resumption_cache_expired_total";
             /// Sessions stored whose age is unknown.
-            /// It counts from then on: TLS 1.3 where handshakes are not followed.
+            /// Their age counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as AgeUnknown: "resumption_cache_age_unknown_total";
         }
         reasons {

@@ -33,7 +33,7 @@ pub struct HeldStek {
 pub enum StekState {
     /// It seals and opens.
     Current,
-    /// It opens what others seal that are ahead, and will seal.
+    /// It opens what nodes whose clocks are ahead seal with it, and will seal here.
     Next,
     /// It opens what it sealed.
     Previous,

@@ -26,7 +26,7 @@ declare! {
             /// TLS 1.2 sessions fetched into the cache.
             fetched as Fetched: "resumption_store_fetched_total";
             /// Sessions shared whose age is unknown.
-            /// It counts from then on: TLS 1.3 where handshakes are not followed.
+            /// Their age counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as AgeUnknown: "resumption_store_age_unknown_total";
         }
         reasons {

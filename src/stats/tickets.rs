@@ -10,7 +10,7 @@ declare! {
             /// Tickets opened and handed to rustls.
             opened as Opened: "resumption_tickets_opened_total";
             /// Tickets sealed for sessions whose age is unknown.
-            /// It counts from then on: TLS 1.3 where handshakes are not followed.
+            /// Their age counts from then on: TLS 1.3 where handshakes are not followed.
             age_unknown as SealedAgeUnknown: "resumption_tickets_age_unknown_total";
         }
         reasons {
