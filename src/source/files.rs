@@ -32,7 +32,7 @@ use succession::Succession;
 /// use rustls_resumption::source::KeyFiles;
 ///
 /// let files = KeyFiles::new(["/etc/tickets/current.key", "/etc/tickets/previous.key"])?;
-/// files.check()?; // rather no server than one with random keys
+/// files.check()?; // better no server than one with random keys
 /// let resumption = Resumption::builder().stek_source(files).build()?;
 /// # Ok::<(), rustls_resumption::Error>(())
 /// ```

@@ -42,7 +42,7 @@ use lock::Lock;
 /// when a rotation is due makes it. The file is replaced as a whole, under a lock that the kernel
 /// releases when its holder dies, so a process that is killed at any moment leaves either the old
 /// or the new one; leftovers beside it are wiped by the next process. The next file is written and
-/// synced before the lock is taken: a disk that is kept busy makes a rotation wait, but nobody for
+/// synced before the lock is taken: a busy disk makes a rotation wait, but no process waits for
 /// another. A replaced file is overwritten before it is unlinked. That is the best that can be
 /// done, and enough on a tmpfs that is not swapped out; a copy-on-write or journalling file system,
 /// or a flash medium, may keep old blocks.
@@ -50,9 +50,9 @@ use lock::Lock;
 /// # Trouble
 ///
 /// If the directory is open to others or belongs to another user, or if the file is damaged, the
-/// ring keeps its current keys until they expire, and the log says what to do. So it does if a
-/// rotation or revocation is due and the lock is held for 2 seconds without a change, or whenever
-/// it is tried for 10. If the file is missing, or an old copy of it was restored, a process that
+/// ring keeps its current keys until they expire, and the log says what to do. It does the same if a
+/// rotation or revocation is due and the lock is held for 2 seconds without a change, or was held
+/// whenever it was tried for 10 seconds. If the file is missing, or an old copy of it was restored, a process that
 /// still holds newer keys writes them again.
 ///
 /// # Revocation and rotation by hand
