@@ -214,10 +214,10 @@ impl Context {
         let renewed = renewed.filter(|trace| trace.is_renewed_by(session));
         self.made_renewal = Some(renewed.is_some());
         self.made_tls12 = session.is_some_and(|session| session.version == Version::Tls12);
-        renewed.map_or_else(
-            || Lineage::of_full_handshake(scope.birth(self.began.min(now), self.after)),
-            Trace::renewal,
-        )
+        match renewed {
+            Some(trace) => trace.renewal(scope, self.after),
+            None => Lineage::of_full_handshake(scope.birth(self.began.min(now), self.after)),
+        }
     }
 }
 
@@ -274,12 +274,10 @@ fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
     done.ok()?
 }
 
-/// Notes a session that rustls is about to see.
-pub(crate) fn give(session: Option<&Session<'_>>, given: Given) {
+/// Notes a session that rustls is about to see. False if it cannot be told later which one renews it.
+pub(crate) fn give(session: Option<&Session<'_>>, given: Given) -> bool {
     let noted = with(|context| context.give(session, given));
-    if noted.is_none() {
-        last::give(session, given.lineage);
-    }
+    noted.is_some() || last::give(session, given.lineage, given.key_name)
 }
 
 /// How many clients' certificates may be verified afresh for one ClientHello. A client that comes
@@ -349,14 +347,19 @@ pub(crate) fn lineage(session: Option<&Session<'_>>, scope: &ScopeState, now: Ti
         .unwrap_or_else(|| last::lineage(session, now))
 }
 
-/// The same where the session is sealed, which takes what a look-up left just before.
+/// The same where the session is sealed, which takes what a look-up left just before; and the STEK
+/// that had sealed what it renews, if one had.
 pub(crate) fn lineage_of_sealed(
     session: Option<&Session<'_>>,
     scope: &ScopeState,
     now: Time,
-) -> Lineage {
-    with(|context| context.lineage(session, scope, now))
-        .unwrap_or_else(|| last::lineage_of_sealed(session, now))
+) -> (Lineage, Option<KeyName>) {
+    let followed = with(|context| {
+        let lineage = context.lineage(session, scope, now);
+        let given = context.given().filter(|_| lineage.is_renewal);
+        (lineage, given.and_then(|given| given.key_name))
+    });
+    followed.unwrap_or_else(|| last::lineage_of_sealed(session, scope, now))
 }
 
 /// A session that was claimed for one connection. Wiped and counted on drop if rustls did not take

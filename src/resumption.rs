@@ -304,11 +304,13 @@ impl Resumption {
         self.inner.rotate_now()
     }
 
-    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. Where
-    /// handshakes are [followed](Resumption::follow), one that resumes such a session just now makes
-    /// nothing either. A STEK that is not here is refused when it comes. For a STEK that may have been
-    /// in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they resumed was
-    /// sealed anew by others.
+    /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. A handshake
+    /// that is resuming such a session just now makes no ticket. Which one that is cannot be told of
+    /// TLS 1.3 handshakes that are not [followed](Resumption::follow): then none of those does until
+    /// [`incident_window`](ResumptionBuilder::incident_window) has passed since the STEK last opened
+    /// a session of theirs. A STEK that is not here is refused when
+    /// it comes. For a STEK that may have been in use by somebody else, call
+    /// [`revoke_all`](Resumption::revoke_all): what they resumed was sealed anew by others.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
     /// half to answer; if it does not, a local random STEK takes over. From async code call it

@@ -23,6 +23,7 @@ mod interleavings;
 mod introduced;
 mod jumps;
 mod keeper;
+mod opened;
 mod revoked;
 mod settings;
 mod slots;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::server::ProducesTickets;
-use rustls_resumption::{FakeClock, KeyName, Resumption, Rotation};
+use rustls_resumption::{FakeClock, KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::session;
 
@@ -49,6 +49,18 @@ pub enum Op {
 struct Seen {
     retires: Duration,
     revoked: bool,
+    /// When it last opened a ticket, by elapsed time.
+    opened: Option<i64>,
+    /// Whether it was revoked before it had expired.
+    in_use: bool,
+}
+
+impl Seen {
+    /// Whether a handshake may be under way that opened a ticket with it, though it is revoked.
+    fn is_renewed(&self, elapsed: i64) -> bool {
+        let window = ResumptionBuilder::DEFAULT_INCIDENT_WINDOW.as_secs() as i64;
+        self.revoked && self.opened.is_some_and(|opened| elapsed < opened + window)
+    }
 }
 
 /// A ring on a clock that only the test moves.
@@ -106,10 +118,19 @@ pub fn check(ops: Vec<Op>) {
                 keys.entry(before).and_modify(|key| key.retires = now);
             }
             Op::Seal => {
+                let mut renewed = keys.values().filter(|key| key.is_renewed(elapsed));
                 let Some(ticket) = ring.encrypt(&session) else {
-                    assert_eq!(active.active, None, "one that may seal must");
+                    let none_seals = active.active.is_none();
+                    assert!(
+                        none_seals || renewed.next().is_some(),
+                        "one that may seal must"
+                    );
                     continue;
                 };
+                assert!(
+                    !renewed.any(|key| key.in_use),
+                    "it may renew what was revoked"
+                );
                 let name = active.active.unwrap();
                 assert_eq!(&ticket[..16], &name.as_bytes()[..]);
                 let age = active.active_age.unwrap();
@@ -118,6 +139,8 @@ pub fn check(ops: Vec<Op>) {
                 let seen = Seen {
                     retires,
                     revoked: false,
+                    opened: None,
+                    in_use: false,
                 };
                 assert!(!keys.entry(name).or_insert(seen).revoked);
                 tickets.push((name, ticket));
@@ -127,12 +150,19 @@ pub fn check(ops: Vec<Op>) {
                 let key = keys[name];
                 let opens = !key.revoked && now < key.retires + lifetime;
                 assert_eq!(ring.decrypt(ticket).is_some(), opens);
+                if opens {
+                    keys.entry(*name)
+                        .and_modify(|key| key.opened = Some(elapsed));
+                }
             }
             Op::Revoke(n) if !tickets.is_empty() => {
                 let (name, _) = tickets[n % tickets.len()];
                 let _ = resumption.revoke(&name);
                 // If it had expired, it stays so.
-                keys.entry(name).and_modify(|key| key.revoked = true);
+                keys.entry(name).and_modify(|key| {
+                    key.in_use |= now < key.retires + lifetime;
+                    key.revoked = true;
+                });
             }
             _ => {}
         }

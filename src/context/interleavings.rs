@@ -56,7 +56,7 @@ impl Task {
                 give(parsed.as_ref(), given(self.birth));
             } else {
                 thread::yield_now();
-                let lineage = lineage_of_sealed(parsed.as_ref(), &scope(), Time(2_000));
+                let (lineage, _) = lineage_of_sealed(parsed.as_ref(), &scope(), Time(2_000));
                 assert_eq!((lineage.birth, lineage.is_known), (self.birth, true));
             }
         });

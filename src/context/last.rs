@@ -7,16 +7,27 @@ use std::time::Duration;
 use super::trace::Trace;
 use crate::clock::Time;
 use crate::lineage::Lineage;
+use crate::scope::{self, ScopeState};
 use crate::session::{Session, Version};
+use crate::stek::KeyName;
 use crate::sync::thread_local;
 
 thread_local! {
     /// The last session that rustls was given.
-    static LAST: Cell<Option<Trace>> = const { Cell::new(None) };
+    static LAST: Cell<Option<Last>> = const { Cell::new(None) };
 
     /// Fresh verifications of client certificates that ended in refusals, and when the last one
     /// did.
     static REFUSALS: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
+}
+
+#[derive(Clone, Copy)]
+struct Last {
+    trace: Trace,
+    /// The STEK that had sealed it, if one had.
+    key_name: Option<KeyName>,
+    /// How often anything had been forgotten by then.
+    after: u64,
 }
 
 /// Whether there ever was a ring in this process: nothing else reads what is left in `LAST`.
@@ -27,30 +38,46 @@ pub(crate) fn read() {
     IS_READ.store(true, Ordering::Relaxed);
 }
 
-/// Notes a session that rustls is about to see.
-pub(super) fn give(session: Option<&Session<'_>>, lineage: Lineage) {
+/// Notes a session that rustls is about to see. False of a TLS 1.3 session, whose renewals are made
+/// later, perhaps on another thread.
+pub(super) fn give(
+    session: Option<&Session<'_>>,
+    lineage: Lineage,
+    key_name: Option<KeyName>,
+) -> bool {
+    let version = session.map(|session| session.version);
     if !IS_READ.load(Ordering::Relaxed) {
-        return;
+        return version == Some(Version::Tls12);
     }
     // Nothing is left of a TLS 1.3 session: its renewals are made later, perhaps elsewhere.
-    let is_tls13 = session.is_some_and(|session| session.version == Version::Tls13);
-    let trace = (!is_tls13).then(|| Trace::new(session, lineage));
+    let left = (version != Some(Version::Tls13)).then(|| Last {
+        trace: Trace::new(session, lineage),
+        key_name,
+        after: scope::times_forgotten(),
+    });
     // While a thread ends the slot may be gone; then nothing follows on it either.
-    let _ = LAST.try_with(|last| last.set(trace));
+    let _ = LAST.try_with(|last| last.set(left));
+    version == Some(Version::Tls12)
 }
 
 /// What is known of the descent of a session that is sealed now, which takes what a look-up left.
-pub(super) fn lineage_of_sealed(session: Option<&Session<'_>>, now: Time) -> Lineage {
+pub(super) fn lineage_of_sealed(
+    session: Option<&Session<'_>>,
+    scope: &ScopeState,
+    now: Time,
+) -> (Lineage, Option<KeyName>) {
     let is_tls13 = session.is_some_and(|session| session.version == Version::Tls13);
     let renewed = LAST.try_with(|last| match is_tls13 {
         true => {
             last.set(None);
             None
         }
-        false => last.take().filter(|trace| trace.is_renewed_by(session)),
+        false => last.take().filter(|last| last.trace.is_renewed_by(session)),
     });
-    let renewed = renewed.ok().flatten();
-    renewed.map_or_else(|| lineage(session, now), |trace| trace.renewal())
+    match renewed.ok().flatten() {
+        Some(last) => (last.trace.renewal(scope, last.after), last.key_name),
+        None => (lineage(session, now), None),
+    }
 }
 
 /// The same of a session that is stored.

@@ -31,7 +31,7 @@ fn give(session: &[u8]) {
 
 /// Its birth, and whether that is known.
 fn sealed(session: &[u8]) -> (Time, bool) {
-    let lineage = lineage_of_sealed(Session::parse(session).as_ref(), &scope(), NOW);
+    let (lineage, _) = lineage_of_sealed(Session::parse(session).as_ref(), &scope(), NOW);
     (lineage.birth, lineage.is_known)
 }
 

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use foldhash::quality::RandomState;
 
 use crate::lineage::Lineage;
+use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 
 /// What tells a renewal of a session from another session.
@@ -39,8 +40,10 @@ impl Trace {
         }
     }
 
-    pub(super) fn renewal(&self) -> Lineage {
+    /// The lineage of what renews it. When its handshake began, so much had been forgotten.
+    pub(super) fn renewal(&self, scope: &ScopeState, times_forgotten: u64) -> Lineage {
         Lineage {
+            birth: scope.renewed_birth(self.lineage.birth, times_forgotten),
             is_renewal: true,
             ..self.lineage
         }

@@ -1,7 +1,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::opened::LastOpened;
 use super::slots::{HeldKey, Slot, Slots};
 use super::snapshot::Snapshot;
 use crate::clock::Time;
@@ -26,6 +28,8 @@ pub(super) struct Held {
     expired: VecDeque<KeyName>,
     /// Names of the last few that were revoked, here or elsewhere.
     revoked: VecDeque<KeyName>,
+    /// Of as many that were revoked while they were here.
+    openings: Arc<Vec<Arc<LastOpened>>>,
     looked: Time,
 }
 
@@ -128,17 +132,24 @@ impl Held {
     /// count their seals, and a fresh count would never reach AES-256-GCM's limit.
     fn put(&mut self, mut key: SourceKey, is_local: bool, ahead: Duration) {
         let name = *key.stek.name();
+        let mut opened = Arc::default();
         if let Some(held) = self.get(&name) {
             if held.key.window == key.window && held.is_local == is_local {
                 return;
             }
             key.stek = held.key.stek.clone();
+            opened = Arc::clone(&held.opened);
             self.take(&name);
         }
         let due = next_look(&key.window, ahead, self.looked);
         self.agenda.insert((due, name));
         self.sourced = self.sourced.saturating_add((!is_local).into());
-        let held = HeldKey { key, is_local, due };
+        let held = HeldKey {
+            key,
+            is_local,
+            due,
+            opened,
+        };
         self.slots.set(&name, Slot::Key(held));
     }
 
@@ -234,6 +245,12 @@ impl Held {
     pub(super) fn revoke(&mut self, names: &[KeyName]) {
         self.seal_no_more(names);
         for name in names {
+            if let Some(opened) = self.get(name).map(|held| Arc::clone(&held.opened)) {
+                let openings = Arc::make_mut(&mut self.openings);
+                let too_many = openings.len().saturating_sub(REVOKED_NAMES - 1);
+                openings.drain(..too_many);
+                openings.push(opened);
+            }
             self.take(name);
             if let Some(Slot::Revoked) = self.slots.set(name, Slot::Revoked) {
                 continue;
@@ -250,6 +267,11 @@ impl Held {
         }
     }
 
+    /// In a process that was forked.
+    pub(super) fn inherit_revoked(&mut self, openings: &Arc<Vec<Arc<LastOpened>>>) {
+        self.openings = Arc::clone(openings);
+    }
+
     /// What handshakes are to read. `local` are the keys that stand in, in their order.
     pub(super) fn snapshot(&self, local: &[SourceKey]) -> Snapshot {
         let local = local
@@ -258,7 +280,7 @@ impl Held {
         let mut sealing: Vec<_> = self.sealing.iter().chain(local).cloned().collect();
         // Stable, so that of those which activate together the first listed seals.
         sealing.sort_by_key(|key| Reverse(key.window.activates));
-        Snapshot::new(self.slots.clone(), sealing)
+        Snapshot::new(self.slots.clone(), sealing, Arc::clone(&self.openings))
     }
 }
 
@@ -378,7 +400,7 @@ mod tests {
         again.window.retires = Time(104);
         held.add(vec![again], AHEAD);
         let kept = held.get(&name(&first)).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&kept.key.stek, &first.stek));
+        assert!(Arc::ptr_eq(&kept.key.stek, &first.stek));
         held.advance(Time(104), AHEAD);
         assert!(!held.seals(Time(104)));
         assert_eq!(

@@ -10,7 +10,7 @@ use super::revoked::{Revoked, WEEK};
 use super::settings::RingSettings;
 use super::slots::HeldKey;
 use super::snapshot::Snapshot;
-use super::supply::Manners;
+use super::supply::{CLOSED, Manners};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
@@ -99,6 +99,7 @@ impl Keeper {
     /// What a snapshot tells, where nothing else can be known.
     pub(crate) fn of(snapshot: &Snapshot, settings: &RingSettings, monotonic: Duration) -> Self {
         let mut keeper = Self::default();
+        keeper.held.inherit_revoked(snapshot.revoked_openings());
         let (local, sourced) = snapshot.keys().partition::<Vec<_>, _>(|held| held.is_local);
         let keys = |held: Vec<&HeldKey>| held.into_iter().map(|held| held.key.clone()).collect();
         keeper.local = keys(local);
@@ -174,7 +175,7 @@ impl Keeper {
         events: &mut Vec<Event>,
     ) -> Result<(), String> {
         if self.closed {
-            return Err("resumption was shut down".into());
+            return Err(CLOSED.into());
         }
         self.hear(&answer.heard, events);
         let was_counted = take(&mut self.is_counted);

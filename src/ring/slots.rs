@@ -1,6 +1,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use super::opened::LastOpened;
 use crate::clock::Time;
 use crate::source::SourceKey;
 use crate::stek::KeyName;
@@ -38,6 +39,8 @@ pub(super) struct HeldKey {
     pub(super) is_local: bool,
     /// When something is next to be done about it.
     pub(super) due: Time,
+    /// When a handshake that nobody follows last opened a session with it.
+    pub(super) opened: Arc<LastOpened>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -191,6 +194,7 @@ mod tests {
             key: SourceKey::sealing(Stek::from_bytes(b"0123456789abcdef0123456789abcdef").unwrap()),
             is_local: false,
             due: Time(0),
+            opened: Arc::default(),
         })
     }
 

@@ -1,5 +1,7 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::opened::LastOpened;
 use super::slots::{HeldKey, Slot, Slots};
 use crate::clock::Time;
 use crate::rotation::Window;
@@ -12,18 +14,28 @@ pub(crate) struct Snapshot {
     slots: Slots,
     /// Those that may seal now or later: the latest to activate first.
     sealing: Vec<SourceKey>,
+    /// Of the last few STEKs that were revoked here.
+    revoked: Arc<Vec<Arc<LastOpened>>>,
 }
 
 impl Snapshot {
-    pub(super) fn new(slots: Slots, sealing: Vec<SourceKey>) -> Self {
-        Self { slots, sealing }
+    pub(super) fn new(
+        slots: Slots,
+        sealing: Vec<SourceKey>,
+        revoked: Arc<Vec<Arc<LastOpened>>>,
+    ) -> Self {
+        Self {
+            slots,
+            sealing,
+            revoked,
+        }
     }
 
     /// As it is once a source has answered with these keys, for those who ask it what seals.
     #[cfg(test)]
     pub(crate) fn of(mut keys: Vec<SourceKey>) -> Self {
         keys.sort_by_key(|key| std::cmp::Reverse(key.window.activates));
-        Self::new(Slots::default(), keys)
+        Self::new(Slots::default(), keys, Arc::default())
     }
 
     /// What is known of a key name, if anything is.
@@ -34,6 +46,25 @@ impl Snapshot {
     /// Whether the STEK of this name, if one is given, is revoked.
     pub(crate) fn has_revoked(&self, name: Option<KeyName>) -> bool {
         name.is_some_and(|name| matches!(self.find(&name), Some(Slot::Revoked)))
+    }
+
+    /// Whether a handshake that nobody follows, under way for so long at most, may have opened its
+    /// session with a STEK that was revoked since. The time is only asked for if there was any.
+    pub(super) fn may_renew_revoked(
+        &self,
+        under_way: Duration,
+        monotonic: impl FnOnce() -> Duration,
+    ) -> bool {
+        if self.revoked.is_empty() {
+            return false;
+        }
+        let began = monotonic().checked_sub(under_way);
+        self.revoked.iter().any(|opened| opened.is_after(began))
+    }
+
+    /// When the last few STEKs that were revoked had opened a session.
+    pub(super) fn revoked_openings(&self) -> &Arc<Vec<Arc<LastOpened>>> {
+        &self.revoked
     }
 
     /// The STEK that seals at this time.

@@ -4,7 +4,7 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use super::Ring;
-use super::slots::Slot;
+use super::slots::{HeldKey, Slot};
 use super::snapshot::Snapshot;
 use crate::clock::Time;
 use crate::context::{self, Given};
@@ -80,8 +80,8 @@ impl Ring {
     /// The STEK that opens a shared store's values of this key name.
     pub(crate) fn opening_key(&self, terms: &Terms, name: &KeyName) -> Option<Arc<Stek>> {
         let snapshot = self.snapshot.load();
-        let (key, _) = opening(&snapshot, name, || terms.now()).ok()?;
-        Some(Arc::clone(&key.stek))
+        let (held, _) = opening(&snapshot, name, || terms.now()).ok()?;
+        Some(Arc::clone(&held.key.stek))
     }
 
     /// A ticket, and what to count it under.
@@ -91,8 +91,9 @@ impl Ring {
         at: &Installation,
         session: &[u8],
     ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
+        let generation = at.scope.generation();
         let parsed = Session::parse(session);
-        let overhead = ticket::overhead(at.scope.generation());
+        let overhead = ticket::overhead(generation);
         if session.len().saturating_add(overhead) > self.settings.max_ticket_len {
             return Err(TicketCount::TooLongToSeal);
         }
@@ -100,19 +101,26 @@ impl Ring {
         // what had retired by then no longer seals.
         let snapshot = self.snapshot.load();
         let now = terms.now();
-        let lineage = at.mark(context::lineage_of_sealed(parsed.as_ref(), &at.scope, now));
+        let (lineage, renewed_key) = context::lineage_of_sealed(parsed.as_ref(), &at.scope, now);
+        let lineage = at.mark(lineage);
         if !at.keeps(terms, parsed.as_ref()) {
             return Err(TicketCount::ClientAuthToSeal);
         }
         if terms.is_too_old(lineage.birth, now) {
             return Err(TicketCount::TooOldToSeal);
         }
-        let generation = at.scope.bind(lineage, now, terms.under_way());
-        let generation = generation.ok_or(TicketCount::RevokedToSeal)?;
+        if at.scope.has_forgotten(lineage, now, terms.under_way()) {
+            return Err(TicketCount::RevokedToSeal);
+        }
         let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
         // What seals is not revoked, and need not be looked for.
-        let is_revoked = |name: &KeyName| name != stek.name() && snapshot.has_revoked(Some(*name));
-        if lineage.is_renewal && context::renews_under(is_revoked) {
+        if snapshot.has_revoked(renewed_key.filter(|name| name != stek.name())) {
+            return Err(TicketCount::RevokedToSeal);
+        }
+        // What it renews is not known, if it does. It may be what a STEK sealed that is revoked.
+        let monotonic = || terms.clock.monotonic();
+        if lineage.begins_unknown() && snapshot.may_renew_revoked(terms.incident_window, monotonic)
+        {
             return Err(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
@@ -141,8 +149,8 @@ impl Ring {
         }
         let name = ticket::key_name(ticket).ok_or(TicketCount::Malformed)?;
         let snapshot = self.snapshot.load();
-        let (key, now) = opening(&snapshot, &name, || terms.now())?;
-        let opened = ticket::open(&key.stek, at.scope.scope.digest(), ticket);
+        let (held, now) = opening(&snapshot, &name, || terms.now())?;
+        let opened = ticket::open(&held.key.stek, at.scope.scope.digest(), ticket);
         let (trailer, session) = opened.map_err(|unopened| match unopened {
             Unopened::Forged => TicketCount::Forged,
             Unopened::WrongScope => TicketCount::WrongScope,
@@ -159,7 +167,10 @@ impl Ring {
             age: now.since(trailer.lineage.birth),
             key_name: Some(name),
         };
-        context::give(parsed.as_ref(), given);
+        let is_known_later = context::give(parsed.as_ref(), given);
+        if !is_known_later {
+            held.opened.note(terms.clock.monotonic());
+        }
         let tag = parsed.and_then(|session| session.tag);
         Session::untag(tag, &mut session);
         Ok(std::mem::take(&mut *session))
@@ -209,19 +220,19 @@ fn opening<'a>(
     snapshot: &'a Snapshot,
     name: &KeyName,
     now: impl FnOnce() -> Time,
-) -> Result<(&'a SourceKey, Time), TicketCount> {
-    let key = match snapshot.find(name) {
-        Some(Slot::Key(held)) => &held.key,
+) -> Result<(&'a HeldKey, Time), TicketCount> {
+    let held = match snapshot.find(name) {
+        Some(Slot::Key(held)) => held,
         Some(Slot::Expired) => return Err(TicketCount::ExpiredKey),
         Some(Slot::Revoked) => return Err(TicketCount::Revoked),
         None => return Err(TicketCount::UnknownKeyName),
     };
     let now = now();
-    if now < key.window.published {
+    if now < held.key.window.published {
         return Err(TicketCount::UnknownKeyName);
     }
-    match key.window.opens(now) {
-        true => Ok((key, now)),
+    match held.key.window.opens(now) {
+        true => Ok((held, now)),
         false => Err(TicketCount::ExpiredKey),
     }
 }

@@ -63,6 +63,9 @@ impl ScopeState {
     }
 
     /// How far what is sealed for it now must be known to be forgotten; 0 if there are no generations.
+    ///
+    /// Whoever seals reads it before anything else. Whoever forgets stores it last, so nothing is bound
+    /// to a generation that was not compared with the call and the time of it.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -81,16 +84,6 @@ impl ScopeState {
         self.generation() != 0
     }
 
-    /// The generation that a session is bound to which is made now. `None` if it must not be made, because the scope
-    /// was forgotten since its birth.
-    pub(crate) fn bind(&self, lineage: Lineage, made: Time, under_way: Duration) -> Option<u64> {
-        // Read first. Whoever forgets stores the time and then the generation, so nothing is bound to
-        // a generation without being compared with its time.
-        let generation = self.generation();
-        let may_be_made = !self.has_forgotten(lineage, made, under_way);
-        may_be_made.then_some(generation)
-    }
-
     /// Whether that is a later generation than it is at.
     pub(crate) fn is_behind(&self, forgotten: Forgotten) -> bool {
         self.generation() < forgotten.generation
@@ -107,13 +100,26 @@ impl ScopeState {
     /// forgotten. However the clock stands, it is not after what was forgotten since, and after what
     /// was forgotten before.
     pub(crate) fn birth(&self, began: Time, times_forgotten: u64) -> Time {
-        let incident = self.incident.load(Ordering::Acquire);
-        let incident = incident.max(self.all_incident.load(Ordering::Acquire));
+        let is_forgotten = self.is_forgotten_since(times_forgotten);
         let forgotten = self.forgotten();
-        match incident <= times_forgotten {
-            true => began.max(Time(forgotten.0.saturating_add(1))),
-            false => began.min(forgotten),
+        match is_forgotten {
+            false => began.max(Time(forgotten.0.saturating_add(1))),
+            true => began.min(forgotten),
         }
+    }
+
+    /// The same of a session that renews one of this birth, which may be by a clock that is ahead. It
+    /// was opened by a handshake that began when so much had been forgotten.
+    pub(crate) fn renewed_birth(&self, birth: Time, times_forgotten: u64) -> Time {
+        match self.is_forgotten_since(times_forgotten) {
+            false => birth,
+            true => birth.min(self.forgotten()),
+        }
+    }
+
+    fn is_forgotten_since(&self, times_forgotten: u64) -> bool {
+        let incident = self.incident.load(Ordering::Acquire);
+        incident.max(self.all_incident.load(Ordering::Acquire)) > times_forgotten
     }
 
     /// Whether a session must not be made or resumed because the scope was forgotten since its birth.

@@ -91,6 +91,7 @@ impl Sharing {
         id: &[u8; 32],
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
+        let generation = at.scope.generation();
         let session = Session::parse(bytes).ok_or(StoreCount::MalformedToShare)?;
         if bytes.len() > terms.max_session_len {
             return Err(StoreCount::TooLongToShare);
@@ -111,9 +112,9 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
-        let generation = at.scope.bind(lineage, now, terms.under_way());
-        let generation = generation.ok_or(StoreCount::RevokedToShare)?;
-        if lineage.is_renewal && context::renews_under(|name| ring.has_revoked(Some(*name))) {
+        if at.scope.has_forgotten(lineage, now, terms.under_way())
+            || lineage.is_renewal && context::renews_under(|name| ring.has_revoked(Some(*name)))
+        {
             return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;

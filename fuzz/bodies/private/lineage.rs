@@ -84,7 +84,7 @@ fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews
     give(Session::parse(given).as_ref(), given_as(lineage));
     let made = Session::parse(made);
     let scope = scope();
-    let found = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
+    let (found, _) = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
     let expected = match version {
         Version::Tls12 if renews => Lineage {
             is_renewal: true,
@@ -101,7 +101,7 @@ fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews
         },
     };
     assert_eq!(found, expected);
-    let again = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
+    let (again, _) = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
     assert_eq!(again.birth, Time(2_000), "taken once");
 }
 
