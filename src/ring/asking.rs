@@ -29,6 +29,7 @@ struct Question {
     continues: bool,
     revoked: Arc<Vec<KeyName>>,
     forgotten: Vec<(ScopeDigest, Forgotten)>,
+    dropped: Forgotten,
 }
 
 impl Ring {
@@ -133,6 +134,7 @@ impl Ring {
             continues,
             revoked,
             forgotten: terms.generations.list(),
+            dropped: terms.generations.dropped(),
         }
     }
 
@@ -197,7 +199,9 @@ impl Ring {
 /// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when
 /// they expire.
 fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
-    let bulletin = Bulletin::new(question.forgotten.clone()).continuing(question.continues);
+    let bulletin = Bulletin::new(question.forgotten.clone())
+        .and_others(question.dropped)
+        .continuing(question.continues);
     let query = SourceQuery {
         now: question.now,
         monotonic: question.monotonic,

@@ -58,6 +58,9 @@ struct Known {
     own: HashMap<ScopeDigest, Time>,
     /// The same of every scope that is not listed.
     own_others: Time,
+    /// So far had this process forgotten those that it has had no room to list, which the source may
+    /// not have been told.
+    dropped: Forgotten,
 }
 
 /// Remembered of this process: as much as a shared record has room for.
@@ -102,11 +105,18 @@ impl Generations {
             if let Some((&digest, &time)) = oldest {
                 known.own.remove(&digest);
                 known.own_others = known.own_others.max(time);
+                let dropped = known.forgotten.get(&digest).copied().unwrap_or_default();
+                known.dropped = known.dropped.later(dropped);
                 if !self.are_carried() {
                     known.forgotten.remove(&digest);
                 }
             }
         }
+    }
+
+    /// How far the source is told that all scopes are forgotten, because there were too many to list.
+    pub(crate) fn dropped(&self) -> Forgotten {
+        self.known.lock().dropped
     }
 
     /// What the source is told.
@@ -128,6 +138,10 @@ impl Generations {
         }
         has_news |= !known.others.covers(others);
         known.others = known.others.later(others);
+        let others = known.others;
+        known
+            .forgotten
+            .retain(|_, forgotten| !others.covers(*forgotten));
         if has_news {
             self.has_news.store(true, Ordering::Release);
         }
@@ -147,7 +161,8 @@ impl Generations {
         self.are_carried.load(Ordering::Acquire)
     }
 
-    /// The generation of a scope, and up to when this process forgot it.
+    /// The generation of a scope, and up to when this process forgot it, unless with all others: that
+    /// is known of all, and what they sealed does not open any more.
     pub(crate) fn of(&self, scope: &Scope) -> Forgotten {
         let known = self.known.lock();
         let digests = [*scope.digest(), scope.name_digest(), ALL];
@@ -159,7 +174,8 @@ impl Generations {
         };
         let own = |digest| known.own.get(digest).copied().unwrap_or_default();
         let generation = digests.iter().map(of).max().unwrap_or(0);
-        let time = digests.iter().map(own).max().unwrap_or_default();
+        let [exactly, named, _] = &digests;
+        let time = own(exactly).max(own(named));
         Forgotten {
             generation: match self.are_carried() {
                 true => generation.max(known.others.generation),
@@ -202,7 +218,7 @@ mod tests {
         assert_eq!([of(&plain), of(&bound), of(&other)], [7, 7, 0]);
         generations.forget(Which::All, Time(9));
         assert_eq!([of(&plain), of(&bound), of(&other)], [9, 9, 9]);
-        assert_eq!(generations.of(&plain).time, Time(9));
+        assert_eq!(generations.of(&plain).time, Time(7), "by its name");
     }
 
     #[test]
@@ -268,5 +284,33 @@ mod tests {
             let forgotten = generations.of(&Scope::new(number.to_string()));
             assert!(forgotten.time >= Time(number));
         }
+        // Once there is a source that carries it, it is told of all, and all are as far as it says.
+        let (listed, dropped) = (generations.list(), generations.dropped());
+        assert_eq!(listed.len(), MAX_OWN);
+        assert_eq!(dropped.generation, MAX_OWN as u64);
+        generations.hear(&listed, dropped);
+        for number in 1..=2 * MAX_OWN as u64 {
+            let forgotten = generations.of(&Scope::new(number.to_string()));
+            assert!(forgotten.generation >= number);
+        }
+    }
+
+    #[test]
+    fn what_others_forget_without_end_is_bounded() {
+        let generations = Generations::default();
+        for number in 1..=1_000 {
+            let forgotten = Forgotten {
+                generation: number,
+                time: Time(number),
+            };
+            let before = Forgotten {
+                generation: number.saturating_sub(3),
+                time: Time(number.saturating_sub(3)),
+            };
+            let scope = Scope::new(number.to_string());
+            generations.hear(&[(*scope.digest(), forgotten)], before);
+            assert_eq!(generations.of(&scope).generation, number);
+        }
+        assert_eq!(generations.known.lock().forgotten.len(), 3);
     }
 }

@@ -10,6 +10,8 @@ use crate::sync::Mutex;
 pub(crate) struct Bulletin {
     /// The scopes that were forgotten in this process, as far as it remembers.
     pub(crate) forgotten: Vec<(ScopeDigest, Forgotten)>,
+    /// So far were others forgotten in this process, too many to list.
+    pub(crate) dropped: Forgotten,
     /// Whether the ring still has all that the source last answered, but for what was revoked or
     /// has expired since: then the source may answer with no more than what is new.
     pub(crate) continues: bool,
@@ -39,6 +41,11 @@ impl Bulletin {
             forgotten,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn and_others(mut self, dropped: Forgotten) -> Self {
+        self.dropped = dropped;
+        self
     }
 
     pub(crate) fn continuing(mut self, continues: bool) -> Self {

@@ -172,7 +172,7 @@ impl<B: Backend> Shared<B> {
         );
         self.withdrawn = revoked;
         if let Some(bulletin) = query.bulletin {
-            held.forget(&bulletin.forgotten);
+            held.forget(&bulletin.forgotten, bulletin.dropped);
         }
         self.note_overflow(held.overflows(&before));
         self.held = Some(held.clone());

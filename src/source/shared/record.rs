@@ -197,8 +197,9 @@ impl Record {
         union
     }
 
-    /// Remembers that these scopes were forgotten.
-    pub(super) fn forget(&mut self, scopes: &[(ScopeDigest, Forgotten)]) {
+    /// Remembers that these scopes were forgotten, and all others so far.
+    pub(super) fn forget(&mut self, scopes: &[(ScopeDigest, Forgotten)], others: Forgotten) {
+        self.withdrawn.scopes_floor = self.withdrawn.scopes_floor.later(others);
         for (scope, forgotten) in scopes {
             if !self.withdrawn.scopes_floor.covers(*forgotten) {
                 self.withdrawn.forget(*scope, *forgotten);

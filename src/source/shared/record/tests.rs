@@ -192,10 +192,11 @@ fn after_an_overflow_only_later_keys_are_used_and_one_still_seals() {
 fn a_forgotten_scope_is_remembered_by_the_greater_numbers() {
     let mut record = golden();
     let forgotten = |generation, time| Forgotten { generation, time };
-    record.forget(&[
+    let more = [
         ([1; 32], forgotten(9, NOW.plus(HOUR))),
         ([3; 32], forgotten(5, Time(6))),
-    ]);
+    ];
+    record.forget(&more, Forgotten::default());
     let (scopes, others) = record.forgotten();
     assert_eq!(others, forgotten(5, Time(6)));
     let known = forgotten(NOW.0, NOW);
