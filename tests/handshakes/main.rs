@@ -9,6 +9,7 @@ mod client_auth_paths;
 mod early_data;
 mod follow;
 mod incident;
+mod incident_threads;
 mod incoming;
 mod lineage;
 mod plain;
