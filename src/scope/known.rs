@@ -100,9 +100,10 @@ impl ScopeState {
     /// forgotten. However the clock stands, it is not after what was forgotten since, and after what
     /// was forgotten before.
     pub(crate) fn birth(&self, began: Time, times_forgotten: u64) -> Time {
-        let is_forgotten = self.is_forgotten_since(times_forgotten);
+        // Before the calls are compared: whoever forgets notes the call and then the time, so the time of
+        // a call that is not known yet does not make a session seem to be born after it.
         let forgotten = self.forgotten();
-        match is_forgotten {
+        match self.is_forgotten_since(times_forgotten) {
             false => began.max(Time(forgotten.0.saturating_add(1))),
             true => began.min(forgotten),
         }
