@@ -8,6 +8,7 @@ mod client_auth;
 mod client_auth_paths;
 mod early_data;
 mod follow;
+mod forgetting;
 mod incident;
 mod incident_threads;
 mod incoming;
