@@ -2,7 +2,7 @@
 //! steps up to some depth, the shortest first.
 
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -43,4 +43,11 @@ where
     let steps = found.into_actions();
     println!("figure: a fault found in {} steps: {steps:?}", steps.len());
     steps
+}
+
+/// What tells states apart that have no equality of their own.
+pub(crate) fn hashed(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
 }

@@ -269,4 +269,6 @@ impl fmt::Debug for DerivedSource {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -12,13 +12,14 @@ use crate::stek::{KeyName, Stek};
 ///
 /// A key that was not listed before seals only once the other nodes have it as well, that is, after
 /// the publish-ahead; until then the one before it continues.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Succession {
     /// In the order in which they are listed.
     keys: Vec<KeyInUse>,
     active: Option<KeyName>,
 }
 
+#[derive(Clone, Debug)]
 struct KeyInUse {
     stek: Arc<Stek>,
     /// The monotonic time from which every node has it.
@@ -134,3 +135,6 @@ impl KeyInUse {
         }
     }
 }
+
+#[cfg(test)]
+mod model;

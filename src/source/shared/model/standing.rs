@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::Mishaps;
+use crate::models;
 use crate::rotation::Window;
 use crate::source::SourceKey;
 use crate::source::shared::record::{self, Record};
@@ -75,11 +76,6 @@ impl Hash for Standing {
 
 impl PartialEq for Standing {
     fn eq(&self, other: &Self) -> bool {
-        let hashed = |standing: &Self| {
-            let mut hasher = DefaultHasher::new();
-            standing.hash(&mut hasher);
-            hasher.finish()
-        };
-        hashed(self) == hashed(other)
+        models::hashed(self) == models::hashed(other)
     }
 }
