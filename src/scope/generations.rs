@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Scope;
 use crate::clock::Time;
@@ -54,8 +55,8 @@ struct Known {
     forgotten: HashMap<ScopeDigest, Forgotten>,
     /// So far is every scope forgotten that is not listed.
     others: Forgotten,
-    /// What this process forgot itself, and when, by its own clock.
-    own: HashMap<ScopeDigest, Time>,
+    /// What this process forgot itself.
+    own: HashMap<ScopeDigest, Own>,
     /// The same of every scope that is not listed.
     own_others: Time,
     /// So far had this process forgotten those that it has had no room to list, which the source may
@@ -63,8 +64,20 @@ struct Known {
     dropped: Forgotten,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    /// When, by its own clock.
+    time: Time,
+    generation: u64,
+    /// Whether it was raised above what others forgot at about the same time.
+    is_raised: bool,
+}
+
 /// Remembered of this process: as much as a shared record has room for.
 const MAX_OWN: usize = 256;
+
+/// Further than this no clocks are apart that tell which of two calls came first.
+const ABOUT: Duration = Duration::from_secs(60 * 60);
 
 /// What is to be forgotten.
 #[derive(Clone, Copy, Debug)]
@@ -91,18 +104,20 @@ impl Generations {
         let digest = which.digest();
         let known = &mut *self.known.lock();
         // Greater than all others, because a name stands for several scopes, and each for itself.
-        let all = known.forgotten.values();
-        let before = all.map(|forgotten| forgotten.generation).max();
-        let before = before.unwrap_or(0).max(known.others.generation);
         let forgotten = Forgotten {
-            generation: now.0.max(before.saturating_add(1)),
+            generation: now.0.max(known.greatest().saturating_add(1)),
             time: now,
         };
         known.forgotten.insert(digest, forgotten);
-        known.own.insert(digest, now);
+        let own = Own {
+            time: now,
+            generation: forgotten.generation,
+            is_raised: false,
+        };
+        known.own.insert(digest, own);
         if known.own.len() > MAX_OWN {
-            let oldest = known.own.iter().min_by_key(|(_, time)| **time);
-            if let Some((&digest, &time)) = oldest {
+            let oldest = known.own.iter().min_by_key(|(_, own)| own.time);
+            if let Some((&digest, &Own { time, .. })) = oldest {
                 known.own.remove(&digest);
                 known.own_others = known.own_others.max(time);
                 let dropped = known.forgotten.get(&digest).copied().unwrap_or_default();
@@ -130,7 +145,8 @@ impl Generations {
     /// Takes what the source knows, which carries it.
     pub(crate) fn hear(&self, forgotten: &[(ScopeDigest, Forgotten)], others: Forgotten) {
         let known = &mut *self.known.lock();
-        let mut has_news = !self.are_carried.swap(true, Ordering::AcqRel);
+        let is_first = !self.are_carried.swap(true, Ordering::AcqRel);
+        let mut has_news = false;
         for (digest, heard) in forgotten {
             let there = known.forgotten.entry(*digest).or_default();
             has_news |= !there.covers(*heard);
@@ -138,11 +154,12 @@ impl Generations {
         }
         has_news |= !known.others.covers(others);
         known.others = known.others.later(others);
+        has_news |= known.raise(forgotten, others);
         let others = known.others;
         known
             .forgotten
             .retain(|_, forgotten| !others.covers(*forgotten));
-        if has_news {
+        if has_news || is_first {
             self.has_news.store(true, Ordering::Release);
         }
     }
@@ -172,7 +189,7 @@ impl Generations {
                 .get(digest)
                 .map_or(0, |known| known.generation)
         };
-        let own = |digest| known.own.get(digest).copied().unwrap_or_default();
+        let own = |digest| known.own.get(digest).map_or(Time(0), |own| own.time);
         let generation = digests.iter().map(of).max().unwrap_or(0);
         let [exactly, named, _] = &digests;
         let time = own(exactly).max(own(named));
@@ -198,6 +215,54 @@ impl Generations {
             are_carried: AtomicBool::new(self.are_carried()),
             has_news: AtomicBool::new(true),
         })
+    }
+}
+
+impl Known {
+    /// The greatest that any scope has.
+    fn greatest(&self) -> u64 {
+        let all = self.forgotten.values().chain([&self.others]);
+        all.map(|known| known.generation).max().unwrap_or(0)
+    }
+
+    /// Of two processes that forget before they hear of each other, the one whose clock is behind
+    /// raises its generation above the other's, or else what the other made in between would
+    /// resume. Once, so that this ends.
+    fn raise(&mut self, heard: &[(ScopeDigest, Forgotten)], others: Forgotten) -> bool {
+        let raised = self.greatest().saturating_add(1);
+        let is_own = |(digest, forgotten): &&(ScopeDigest, Forgotten)| {
+            let own = self.own.get(digest);
+            own.is_some_and(|own| own.generation == forgotten.generation)
+        };
+        let foreign = heard.iter().filter(|heard| !is_own(heard));
+        let foreign = foreign.map(|(_, forgotten)| *forgotten).chain([others]);
+        let foreign: Vec<_> = foreign.collect();
+        let mut is_any = false;
+        for (digest, own) in self.own.iter_mut().filter(|(_, own)| !own.is_raised) {
+            let is_before = |other: &Forgotten| {
+                other.generation > own.generation && other.time <= own.time.plus(ABOUT)
+            };
+            let is_behind = foreign.iter().any(is_before);
+            if let Some(there) = self.forgotten.get_mut(digest).filter(|_| is_behind) {
+                there.generation = raised;
+                own.generation = raised;
+                own.is_raised = true;
+                is_any = true;
+            }
+        }
+        is_any
+    }
+}
+
+/// For models, which go on from one standing in several ways.
+#[cfg(test)]
+impl Generations {
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            known: Mutex::new(self.known.lock().clone()),
+            are_carried: AtomicBool::new(self.are_carried()),
+            has_news: AtomicBool::new(self.has_news()),
+        }
     }
 }
 
@@ -270,6 +335,39 @@ mod tests {
         generations.hear(&[], theirs);
         assert!(generations.take_news());
         assert_eq!(generations.of(&Scope::new("b")).generation, 7);
+    }
+
+    #[test]
+    fn what_two_forget_before_they_hear_of_each_other_is_raised_once_by_whose_clock_is_behind() {
+        let scope = Scope::new("a");
+        let generations = Generations::default();
+        generations.hear(&[], Forgotten::default());
+        generations.forget(Which::Exactly(&scope), Time(7));
+        let theirs = Forgotten {
+            generation: 20,
+            time: Time(20),
+        };
+        // Of all scopes of the name.
+        let name = (scope.name_digest(), theirs);
+        generations.hear(&[name], Forgotten::default());
+        assert_eq!(generations.of(&scope).generation, 21);
+        let told = generations.list();
+        assert_eq!(told[0].1.generation, 21);
+        // Once, and not above what came later for sure.
+        let later = Forgotten {
+            generation: 22,
+            time: Time(22),
+        };
+        generations.hear(&[(*scope.digest(), later)], Forgotten::default());
+        assert_eq!(generations.of(&scope).generation, 22);
+        generations.forget(Which::Exactly(&scope), Time(30));
+        let later = Time(31).plus(ABOUT);
+        let theirs = Forgotten {
+            generation: later.0,
+            time: later,
+        };
+        generations.hear(&[(*scope.digest(), theirs)], Forgotten::default());
+        assert_eq!(generations.of(&scope).generation, later.0);
     }
 
     #[test]

@@ -108,3 +108,31 @@ fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
     let numbers = HashSet::from([&*first, &*next, &*state("last")].map(ScopeState::number));
     assert_eq!(numbers, HashSet::from([1, 2, 3]));
 }
+
+/// For models, which go on from one standing in several ways.
+impl Scopes {
+    pub(crate) fn twin(&self) -> Self {
+        let load = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Acquire));
+        let all_forgotten = Arc::new(load(&self.all_forgotten));
+        let all_incident = Arc::new(load(&self.all_incident));
+        let mut known = self.known.lock().clone();
+        for state in known.states.values_mut() {
+            *state = Arc::new(ScopeState {
+                scope: state.scope.clone(),
+                number: AtomicU32::new(state.number()),
+                forgotten: load(&state.forgotten),
+                all_forgotten: Arc::clone(&all_forgotten),
+                generation: load(&state.generation),
+                incident: load(&state.incident),
+                all_incident: Arc::clone(&all_incident),
+                has_stored: AtomicBool::new(false),
+            });
+        }
+        Self {
+            known: Mutex::new(known),
+            last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
+            all_forgotten,
+            all_incident,
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::ring::Snapshot;
 use crate::rotation::Rotation;
 
 mod asking;
+mod forgetting;
 mod place;
 mod properties;
 mod standing;
