@@ -89,7 +89,7 @@ impl Memory {
     }
 
     fn version(&self) -> u64 {
-        let record = Record::decode(&self.get().unwrap(), Sealing::default(), None);
+        let record = Record::decode(&self.get().unwrap(), Sealing::Aes256GcmSiv, None);
         record.unwrap().version
     }
 }

@@ -54,7 +54,7 @@ fn ask_all(hosts: &mut [Host], place: &Memory, place_off: i64, now: Time) {
 }
 
 fn in_record(place: &Memory) -> Vec<SourceKey> {
-    let record = Record::decode(&place.get().unwrap(), Sealing::default(), None);
+    let record = Record::decode(&place.get().unwrap(), Sealing::Aes256GcmSiv, None);
     record.unwrap().source_keys()
 }
 
