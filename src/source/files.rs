@@ -68,7 +68,9 @@ use succession::Succession;
 /// [`publish_ahead`](crate::Rotation::publish_ahead), when the other nodes have it too. Until then
 /// the previous key continues to seal, if it is still listed; so *list the old key after the new
 /// one*. If no other key is listed, the new one seals at once. At the start, a key counts as listed
-/// since its file was changed.
+/// since its file was changed. Where all files are written anew at once, as Kubernetes does, they
+/// look alike to a node that starts within `publish_ahead`: there the first seals at once, and other
+/// nodes may lack it until they have the files too. A list as HAProxy reads it has no such gap.
 ///
 /// A key that has sealed for longer than the schedule's [interval](crate::Rotation::interval)
 /// (since it took over, or at the start since its file was changed) is kept, warned about once and
