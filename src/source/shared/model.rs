@@ -18,7 +18,7 @@ mod place;
 mod properties;
 mod standing;
 
-use properties::{OPENS, REVOKED};
+use properties::{ALL_REVOKED, OPENS, RESUMES, REVOKED, SEALS};
 use standing::{Process, Standing};
 
 const TICK: Duration = Duration::from_secs(10 * 60);
@@ -359,8 +359,10 @@ fn records_that_replace_each_other_by_version_are_found_to_revive_a_key() {
         fault: Some(Fault::NewerVersionWins),
         ..Fleet::new(may, 1)
     };
-    let steps = models::refutation(fleet, REVOKED, 40);
-    assert!(steps.contains(&Step::Revokes));
+    for property in [REVOKED, ALL_REVOKED] {
+        let steps = models::refutation(fleet.clone(), property, 40);
+        assert!(steps.contains(&Step::Revokes));
+    }
 }
 
 #[test]
@@ -368,6 +370,22 @@ fn keys_that_are_not_published_ahead_are_found_to_seal_too_early() {
     let fleet = Fleet::new(Mishaps::default(), 8);
     let rotation = fleet.rotation.publish_ahead(Duration::ZERO);
     models::refutation(Fleet { rotation, ..fleet }, OPENS, 40);
+}
+
+#[test]
+fn a_record_that_is_lost_before_others_hear_of_a_rotation_is_found_to_cost_sessions() {
+    let mut may = Mishaps::default();
+    (may.rotations, may.losses) = (1, 1);
+    models::refutation(Fleet::new(may, 7), RESUMES, 40);
+}
+
+#[test]
+fn a_clock_that_is_off_by_more_than_a_keys_life_is_found_to_have_none_that_seals() {
+    let fleet = Fleet {
+        skew: -12,
+        ..Fleet::new(Mishaps::default(), 8)
+    };
+    models::refutation(fleet, SEALS, 40);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) fn all() -> Vec<Property<Fleet>> {
             })
         }),
         Property::always(RESUMES, |fleet: &Fleet, standing: &Standing| {
-            let lifetime = 4 - fleet.skew.unsigned_abs() as u32;
+            let lifetime = 4_u32.saturating_sub(fleet.skew.unsigned_abs() as u32);
             let mut sealed = standing.sealed.iter();
             sealed.all(|(name, at)| {
                 let is_over = standing.passed >= at + lifetime;
