@@ -12,6 +12,15 @@ pub(crate) fn check(sealing: Sealing) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the module does all of this crate's cryptography. What seals was [checked](check).
+pub(crate) fn is_on() -> bool {
+    #[cfg(feature = "fips")]
+    let is_on = aws_lc_rs::try_fips_mode().is_ok();
+    #[cfg(not(feature = "fips"))]
+    let is_on = false;
+    is_on
+}
+
 /// Separate from [`check`], so that it can be tested where the FIPS module cannot be built.
 fn allow(sealing: Sealing, fips: bool) -> Result<(), Error> {
     if fips && !sealing.is_approved() {
@@ -50,6 +59,9 @@ mod tests {
         let siv = Resumption::builder().sealing(Sealing::Aes256GcmSiv);
         assert_eq!(siv.build().is_err(), cfg!(feature = "fips"));
         let gcm = Resumption::builder().sealing(Sealing::Aes256Gcm);
-        assert!(gcm.build().is_ok());
+        for resumption in [gcm.build().unwrap(), Resumption::stateful(10).unwrap()] {
+            assert_eq!(resumption.fips(), cfg!(feature = "fips"));
+            assert_eq!(resumption.stats().steks.fips, resumption.fips());
+        }
     }
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use crate::client_auth::{self, ClientAuth};
 use crate::error::Error;
+use crate::fips;
 use crate::installation::Installation;
 use crate::ring::ROTATION_DEADLINE;
 use crate::scope::{Scope, Which};
@@ -346,6 +347,16 @@ impl Resumption {
     /// mode without a shared store, always.
     pub fn ready(&self) -> bool {
         self.inner.ready()
+    }
+
+    /// Whether all of this crate's cryptography is approved by FIPS 140-3 and done by aws-lc's module: so
+    /// it is with the feature `fips`, and never without. Handshakes are rustls's: ask
+    /// `ServerConfig::fips` as well. What nobody's safety rests on does not count: the hints in tickets,
+    /// and the hashes of tables.
+    ///
+    /// [`Stats`](crate::Stats) says the same of each node: [`StekStats::fips`](crate::stats::StekStats::fips).
+    pub fn fips(&self) -> bool {
+        fips::is_on()
     }
 
     /// Does what the housekeeping thread does: rotates, wipes, sweeps, publishes metrics. Returns

@@ -9,6 +9,7 @@ use crate::clock::{Time, instant_in};
 use crate::counters::Counters;
 use crate::errands::guarded;
 use crate::error::Error;
+use crate::fips;
 use crate::housekeeper::{EverySecond, Housekeeper};
 use crate::outside::Outside;
 use crate::ring::{Introduced, Ring, RingSettings};
@@ -411,7 +412,10 @@ impl Inner {
     pub(crate) fn stek_stats(&self) -> StekStats {
         or_heir!(self.stek_stats());
         let stats = |ring: &Arc<Ring>| ring.stek_stats(&self.terms);
-        self.ring.as_ref().map(stats).unwrap_or_default()
+        StekStats {
+            fips: fips::is_on(),
+            ..self.ring.as_ref().map(stats).unwrap_or_default()
+        }
     }
 }
 

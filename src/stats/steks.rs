@@ -47,6 +47,12 @@ declare! {
                 "resumption_stek_keys", "STEKs held, including published and retired ones.",
                     Value::number(keys);
             }
+            /// Whether aws-lc's FIPS module does all of this crate's cryptography, as
+            /// [`Resumption::fips`](crate::Resumption::fips) has it.
+            fips: bool {
+                "resumption_stek_fips", "1 if aws-lc's FIPS module does all cryptography.",
+                    Value::flag(fips);
+            }
             /// The name of the source they come from; empty without a ring.
             source: &'static str {
                 "resumption_stek_source_info",
