@@ -178,12 +178,10 @@ impl Route for Masters {
         // Nodes may be set up not to tell their hosts.
         let address = Address::parse(&to.address).filter(|address| !address.host.is_empty())?;
         let mut changing = self.changing.lock();
-        if changing.guests.len() >= MAX_GUESTS {
-            return None;
-        }
         let old = self.map.load();
         let node = match old.nodes.get(&address) {
             Some(node) => node.clone(),
+            None if changing.guests.len() >= MAX_GUESTS => return None,
             None => {
                 let mut map = Map::clone(&old);
                 let node = self.add(&mut map, &address)?;
@@ -354,5 +352,6 @@ mod tests {
             masters.redirected(&to(format!("127.0.0.1:{port}"), true));
         }
         assert_eq!(masters.map.load().nodes.len(), MAX_GUESTS);
+        assert!(masters.redirected(&to("127.0.0.1:1", true)).is_some());
     }
 }
