@@ -172,7 +172,7 @@ impl Remote {
             return Box::pin(async { Err(StoreError::Unavailable) });
         };
         let lookup = node.look_up(key.clone(), deadline, claim, false);
-        let route = Arc::clone(route);
+        let route = Arc::clone(route); // until it is answered this keeps the store's thread
         Box::pin(async move {
             let to = match lookup.await {
                 Ok(found) => return Ok(found),

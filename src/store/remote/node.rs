@@ -82,12 +82,10 @@ impl Node {
             until,
             _in_flight: in_flight,
         });
-        let node = self.clone();
+        let server = Arc::clone(&self.server);
         async move {
             let question = question.map_err(Unanswered::Failed)?;
-            let answer = Arc::clone(&node.server).look_up(question).await;
-            drop(node); // until here it keeps the store's thread
-            answer
+            server.look_up(question).await
         }
     }
 

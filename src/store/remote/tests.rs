@@ -164,6 +164,26 @@ fn look_ups_whose_clients_leave_still_tell_that_the_server_hangs() {
 }
 
 #[test]
+fn a_look_up_keeps_its_store_until_it_is_over_and_no_longer() {
+    let (memory, remote) = store();
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
+    let fetches = [(); 2].map(|()| remote.fetch(&KEY, PATIENT));
+    drop(remote);
+    let [fetch, mut abandoned] = fetches;
+    assert_eq!(answer(fetch).unwrap(), Some(b"value".to_vec()));
+    memory.hangs.store(true, Ordering::Relaxed);
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(abandoned.as_mut().poll(context).is_pending());
+    drop(abandoned);
+    let start = Instant::now();
+    while Arc::strong_count(&memory.values) > 1 {
+        assert!(start.elapsed() < PATIENT, "its thread does not end");
+        thread::yield_now();
+    }
+}
+
+#[test]
 fn a_full_server_refuses_writes_without_opening_the_breaker() {
     let (memory, remote) = store();
     memory.fail(FailureKind::Full);
