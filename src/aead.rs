@@ -122,7 +122,8 @@ impl AeadKey {
         }
     }
 
-    /// Opens a ciphertext with its tag into a fresh buffer. `None` is all that anyone learns of a forgery.
+    /// Opens a ciphertext with its tag into a fresh buffer. `None` is all that anyone learns of a
+    /// forgery.
     pub(crate) fn open(
         &self,
         nonce: [u8; NONCE_LEN],

@@ -39,9 +39,9 @@ pub use withdrawn::{Reach, Withdrawn};
 
 /// Session resumption for any number of [`ServerConfig`]s: the paved path.
 ///
-/// A cheap [handle](crate::docs::glossary) over a [`SessionCache`] and, in ticket mode, a [`StekRing`]. It outlives every
-/// `ServerConfig`: make it once, [`install`](Resumption::install) it in each configuration, the
-/// reloaded ones included, and no session is lost.
+/// A cheap [handle](crate::docs::glossary) over a [`SessionCache`] and, in ticket mode, a
+/// [`StekRing`]. It outlives every `ServerConfig`: make it once, [`install`](Resumption::install)
+/// it in each configuration, the reloaded ones included, and no session is lost.
 ///
 /// | | tickets | stateful |
 /// | --- | --- | --- |

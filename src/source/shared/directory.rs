@@ -50,10 +50,10 @@ use lock::Lock;
 /// # Trouble
 ///
 /// If the directory is open to others or belongs to another user, or if the file is damaged, the
-/// ring keeps its current keys until they expire, and the log says what to do. It does the same if a
-/// rotation or revocation is due and the lock is held for 2 seconds without a change, or was held
-/// whenever it was tried for 10 seconds. If the file is missing, or an old copy of it was restored, a process that
-/// still holds newer keys writes them again.
+/// ring keeps its current keys until they expire, and the log says what to do. It does the same if
+/// a rotation or revocation is due and the lock is held for 2 seconds without a change, or was held
+/// whenever it was tried for 10 seconds. If the file is missing, or an old copy of it was restored,
+/// a process that still holds newer keys writes them again.
 ///
 /// # Revocation and rotation by hand
 ///
