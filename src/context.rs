@@ -251,7 +251,7 @@ impl Drop for Swapped<'_> {
 
 #[inline]
 fn swap(slot: &mut Option<Box<Context>>) {
-    // While a thread ends it may have no slot; then a handshake on it has no context.
+    // On some platforms a thread that ends has no slot; then a handshake on it has no context.
     let _ = CURRENT.try_with(|current| {
         let before = current.replace(slot.take().map(ManuallyDrop::new));
         *slot = before.map(ManuallyDrop::into_inner);

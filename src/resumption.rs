@@ -384,8 +384,8 @@ impl Resumption {
 
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session.
     /// From now on every handshake is a full one, and no call reaches the source: what was withdrawn
-    /// with [`Reach::NotYet`] must be told it before. False if that thread, the source, the log or the
-    /// metrics recorder were still busy at the deadline; what they do ends by itself then.
+    /// with [`Reach::NotYet`] must have reached it before. False if that thread, the source, the log
+    /// or the metrics recorder were still busy at the deadline; what they do ends by itself then.
     ///
     /// Optional: dropping the last handle, and the last configuration that it was installed in,
     /// does the same without waiting.

@@ -1,5 +1,5 @@
 /// SipHash-2-4 ([Aumasson and Bernstein, 2012](https://www.aumasson.jp/siphash/siphash.pdf)) of 20
-/// bytes: a keyed function that tells nobody who lacks the key which inputs two results are of.
+/// bytes: a keyed function, whose result tells nothing of its input to whoever lacks the key.
 /// Written out, because the standard library's takes twice as long for so few bytes, and may change
 /// its algorithm.
 pub(crate) fn siphash(key: &[u64; 2], bytes: &[u8; LEN]) -> u64 {

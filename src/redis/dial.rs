@@ -32,7 +32,8 @@ impl Dialer {
     pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
     /// A connection that many tasks may use at once; needs a tokio runtime. Its commands have no
-    /// timeouts: callers give up on what takes too long.
+    /// timeouts: callers give up on what takes too long. A thousand may wait to be sent, so that
+    /// none waits until its caller is polled again.
     pub(super) async fn dial(&self, info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
