@@ -309,9 +309,9 @@ impl Resumption {
     /// that is resuming such a session just now makes no ticket. Which one that is cannot be told of
     /// TLS 1.3 handshakes that are not [followed](Resumption::follow): then none of those does until
     /// [`incident_window`](ResumptionBuilder::incident_window) has passed since the STEK last opened
-    /// a session of theirs. A STEK that is not here is refused when
-    /// it comes. For a STEK that may have been in use by somebody else, call
-    /// [`revoke_all`](Resumption::revoke_all): what they resumed was sealed anew by others.
+    /// a session of theirs. A STEK that is not here is refused when it comes. For a STEK that may
+    /// have been in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they
+    /// resumed was sealed anew by others.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
     /// half to answer; if it does not, a local random STEK takes over. From async code call it
