@@ -244,6 +244,10 @@ impl<C: Connection> Line<C> {
 
     async fn ask(self: Arc<Self>, question: Question) -> Answer {
         let unavailable = || Unanswered::Failed(StoreError::Unavailable);
+        // A caller that comes too late would lose the session, and the server be blamed for it.
+        if Instant::now() >= question.until {
+            return Err(Unanswered::Failed(StoreError::TimedOut));
+        }
         let mut link = self.link().ok_or_else(unavailable)?;
         let generation = link.generation;
         let function = match question.claim {

@@ -151,6 +151,24 @@ fn a_lookup_that_is_dropped_before_it_is_polled_claims_nothing() {
 }
 
 #[test]
+fn a_look_up_that_is_polled_too_late_claims_nothing_and_blames_nobody() {
+    let (memory, remote) = store();
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
+    remote.prepare(PATIENT);
+    for _ in 0..3 {
+        let claimed = answer(remote.claim(&KEY, Duration::ZERO));
+        assert!(matches!(claimed, Err(StoreError::TimedOut)), "{claimed:?}");
+    }
+    memory.hangs.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert!(answer(remote.fetch(&KEY, Duration::ZERO)).is_err());
+    }
+    assert_eq!(remote.health().outages, 0);
+    assert!(answer(remote.claim(&KEY, PATIENT)).unwrap().is_some());
+}
+
+#[test]
 fn look_ups_whose_clients_leave_still_tell_that_the_server_hangs() {
     let (memory, remote) = store();
     remote.prepare(PATIENT); // which is how long idle servers have
