@@ -22,6 +22,7 @@ use crate::stats::StoreHealth;
 mod backend;
 mod breaker;
 mod driver;
+mod in_flight;
 mod lookup;
 mod node;
 mod pauses;

@@ -3,9 +3,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::backend::Redirection;
+use super::in_flight::Permit;
 use crate::store::StoreError;
 
 /// A look-up under way, which may be awaited on any thread: it goes straight to the connection,
@@ -27,7 +27,7 @@ pub(super) struct Question {
     pub(super) claim: bool,
     pub(super) asking: bool,
     pub(super) until: Instant,
-    pub(super) _in_flight: OwnedSemaphorePermit,
+    pub(super) _in_flight: Permit,
 }
 
 pub(super) type Answer = Result<Option<Vec<u8>>, Unanswered>;

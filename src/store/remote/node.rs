@@ -3,9 +3,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::breaker::Breaker;
+use super::in_flight::{InFlight, Permit};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::queue::{Queue, Write};
 use crate::clock::instant_in;
@@ -16,8 +17,7 @@ use crate::store::{DEFAULT_STORE_DEADLINE, StoreError};
 #[derive(Clone)]
 pub(in crate::store) struct Node {
     breaker: Arc<Breaker>,
-    /// A permit is a look-up in flight.
-    in_flight: Arc<Semaphore>,
+    in_flight: Arc<InFlight>,
     server: Arc<dyn Server>,
     writes: Queue,
 }
@@ -58,7 +58,7 @@ impl Node {
     pub(super) fn new(breaker: Arc<Breaker>, server: Arc<dyn Server>, writes: Queue) -> Self {
         Self {
             breaker,
-            in_flight: Arc::new(Semaphore::new(Self::MAX_LOOKUPS)),
+            in_flight: Arc::new(InFlight::new(Self::MAX_LOOKUPS)),
             server,
             writes,
         }
@@ -75,7 +75,7 @@ impl Node {
     ) -> impl Future<Output = Answer> + Send + 'static {
         // Slightly early, so that the breaker hears of it before the caller gives up.
         let until = instant_in(deadline.mul_f64(0.9));
-        let question = self.admit().map(|in_flight| Question {
+        let question = self.admit(until).map(|in_flight| Question {
             key,
             claim,
             asking,
@@ -89,12 +89,11 @@ impl Node {
         }
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+    fn admit(&self, until: Instant) -> Result<Permit, StoreError> {
         if self.breaker.is_open() {
             return Err(StoreError::Unavailable);
         }
-        let in_flight = Arc::clone(&self.in_flight).try_acquire_owned();
-        in_flight.map_err(|_| StoreError::Busy)
+        self.in_flight.admit(until).ok_or(StoreError::Busy)
     }
 
     pub(in crate::store) fn write(&self, key: String, value: Vec<u8>, ttl: Duration) -> bool {
@@ -263,14 +262,15 @@ pub(super) mod tests {
     #[test]
     fn so_many_look_ups_are_in_flight_and_no_more() {
         let (node, _queued) = idle();
-        assert!(matches!(node.admit(), Err(StoreError::Unavailable)));
+        let until = instant_in(DEFAULT_STORE_DEADLINE * 1_000);
+        assert!(matches!(node.admit(until), Err(StoreError::Unavailable)));
         node.breaker.close(None);
         let in_flight: Vec<_> = (0..Node::MAX_LOOKUPS)
-            .map(|_| node.admit().unwrap())
+            .map(|_| node.admit(until).unwrap())
             .collect();
-        assert!(matches!(node.admit(), Err(StoreError::Busy)));
+        assert!(matches!(node.admit(until), Err(StoreError::Busy)));
         drop(in_flight);
-        assert!(node.admit().is_ok());
+        assert!(node.admit(until).is_ok());
         assert_eq!(Node::MAX_LOOKUPS, 1024);
     }
 
