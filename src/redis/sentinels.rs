@@ -21,8 +21,9 @@ pub(super) struct Sentinels {
 
 /// A step of the look-up that has been taken.
 enum Step {
-    Named(Address),
-    NotNamed(String, RedisError),
+    /// By which Sentinel.
+    Named(usize, Address),
+    NotNamed(usize, RedisError),
     Connected(MultiplexedConnection),
     NotMaster(Address, RedisError),
 }
@@ -31,55 +32,63 @@ impl Sentinels {
     /// How long a round of questions may have led nowhere before another begins.
     const NEXT_ROUND: Duration = Duration::from_millis(500);
 
-    /// So many rounds take longer than the steps of one, by the default limits.
-    const MAX_ROUNDS: usize = 10;
-
     /// A connection to the master.
     ///
     /// All Sentinels are asked at once, so that one that hangs delays nobody, and each server that
     /// any of them names is asked itself: the first that considers itself the master is it. Every
-    /// step has its own limit, and there is none on the whole. They are asked again meanwhile, for
-    /// a server that hangs may be replaced before its limit is reached.
+    /// step has its own limit, and there is none on the whole. Until the last step of the first
+    /// round has ended, Sentinels that answered are asked again: a server that hangs may be
+    /// replaced before its limit is reached.
     pub(super) async fn connect(&self, dialer: Dialer) -> RedisResult<MultiplexedConnection> {
         let mut steps = JoinSet::new();
-        self.ask_all(&mut steps, dialer);
-        let mut rounds = 1;
+        let mut asked = HashSet::new();
+        self.ask_all(&mut steps, &mut asked, true, dialer);
+        let mut first = self.sentinels.len();
         let mut under_way = HashSet::new();
         let mut errors = BTreeMap::new();
         // Whatever is under way ends when the set is dropped.
-        while !steps.is_empty() {
-            let patience = match rounds {
-                Self::MAX_ROUNDS => Duration::MAX,
-                _ => Self::NEXT_ROUND,
-            };
-            let Ok(step) = timeout(patience, steps.join_next()).await else {
-                rounds = rounds.saturating_add(1);
-                self.ask_all(&mut steps, dialer);
+        while first > 0 {
+            let Ok(taken) = timeout(Self::NEXT_ROUND, steps.join_next()).await else {
+                self.ask_all(&mut steps, &mut asked, false, dialer);
                 continue;
             };
+            let Some(taken) = taken else { break };
+            let (is_first, step) = match taken {
+                Ok(taken) => taken,
+                Err(panicked) => {
+                    errors.insert(String::new(), panicked.to_string());
+                    first = first.saturating_sub(1);
+                    continue;
+                }
+            };
             match step {
-                Some(Ok(Step::Connected(connection))) => return Ok(connection),
-                Some(Ok(Step::Named(address))) if under_way.insert(address.clone()) => {
-                    let master = address.in_place_of(&self.master);
-                    steps.spawn(async move {
-                        match connect_to_master(&master, dialer).await {
-                            Ok(connection) => Step::Connected(connection),
-                            Err(why) => Step::NotMaster(address, why),
-                        }
-                    });
+                Step::Connected(connection) => return Ok(connection),
+                Step::Named(sentinel, address) => {
+                    asked.remove(&sentinel);
+                    if under_way.insert(address.clone()) {
+                        let master = address.in_place_of(&self.master);
+                        steps.spawn(async move {
+                            let step = match connect_to_master(&master, dialer).await {
+                                Ok(connection) => Step::Connected(connection),
+                                Err(why) => Step::NotMaster(address, why),
+                            };
+                            (is_first, step)
+                        });
+                        continue;
+                    }
                 }
-                Some(Ok(Step::Named(_))) | None => {}
-                Some(Ok(Step::NotNamed(sentinel, why))) => {
-                    errors.insert(sentinel, why.to_string());
+                Step::NotNamed(sentinel, why) => {
+                    asked.remove(&sentinel);
+                    let sentinel = self.sentinels.get(sentinel);
+                    let sentinel = sentinel.map(|sentinel| sentinel.addr().to_string());
+                    errors.insert(sentinel.unwrap_or_default(), why.to_string());
                 }
-                Some(Ok(Step::NotMaster(address, why))) => {
+                Step::NotMaster(address, why) => {
                     under_way.remove(&address);
                     errors.insert(address.to_string(), why.to_string());
                 }
-                Some(Err(panicked)) => {
-                    errors.insert(String::new(), panicked.to_string());
-                }
             }
+            first = first.saturating_sub(usize::from(is_first));
         }
         let errors = errors
             .iter()
@@ -93,14 +102,25 @@ impl Sentinels {
         )))
     }
 
-    fn ask_all(&self, steps: &mut JoinSet<Step>, dialer: Dialer) {
-        for sentinel in &self.sentinels {
+    /// Asks those that are not `asked` already: one whose name hangs would take a thread each time.
+    fn ask_all(
+        &self,
+        steps: &mut JoinSet<(bool, Step)>,
+        asked: &mut HashSet<usize>,
+        is_first: bool,
+        dialer: Dialer,
+    ) {
+        for (i, sentinel) in self.sentinels.iter().enumerate() {
+            if !asked.insert(i) {
+                continue;
+            }
             let (sentinel, name) = (sentinel.clone(), Arc::clone(&self.name));
             steps.spawn(async move {
-                match name_of_master(&sentinel, &name, dialer).await {
-                    Ok(address) => Step::Named(address),
-                    Err(why) => Step::NotNamed(sentinel.addr().to_string(), why),
-                }
+                let step = match name_of_master(&sentinel, &name, dialer).await {
+                    Ok(address) => Step::Named(i, address),
+                    Err(why) => Step::NotNamed(i, why),
+                };
+                (is_first, step)
             });
         }
     }
@@ -129,5 +149,67 @@ async fn connect_to_master(
     match role.first() {
         Some(Value::BulkString(role)) if role == b"master" => Ok(connection),
         _ => Err((ErrorKind::Client, "not a master").into()),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
+
+    use test_support::fake_redis;
+
+    use super::*;
+
+    /// The questions that the Sentinel which is well was asked.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static RESOLVED: AtomicUsize = AtomicUsize::new(0);
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+    /// More than were asked in the time of a TCP connection.
+    const FAILOVER: usize = 12;
+
+    /// Hangs until the master has been found.
+    fn resolve(_host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        RESOLVED.fetch_add(1, Ordering::Relaxed);
+        while !IS_OVER.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Vec::new())
+    }
+
+    #[tokio::test]
+    async fn a_sentinel_that_is_well_is_asked_until_the_failover_is_over_and_one_that_hangs_once() {
+        let master = fake_redis::start(|command| match command {
+            "ROLE" => Some(b"*1\r\n$6\r\nmaster\r\n".to_vec()),
+            _ => None,
+        });
+        let sentinel = fake_redis::start(move |command| {
+            let question =
+                (command == "SENTINEL").then(|| ASKED.fetch_add(1, Ordering::Relaxed))?;
+            let port = if question + 1 < FAILOVER { 1 } else { master };
+            let port = port.to_string();
+            let host = "$9\r\n127.0.0.1";
+            Some(format!("*2\r\n{host}\r\n${}\r\n{port}\r\n", port.len()).into_bytes())
+        });
+        let well = format!("redis://127.0.0.1:{sentinel}");
+        let info = |url: &str| url.parse::<ConnectionInfo>().unwrap();
+        let sentinels = Sentinels {
+            sentinels: vec![info("redis://sentinel.test"), info(&well)],
+            name: "sessions".into(),
+            master: info("redis://master.test"),
+        };
+        let dialer = Dialer {
+            name_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(30),
+            resolve,
+        };
+        let connected = sentinels.connect(dialer).await;
+        IS_OVER.store(true, Ordering::Relaxed);
+        assert!(connected.is_ok());
+        assert_eq!(RESOLVED.load(Ordering::Relaxed), 1);
     }
 }

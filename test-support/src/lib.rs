@@ -13,6 +13,7 @@ pub mod clients;
 #[cfg(feature = "full")]
 pub mod echo;
 pub mod echo_server;
+pub mod fake_redis;
 #[cfg(feature = "full")]
 pub mod fleet;
 #[cfg(feature = "full")]
