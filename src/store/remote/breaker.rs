@@ -59,7 +59,7 @@ pub(super) enum Function {
 }
 
 /// The failures in a row that open it.
-const MAX_FAILURES: u32 = 3;
+pub(super) const MAX_FAILURES: u32 = 3;
 
 impl Default for Breaker {
     fn default() -> Self {

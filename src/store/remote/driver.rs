@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::backend::{Backend, Connection, Failure, FailureKind};
-use super::breaker::{Breaker, Function, Generation};
+use super::breaker::{Breaker, Function, Generation, MAX_FAILURES};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::node::{Common, Node, Server};
 use super::pauses::Pauses;
@@ -140,7 +140,8 @@ impl<C: Connection> Line<C> {
     }
 
     /// A connection on which the server does, within the deadline, all that is needed; or what is
-    /// wrong.
+    /// wrong. It may miss the deadline as often as later: one late answer is not worth a pause and
+    /// another connection.
     async fn connect(
         &self,
         backend: &mut impl Backend<Connection = C>,
@@ -152,21 +153,24 @@ impl<C: Connection> Line<C> {
         };
         let mut connection = backend.connect().await.map_err(why)?;
         let deadline = self.common.deadline();
-        match timeout(deadline, connection.try_out(probe_key)).await {
-            Ok(Ok(())) => Ok((connection, None)),
-            Ok(Err(failure)) => match failure.kind {
+        for _ in 0..MAX_FAILURES {
+            let Ok(tried) = timeout(deadline, connection.try_out(probe_key)).await else {
+                continue;
+            };
+            let Err(failure) = tried else {
+                return Ok((connection, None));
+            };
+            return match failure.kind {
                 FailureKind::Full => {
                     self.warn_of_full(&failure);
                     Ok((connection, Some(StoreTrouble::Full)))
                 }
                 FailureKind::Redirected(_) => Ok((connection, None)),
                 FailureKind::Useless(_) | FailureKind::Refused(_) => Err(why(failure)),
-            },
-            Err(_) => {
-                let error = format!("no answer within {deadline:?}");
-                Err((StoreTrouble::TimedOut, error))
-            }
+            };
         }
+        let error = format!("no answer within {deadline:?}");
+        Err((StoreTrouble::TimedOut, error))
     }
 
     /// Tries out an idle server, until the connection is lost or of no use.

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::thread;
 use std::time::Instant;
@@ -20,6 +20,11 @@ struct Memory {
     failing: Arc<Mutex<Option<FailureKind>>>,
     /// Whether it answers nothing.
     hangs: Arc<AtomicBool>,
+    /// How often it was connected to, and how often it was tried out.
+    connected: Arc<AtomicU32>,
+    tried: Arc<AtomicU32>,
+    /// How many of the first attempts to try it out it does not answer.
+    late: u32,
 }
 
 impl Memory {
@@ -47,6 +52,7 @@ impl Backend for Memory {
     type Connection = Self;
 
     async fn connect(&mut self) -> Result<Self, Failure> {
+        self.connected.fetch_add(1, Ordering::Relaxed);
         Ok(self.clone())
     }
 
@@ -57,6 +63,9 @@ impl Backend for Memory {
 
 impl Connection for Memory {
     async fn try_out(&mut self, _probe_key: &str) -> Result<(), Failure> {
+        if self.tried.fetch_add(1, Ordering::Relaxed) < self.late {
+            return pending().await;
+        }
         self.answer()
     }
 
@@ -262,6 +271,20 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
     until(&remote, |health| health.trouble.is_none());
     let health = remote.health();
     assert_eq!((health.connections, health.outages), (1, 0));
+}
+
+#[test]
+fn a_server_that_is_late_at_first_is_up_without_another_connection() {
+    for (late, connections) in [(2, 1), (3, 2)] {
+        let memory = Memory {
+            late,
+            ..Memory::default()
+        };
+        let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+        remote.prepare(Duration::from_millis(1));
+        until(&remote, |health| !health.is_down);
+        assert_eq!(memory.connected.load(Ordering::Relaxed), connections);
+    }
 }
 
 #[test]
