@@ -32,6 +32,9 @@ impl Cluster {
     /// How many slots there are, from 0.
     const SLOTS: u16 = 16_384;
 
+    /// How many nodes a cluster has at most, as Redis is specified.
+    pub(crate) const MAX_NODES: usize = 1_000;
+
     /// How long a better answer is waited for.
     const SECOND_BEST_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -136,7 +139,14 @@ impl Slots {
         };
         let mut ranges: Vec<_> = ranges.iter().map(parse).collect::<Option<_>>()?;
         ranges.sort_unstable_by_key(|range| range.first);
-        (!ranges.is_empty()).then_some(Self(ranges))
+        let are_apart = ranges.windows(2).all(|pair| match pair {
+            [one, next] => one.last < next.first,
+            _ => false,
+        });
+        let is_range = |range: &Range| range.first <= range.last && range.last < Cluster::SLOTS;
+        let is_sound = !ranges.is_empty() && are_apart && ranges.iter().all(is_range);
+        let slots = Self(ranges);
+        (is_sound && slots.nodes().len() <= Cluster::MAX_NODES).then_some(slots)
     }
 
     /// The master that has a slot.
@@ -270,5 +280,26 @@ mod tests {
         assert_eq!(Slots::parse(&Value::Array(vec![]), Some(&own)), None);
         assert_eq!(Slots::parse(&answer, None), None);
         assert_eq!(Slots::parse(&Value::Nil, None), None);
+    }
+
+    #[test]
+    fn a_map_that_no_cluster_can_have_is_refused() {
+        let parse = |ranges: &[(i64, i64, i64)]| {
+            let range = |&(first, last, port)| {
+                let node = node(Some("a"), port);
+                Value::Array(vec![Value::Int(first), Value::Int(last), node])
+            };
+            Slots::parse(&Value::Array(ranges.iter().map(range).collect()), None)
+        };
+        assert!(parse(&[(0, 16_383, 1)]).is_some());
+        assert!(parse(&[(0, 16_384, 1)]).is_none());
+        assert!(parse(&[(9, 8, 1)]).is_none());
+        assert!(parse(&[(0, 9, 1), (9, 16_383, 2)]).is_none());
+        let many = |masters| {
+            let ranges: Vec<_> = (0..masters).map(|i| (i, i, i)).collect();
+            parse(&ranges)
+        };
+        assert!(many(1_000).is_some());
+        assert!(many(1_001).is_none(), "each would be connected to");
     }
 }

@@ -24,9 +24,6 @@ const CALM: Duration = Duration::from_secs(15);
 /// The least time between two such questions.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many nodes others may send us to until the slots are asked for again: no cluster has more.
-const MAX_GUESTS: usize = 1_000;
-
 /// A node for each master of a cluster, with a connection, a queue and a circuit breaker of its
 /// own: a master that hangs costs its own slots, until another has them.
 pub(super) struct Masters {
@@ -181,7 +178,7 @@ impl Route for Masters {
         let old = self.map.load();
         let node = match old.nodes.get(&address) {
             Some(node) => node.clone(),
-            None if changing.guests.len() >= MAX_GUESTS => return None,
+            None if changing.guests.len() >= Cluster::MAX_NODES => return None,
             None => {
                 let mut map = Map::clone(&old);
                 let node = self.add(&mut map, &address)?;
@@ -348,10 +345,10 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_redirects_everywhere_does_not_fill_the_memory() {
         let (masters, _common) = masters();
-        for port in 1..=2 * MAX_GUESTS {
+        for port in 1..=2 * Cluster::MAX_NODES {
             masters.redirected(&to(format!("127.0.0.1:{port}"), true));
         }
-        assert_eq!(masters.map.load().nodes.len(), MAX_GUESTS);
+        assert_eq!(masters.map.load().nodes.len(), Cluster::MAX_NODES);
         assert!(masters.redirected(&to("127.0.0.1:1", true)).is_some());
     }
 }
