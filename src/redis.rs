@@ -16,12 +16,14 @@ mod cluster;
 mod dial;
 mod finder;
 mod sentinels;
+mod words;
 
 pub(crate) use address::{Address, misplaced, redirection};
 pub(crate) use cluster::{Cluster, Slots, slot_of};
 pub(crate) use dial::Dialer;
 
 pub(crate) use finder::Finder;
+pub(crate) use words::harmless;
 
 use sentinels::Sentinels;
 

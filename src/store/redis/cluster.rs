@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::connection::Connection;
-use crate::redis::{Address, Cluster, Slots, slot_of};
+use crate::redis::{Address, Cluster, Slots, harmless, slot_of};
 use crate::stats::{StoreHealth, StoreTrouble};
 use crate::store::remote::{Backend, Common, Driver, Failure, Node, Pauses, Redirection, Route};
 
@@ -251,7 +251,7 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
                 masters.renew(slots);
             }
             Err(error) => {
-                let error = error.to_string();
+                let error = harmless(&error.to_string());
                 masters.changing.lock().trouble = Some(StoreTrouble::Unreachable);
                 common.note_trouble(&error);
                 if last_error.as_ref() != Some(&error) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
-use crate::redis::{misplaced, redirection};
+use crate::redis::{harmless, misplaced, redirection};
 use crate::stats::StoreTrouble;
 use crate::store::remote::{self, Failure, FailureKind, Redirection, Write};
 
@@ -154,10 +154,10 @@ fn failure(error: RedisError, in_cluster: bool) -> Failure {
 
 /// In Redis's own words, which are what an operator looks for.
 fn said(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
+    harmless(&match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
-    }
+    })
 }
 
 fn is_unknown_command(error: &RedisError) -> bool {

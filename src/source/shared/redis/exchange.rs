@@ -10,7 +10,7 @@ use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::Time;
-use crate::redis::{Finder, RedisClient, misplaced, redirection};
+use crate::redis::{Finder, RedisClient, harmless, misplaced, redirection};
 
 /// Returns the time and the value, empty if there is none.
 const READ: &str = "\
@@ -119,7 +119,7 @@ impl Exchange {
         match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(answer) => answer
                 .and_then(|answer| Ok(from_redis_value(answer)?))
-                .map_err(|error| error.to_string()),
+                .map_err(|error| harmless(&error.to_string())),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 Err("no answer in time".into())
             }
@@ -267,6 +267,23 @@ mod tests {
     fn the_time_of_redis_is_counted_in_milliseconds() {
         assert_eq!(time_of(1_800_000_000, 123_999), Time(1_800_000_000_123));
         assert_eq!(time_of(u64::MAX, u64::MAX), Time(u64::MAX));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_error_reply_without_end_or_with_lines_of_its_own_is_told_in_few_words() {
+        let reply = format!("-ERR one\ntwo {}\r\n", "x".repeat(1_000_000));
+        let port = test_support::fake_redis::start(move |command| {
+            (command == "EVAL").then(|| reply.clone().into_bytes())
+        });
+        let client = RedisClient::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let read = Exchange::new(client).read("key", 10, deadline);
+        let why = read.err().unwrap();
+        assert!(
+            why.len() < 2_000 && why.contains("one\u{fffd}two"),
+            "{why:.100}"
+        );
     }
 
     #[cfg(unix)]
