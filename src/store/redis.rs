@@ -9,6 +9,8 @@ use crate::stats::StoreHealth;
 
 mod cluster;
 mod connection;
+#[cfg(all(test, unix))]
+mod hostile;
 
 use cluster::Masters;
 use connection::Connection;
