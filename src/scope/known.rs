@@ -384,5 +384,7 @@ impl Known {
     }
 }
 
+#[cfg(all(test, rustls_resumption_shuttle))]
+mod interleavings;
 #[cfg(test)]
 mod tests;
