@@ -46,6 +46,8 @@ pub use blocking::BlockingAcceptor;
 use client_hello::Offer;
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub use client_hello::fuzzed::run as fuzzed_client_hello;
+#[cfg(any(test, rustls_resumption_fuzzing))]
+pub use early_data::fuzzed::run as fuzzed_early_data;
 use early_data::{Header, RefusedEarlyData};
 pub use follow::Follow;
 use follow::{Following, Seen};

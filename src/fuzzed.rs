@@ -8,6 +8,7 @@ mod changed;
 pub(crate) use changed::changed;
 
 pub use crate::acceptor::fuzzed_client_hello as client_hello;
+pub use crate::acceptor::fuzzed_early_data as early_data;
 pub use crate::context::fuzzed as lineage;
 pub use crate::source::fuzzed_key_file as key_file;
 #[cfg(feature = "redis")]
@@ -23,6 +24,11 @@ mod tests {
     #[test]
     fn whatever_a_client_hello_holds_the_offer_is_what_a_plain_reading_finds() {
         inputs::try_all("client_hello", 2_000, client_hello);
+    }
+
+    #[test]
+    fn however_refused_early_data_is_cut_all_else_comes_through_as_it_was() {
+        inputs::try_all("early_data", 500, early_data);
     }
 
     #[test]

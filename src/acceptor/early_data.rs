@@ -126,6 +126,10 @@ impl Header {
     }
 }
 
+#[cfg(any(test, rustls_resumption_fuzzing))]
+#[path = "../../fuzz/bodies/private/early_data.rs"]
+pub(super) mod fuzzed;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ pub fn run(data: &[u8]) {
         plain::version(data),
         "as a plain reading"
     );
+    tagged(data, [7; 16]);
     let Some((&[flags, birth, secret_len, name_len], rest)) = data.split_first_chunk() else {
         return;
     };
@@ -30,6 +31,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(parsed.server_name, Some(name));
     let cut = usize::from(flags) % one.len();
     assert_eq!(Session::parse(&one[..cut]), None);
+    tagged(&one, [birth; 16]);
 
     // Another, which has the same parts but for one, or all of them.
     let changed = |bytes: &[u8], by: u8| -> Vec<u8> {
@@ -55,6 +57,39 @@ pub fn run(data: &[u8]) {
     without(&one, &other, lineage, version, renews);
     // As a session themselves, the bytes are one or not; what descends from them is as old.
     in_context(data, data, lineage, true);
+}
+
+/// A tag stands behind a session, changes nothing of it, and leaves it as it was.
+fn tagged(bytes: &[u8], tag: Tag) {
+    let mut bare = bytes.to_vec();
+    let Some(session) = Session::parse(bytes) else {
+        Session::untag(None, &mut bare);
+        return assert_eq!(bare, bytes);
+    };
+    Session::untag(session.tag, &mut bare);
+    let mut tagged = [&bare[..], &tag].concat();
+    let with = Session::parse(&tagged).unwrap();
+    assert_eq!(
+        with,
+        Session {
+            tag: Some(tag),
+            ..session
+        }
+    );
+    let tag = with.tag;
+    assert_eq!(
+        Session::parse(&bare),
+        Some(Session {
+            tag: None,
+            ..session
+        })
+    );
+    Session::untag(tag, &mut tagged);
+    assert_eq!(tagged, bare);
+    assert_eq!(
+        Session::parse(&[&tagged[..], &tag.unwrap(), &[0]].concat()),
+        None
+    );
 }
 
 fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
