@@ -20,7 +20,7 @@ pub(super) struct Breaker {
     tried: Notify,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     generation: Generation,
     unanswered: u32,
@@ -29,7 +29,7 @@ struct State {
 }
 
 /// In a row, by function.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Refused {
     claims: u32,
     fetches: u32,
@@ -47,7 +47,7 @@ impl Refused {
 }
 
 /// The number of a connection.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Generation(u64);
 
 /// What a store needs a server for.
@@ -192,6 +192,32 @@ impl Breaker {
             self.outages.fetch_add(1, Ordering::Relaxed);
         }
         trouble.is_some()
+    }
+}
+
+/// For models, which go on from one standing in several ways.
+#[cfg(test)]
+impl Breaker {
+    pub(super) fn twin(&self) -> Self {
+        Self {
+            is_open: AtomicBool::new(self.is_open()),
+            outages: AtomicU64::new(self.outages()),
+            state: Mutex::new(self.state.lock().clone()),
+            tried: Notify::new(),
+        }
+    }
+
+    /// What decides over what it does next.
+    pub(super) fn standing(&self) -> impl std::hash::Hash {
+        let is_new = self.is_new();
+        let state = self.state.lock();
+        let Refused {
+            claims,
+            fetches,
+            writes,
+        } = state.refused;
+        let in_a_row = [state.unanswered, claims, fetches, writes];
+        (self.is_open(), is_new, state.generation, in_a_row)
     }
 }
 

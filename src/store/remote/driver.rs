@@ -371,3 +371,6 @@ impl<C: Connection> Server for Line<C> {
 fn add(counter: &AtomicU64, count: usize) {
     counter.fetch_add(count as u64, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod model;
