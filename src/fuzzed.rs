@@ -27,7 +27,7 @@ mod tests {
     }
 
     #[test]
-    fn however_refused_early_data_is_cut_all_else_comes_through_as_it_was() {
+    fn whatever_early_data_is_refused_all_else_comes_through_as_it_was() {
         inputs::try_all("early_data", 500, early_data);
     }
 
