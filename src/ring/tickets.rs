@@ -91,7 +91,7 @@ impl Ring {
         at: &Installation,
         session: &[u8],
     ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
-        let generation = at.scope.generation();
+        let generation = at.scope.generation(); // before its times
         let parsed = Session::parse(session);
         let overhead = ticket::overhead(generation);
         if session.len().saturating_add(overhead) > self.settings.max_ticket_len {

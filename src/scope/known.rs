@@ -64,6 +64,10 @@ impl ScopeState {
 
     /// How far what is sealed for it now must be known to be forgotten; 0 if there are no generations.
     ///
+    /// Whoever makes a session reads it before anything else of the scope: whoever forgets stores the
+    /// time and then the generation, so nothing is bound to a generation without being compared with
+    /// its time.
+    ///
     /// Whoever seals reads it before anything else. Whoever forgets stores it last, so nothing is bound
     /// to a generation that was not compared with the call and the time of it.
     pub(crate) fn generation(&self) -> u64 {

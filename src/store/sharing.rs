@@ -91,7 +91,7 @@ impl Sharing {
         id: &[u8; 32],
         bytes: &[u8],
     ) -> Result<(), StoreCount> {
-        let generation = at.scope.generation();
+        let generation = at.scope.generation(); // before its times
         let session = Session::parse(bytes).ok_or(StoreCount::MalformedToShare)?;
         if bytes.len() > terms.max_session_len {
             return Err(StoreCount::TooLongToShare);
