@@ -193,7 +193,8 @@ impl Cache {
         let now = terms.read();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
-        let lineage = at.mark(context::lineage(session.as_ref(), &at.scope, time));
+        let (lineage, _) = context::lineage(session.as_ref(), &at.scope, time);
+        let lineage = at.mark(lineage);
         if !at.keeps(terms, session.as_ref()) {
             id.zeroize();
             self.counters.add(CacheCount::ClientAuthStore);

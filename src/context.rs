@@ -209,14 +209,23 @@ impl Context {
         self.given = Some((given, trace));
     }
 
-    fn lineage(&mut self, session: Option<&Session<'_>>, scope: &ScopeState, now: Time) -> Lineage {
-        let renewed = self.given.as_ref().map(|(_, trace)| trace);
-        let renewed = renewed.filter(|trace| trace.is_renewed_by(session));
+    /// The STEK too that had sealed what it renews, if one had.
+    fn lineage(
+        &mut self,
+        session: Option<&Session<'_>>,
+        scope: &ScopeState,
+        now: Time,
+    ) -> (Lineage, Option<KeyName>) {
+        let renewed = self.given.as_ref();
+        let renewed = renewed.filter(|(_, trace)| trace.is_renewed_by(session));
         self.made_renewal = Some(renewed.is_some());
         self.made_tls12 = session.is_some_and(|session| session.version == Version::Tls12);
         match renewed {
-            Some(trace) => trace.renewal(scope, self.after),
-            None => Lineage::of_full_handshake(scope.birth(self.began.min(now), self.after)),
+            Some((given, trace)) => (trace.renewal(scope, self.after), given.key_name),
+            None => {
+                let birth = scope.birth(self.began.min(now), self.after);
+                (Lineage::of_full_handshake(birth), None)
+            }
         }
     }
 }
@@ -305,15 +314,6 @@ pub(crate) fn refused_afresh(now: Time) {
     }
 }
 
-/// Whether a STEK had sealed the session which is renewed now, and is such a one.
-pub(crate) fn renews_under(is_such: impl FnOnce(&KeyName) -> bool) -> bool {
-    let renews = with(|context| {
-        let key_name = context.given().and_then(|given| given.key_name.as_ref());
-        key_name.is_some_and(is_such)
-    });
-    renews == Some(true)
-}
-
 /// Why a ticket is not opened in stateful mode.
 pub(crate) const NO_TICKETS: &str = "no_tickets";
 
@@ -341,25 +341,25 @@ pub(crate) fn not_kept() {
     with(|context| context.not_kept = true);
 }
 
-/// What is known of the descent of a session that rustls hands over now.
-pub(crate) fn lineage(session: Option<&Session<'_>>, scope: &ScopeState, now: Time) -> Lineage {
+/// What is known of the descent of a session that rustls hands over now, and the STEK that had sealed
+/// what it renews, if one had.
+pub(crate) fn lineage(
+    session: Option<&Session<'_>>,
+    scope: &ScopeState,
+    now: Time,
+) -> (Lineage, Option<KeyName>) {
     with(|context| context.lineage(session, scope, now))
-        .unwrap_or_else(|| last::lineage(session, now))
+        .unwrap_or_else(|| (last::lineage(session, now), None))
 }
 
-/// The same where the session is sealed, which takes what a look-up left just before; and the STEK
-/// that had sealed what it renews, if one had.
+/// The same where the session is sealed, which takes what a look-up left just before.
 pub(crate) fn lineage_of_sealed(
     session: Option<&Session<'_>>,
     scope: &ScopeState,
     now: Time,
 ) -> (Lineage, Option<KeyName>) {
-    let followed = with(|context| {
-        let lineage = context.lineage(session, scope, now);
-        let given = context.given().filter(|_| lineage.is_renewal);
-        (lineage, given.and_then(|given| given.key_name))
-    });
-    followed.unwrap_or_else(|| last::lineage_of_sealed(session, scope, now))
+    with(|context| context.lineage(session, scope, now))
+        .unwrap_or_else(|| last::lineage_of_sealed(session, scope, now))
 }
 
 /// A session that was claimed for one connection. Wiped and counted on drop if rustls did not take

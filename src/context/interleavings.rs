@@ -76,7 +76,7 @@ fn shuttle_two_handshakes_polled_by_threads_in_turn_keep_their_own_sessions() {
                     // Nothing of it is left on this thread.
                     let session = session(0);
                     let parsed = Session::parse(&session);
-                    let lineage = lineage(parsed.as_ref(), &scope(), Time(3_000));
+                    let (lineage, _) = lineage(parsed.as_ref(), &scope(), Time(3_000));
                     assert_eq!((lineage.birth, lineage.is_known), (Time(3_000), false));
                 }
             })

@@ -46,8 +46,9 @@ pub(super) fn give(
     key_name: Option<KeyName>,
 ) -> bool {
     let version = session.map(|session| session.version);
+    let is_known_later = version == Some(Version::Tls12);
     if !IS_READ.load(Ordering::Relaxed) {
-        return version == Some(Version::Tls12);
+        return is_known_later;
     }
     // Nothing is left of a TLS 1.3 session: its renewals are made later, perhaps elsewhere.
     let left = (version != Some(Version::Tls13)).then(|| Last {
@@ -57,7 +58,7 @@ pub(super) fn give(
     });
     // While a thread ends the slot may be gone; then nothing follows on it either.
     let _ = LAST.try_with(|last| last.set(left));
-    version == Some(Version::Tls12)
+    is_known_later
 }
 
 /// What is known of the descent of a session that is sealed now, which takes what a look-up left.

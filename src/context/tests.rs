@@ -36,7 +36,7 @@ fn sealed(session: &[u8]) -> (Time, bool) {
 }
 
 fn stored(session: &[u8]) -> (Time, bool) {
-    let lineage = lineage(Session::parse(session).as_ref(), &scope(), NOW);
+    let (lineage, _) = lineage(Session::parse(session).as_ref(), &scope(), NOW);
     (lineage.birth, lineage.is_known)
 }
 

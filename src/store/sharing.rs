@@ -102,7 +102,8 @@ impl Sharing {
             SharingKey::NoKey => return Err(StoreCount::NoKey),
         };
         let now = terms.now();
-        let lineage = at.mark(context::lineage(Some(&session), &at.scope, now));
+        let (lineage, renewed_key) = context::lineage(Some(&session), &at.scope, now);
+        let lineage = at.mark(lineage);
         if !at.keeps(terms, Some(&session)) {
             return Err(StoreCount::ClientAuthToShare);
         }
@@ -112,8 +113,7 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
-        if at.scope.has_forgotten(lineage, now, terms.under_way())
-            || lineage.is_renewal && context::renews_under(|name| ring.has_revoked(Some(*name)))
+        if at.scope.has_forgotten(lineage, now, terms.under_way()) || ring.has_revoked(renewed_key)
         {
             return Err(StoreCount::RevokedToShare);
         }

@@ -100,7 +100,7 @@ fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
     // On whichever thread, and as often as it may be.
     for _ in 0..2 {
         let found = within(&mut context, || {
-            super::lineage(Session::parse(made).as_ref(), &scope(), Time(2_000))
+            super::lineage(Session::parse(made).as_ref(), &scope(), Time(2_000)).0
         });
         let expected = match renews {
             true => Lineage {
