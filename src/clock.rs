@@ -6,7 +6,7 @@ use crate::sync::atomic::{AtomicI64, Ordering};
 
 mod time;
 
-pub(crate) use time::{Time, instant_in};
+pub(crate) use time::{Time, instant_in, millis};
 
 /// Where the crate reads the time: the system's clocks, or a [`FakeClock`] in a test.
 ///

@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, millis};
 
 /// When housekeeping was last done. Handshakes look whether that is too long ago: then its thread
 /// is late, or is that of the process which this one was forked from.
@@ -62,10 +62,6 @@ impl fmt::Debug for Pulse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pulse")
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ impl Time {
     }
 }
 
-/// As `Duration::as_millis`, which reckons with 128 bits.
-fn millis(duration: Duration) -> u64 {
+/// As `Duration::as_millis`, which reckons with 128 bits. What does not fit is the most that does.
+pub(crate) fn millis(duration: Duration) -> u64 {
     let whole = duration.as_secs().saturating_mul(1_000);
     whole.saturating_add(duration.subsec_millis().into())
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::clock::millis;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// When a TLS 1.3 session was last opened with a STEK by a handshake that nobody follows: it may be
@@ -27,5 +28,5 @@ impl LastOpened {
 
 /// Never 0, which stands for none.
 fn stamp(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).map_or(u64::MAX, |millis| millis.saturating_add(1))
+    millis(time).saturating_add(1)
 }

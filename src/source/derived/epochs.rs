@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ratchet::{EPOCHS, Ratchet, Secret};
 use crate::aead::Sealing;
-use crate::clock::Time;
+use crate::clock::{Time, millis};
 use crate::error::Error;
 use crate::hex::Hex;
 use crate::kdf::Kdf;
@@ -92,7 +92,7 @@ impl Epochs {
         let SharedSecret {
             derived, origin, ..
         } = secret;
-        let interval = u64::try_from(rotation.sealing_time().as_millis()).unwrap_or(u64::MAX);
+        let interval = millis(rotation.sealing_time());
         let schedule = [origin.0.to_be_bytes(), interval.to_be_bytes()].concat();
         let root = Secret::derive(derived.as_bytes(), &[b"origin and interval", &schedule])?;
         Ok(Self {

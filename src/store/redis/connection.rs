@@ -3,6 +3,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 
+use crate::clock::millis;
 use crate::redis::{harmless, misplaced, redirection};
 use crate::stats::StoreTrouble;
 use crate::store::remote::{self, Failure, FailureKind, Redirection, Write};
@@ -105,7 +106,7 @@ impl remote::Connection for Connection {
 }
 
 fn set(key: &str, value: &[u8], ttl: Duration) -> Cmd {
-    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+    let ttl = millis(ttl).max(1);
     let mut set = Cmd::new();
     set.arg("SET").arg(key).arg(value).arg("PX").arg(ttl);
     set

@@ -9,7 +9,7 @@ use super::breaker::Breaker;
 use super::in_flight::{InFlight, Permit};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::queue::{Queue, Write};
-use crate::clock::instant_in;
+use crate::clock::{instant_in, millis};
 use crate::stats::{StoreHealth, StoreTrouble, Trouble};
 use crate::store::{DEFAULT_STORE_DEADLINE, StoreError};
 
@@ -207,10 +207,6 @@ impl Common {
             }),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

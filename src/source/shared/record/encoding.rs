@@ -30,11 +30,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::key::Key;
-use super::schedule::{Schedule, millis};
+use super::schedule::Schedule;
 use super::withdrawn::{Id, MAX_SCOPES, MAX_TOMBSTONES, Tombstone, Withdrawn};
 use super::{MAX_KEYS, Record};
 use crate::aead::Sealing;
-use crate::clock::Time;
+use crate::clock::{Time, millis};
 use crate::reader::Reader;
 use crate::rotation::{Rotation, Window};
 use crate::scope::Scope;

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::Time;
+use crate::clock::{Time, millis};
 use crate::error::Error;
 use crate::rotation::Rotation;
 
@@ -65,8 +65,4 @@ impl fmt::Display for Schedule {
              publish-ahead {publish_ahead:?}"
         )
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::clock::Time;
+use crate::clock::{Time, millis};
 use crate::redis::{Finder, RedisClient, harmless, misplaced, redirection};
 
 /// Returns the time and the value, empty if there is none.
@@ -84,7 +84,7 @@ impl Exchange {
         lifetime: Duration,
         deadline: Instant,
     ) -> Result<bool, String> {
-        let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let lifetime = millis(lifetime);
         let mut command = cmd("EVAL");
         command.arg(SWAP).arg(1).arg(key);
         command.arg(found).arg(next).arg(lifetime.max(1));
