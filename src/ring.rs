@@ -15,6 +15,7 @@ use crate::stek::KeyName;
 use crate::sync::{ArcSwap, Mutex};
 use crate::terms::Terms;
 
+mod answer;
 mod asking;
 mod events;
 mod held;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::keeper::{Answer, Failure};
+use super::answer::{Answer, Failure};
 use super::settings::RingSettings;
 use super::supply::{After, CLOSED, LOST, Manners, Wish};
 use super::{Ring, events};

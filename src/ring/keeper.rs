@@ -3,6 +3,7 @@ use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::{Answer, Failure};
 use super::events::Event;
 use super::held::Held;
 use super::jumps::Jumps;
@@ -10,7 +11,7 @@ use super::revoked::{Revoked, WEEK};
 use super::settings::RingSettings;
 use super::slots::HeldKey;
 use super::snapshot::Snapshot;
-use super::supply::{CLOSED, Manners};
+use super::supply::CLOSED;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
@@ -61,34 +62,6 @@ pub(crate) struct Keeper {
     /// Until when whoever steps the ring may sleep, as it was told.
     awake_at: Time,
     closed: bool,
-}
-
-/// What a source said.
-pub(crate) struct Answer {
-    pub(crate) keys: Result<Vec<SourceKey>, Failure>,
-    pub(crate) fleet_agrees: Option<bool>,
-    pub(crate) manners: Manners,
-    pub(crate) took: Duration,
-    pub(crate) heard: Heard,
-    /// Whether the keys that it gave before and does not list now stay until they expire.
-    pub(crate) others_stay: bool,
-}
-
-/// What a source said that failed.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) trouble: String,
-    /// The keys that go on, if it said so: others must not.
-    pub(crate) left: Option<Vec<SourceKey>>,
-}
-
-impl From<String> for Failure {
-    fn from(trouble: String) -> Self {
-        Self {
-            trouble,
-            left: None,
-        }
-    }
 }
 
 /// How many local STEKs of earlier times without the source may open at once: each time makes one,

@@ -1,6 +1,7 @@
 use super::super::slots::Slot;
 use super::*;
 use crate::aead::Sealing;
+use crate::ring::supply::Manners;
 use crate::source::source_fn;
 use crate::stek::Stek;
 
