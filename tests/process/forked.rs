@@ -1,6 +1,7 @@
 //! Processes that are forked while other threads are busy, as prefork servers do.
 
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,37 +142,42 @@ fn fork_under_load(builder: ResumptionBuilder, children: usize) {
                 server.resumption.stats();
             }
         });
-        for number in 0..children {
+        let fork_one = |number| {
             thread::sleep(Duration::from_millis(20));
-            match fork().unwrap() {
-                Fork::Child => {
-                    let line = server.lives_on(number % 2 == 1);
-                    exit(i32::try_from(line).unwrap_or(1));
-                }
-                Fork::Parent(child) => wait(child),
-            }
-        }
-        stop.store(true, Ordering::Relaxed);
+            in_child(|| server.lives_on(number % 2 == 1))
+        };
+        let outcomes: Vec<_> = (0..children).map(fork_one).collect();
+        stop.store(true, Ordering::Relaxed); // first of all, or the threads are waited for without end
+        assert_eq!(outcomes, vec![Ok(()); children]);
     });
     assert!(server.resumption.ready());
 }
 
-fn wait(child: i32) {
+/// Runs this in a child, and waits for it. It returns the number of the line where it failed, or 0.
+fn in_child(run: impl FnOnce() -> u32) -> Result<(), String> {
+    let child = match fork().map_err(|error| error.to_string())? {
+        Fork::Child => {
+            // It must not unwind into what waits for threads that only its parent has.
+            let line = catch_unwind(AssertUnwindSafe(run)).unwrap_or(line!());
+            if line != 0 {
+                eprintln!("the child failed at line {line}");
+            }
+            exit(i32::from(line != 0));
+        }
+        Fork::Parent(child) => child,
+    };
     let start = Instant::now();
     loop {
-        if let Some(status) = waitpid_nohang(child).unwrap() {
-            let status = ExitStatus::from_raw(status);
-            assert!(status.success(), "the child: {status}");
-            return;
+        match waitpid_nohang(child).map_err(|error| error.to_string())? {
+            Some(0) => return Ok(()),
+            Some(status) => return Err(ExitStatus::from_raw(status).to_string()),
+            None if start.elapsed() < 3 * LONG => thread::sleep(Duration::from_millis(10)),
+            None => break,
         }
-        if start.elapsed() > 3 * LONG {
-            let _ = Command::new("kill")
-                .args(["-9", &child.to_string()])
-                .status();
-            panic!("the child hangs");
-        }
-        thread::sleep(Duration::from_millis(10));
     }
+    let pid = child.to_string();
+    let _ = Command::new("kill").args(["-9", &pid]).status();
+    Err("hangs".into())
 }
 
 #[test]
@@ -189,13 +195,7 @@ fn forked_children_share_a_key_directory() {
             ..Server::new(Resumption::builder().stek_source(source))
         };
         for number in 0..2 {
-            match fork().unwrap() {
-                Fork::Child => {
-                    let line = server.lives_on(number == 1);
-                    exit(i32::try_from(line).unwrap_or(1));
-                }
-                Fork::Parent(child) => wait(child),
-            }
+            in_child(|| server.lives_on(number == 1)).unwrap();
         }
     });
 }
@@ -281,22 +281,20 @@ fn share_and_rotate_in_children(client: &RedisClient) {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        for number in 1..5 {
-            match fork().unwrap() {
-                Fork::Child => {
-                    if number % 2 == 1 {
-                        resumption.after_fork();
-                    }
-                    let line = match shares(&resumption, &store, number) {
-                        0 => rotates(&resumption),
-                        line => line,
-                    };
-                    exit(i32::try_from(line).unwrap_or(1));
+        let fork_one = |number: u64| {
+            in_child(|| {
+                if number % 2 == 1 {
+                    resumption.after_fork();
                 }
-                Fork::Parent(child) => wait(child),
-            }
-        }
+                match shares(&resumption, &store, number) {
+                    0 => rotates(&resumption),
+                    line => line,
+                }
+            })
+        };
+        let outcomes: Vec<_> = (1..5).map(fork_one).collect();
         stop.store(true, Ordering::Relaxed);
+        assert_eq!(outcomes, [(); 4].map(Ok));
     });
     assert_eq!(shares(&resumption, &store, 5), 0, "the parent's goes on");
 }
