@@ -27,6 +27,11 @@ impl Pulse {
         let _ = self.rescue.set(Box::new(rescue));
     }
 
+    /// Whether somebody promised to keep house.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.rescue.get().is_some()
+    }
+
     pub(crate) fn beat(&self, clock: &Clock, now: Time) {
         let monotonic = millis(clock.monotonic()).saturating_add(1);
         self.monotonic.store(monotonic, Ordering::Relaxed);

@@ -40,19 +40,23 @@ pub(crate) struct Inner {
     /// Counters of the handshakes that were followed.
     handshakes: Arc<Counters<AcceptorStats>>,
     pub(super) outside: Outside,
-    /// Whether the recorder has got to what it was last to publish.
-    is_published: Arc<AtomicBool>,
+    life: Life,
+}
+
+/// What belongs to one process alone: its thread, and what that process was told.
+struct Life {
+    /// The process, whose threads and locks the rest of [`Inner`] has.
+    process: AtomicU32,
     /// Told to end when this is dropped.
     housekeeper: OnceLock<Housekeeper>,
-    has_housekeeper: AtomicBool,
     /// Whether a thread does what its own has not done in time.
     is_rescued: AtomicBool,
+    /// Whether the recorder has yet to get to what it was last to publish.
+    is_publishing: AtomicBool,
     /// Whether it was shut down.
     is_closed: AtomicBool,
-    /// The process that all of this belongs to, threads and locks among it.
-    process: AtomicU32,
     /// What takes the place of this in a process that was forked from it.
-    heir: OnceLock<Arc<Self>>,
+    heir: OnceLock<Arc<Inner>>,
 }
 
 /// What is to be known of a [`Resumption`](crate::Resumption) for a handshake to be followed.
@@ -82,6 +86,19 @@ const MAX_STEP: Duration = Duration::from_secs(1);
 /// How long a call waits, at most, for the log to be written.
 const TELLING: Duration = Duration::from_millis(250);
 
+impl Life {
+    fn begin() -> Self {
+        Self {
+            process: AtomicU32::new(process::id()),
+            housekeeper: OnceLock::new(),
+            is_rescued: AtomicBool::new(false),
+            is_publishing: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            heir: OnceLock::new(),
+        }
+    }
+}
+
 impl Inner {
     /// With a cache and nothing else.
     pub(crate) fn new(terms: Terms, cache: CacheSettings, publisher: Option<Publisher>) -> Self {
@@ -96,13 +113,7 @@ impl Inner {
             unverified_client_certificates: false,
             sharing: None,
             handshakes: Arc::new(Counters::new()),
-            is_published: Arc::new(AtomicBool::new(true)),
-            housekeeper: OnceLock::new(),
-            has_housekeeper: AtomicBool::new(false),
-            is_rescued: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-            process: AtomicU32::new(process::id()),
-            heir: OnceLock::new(),
+            life: Life::begin(),
         }
     }
 
@@ -123,7 +134,6 @@ impl Inner {
 
     /// Starts the thread that does what is due until this is dropped. It holds this weakly.
     pub(crate) fn start_housekeeper(self: &Arc<Self>) -> Result<(), Error> {
-        self.has_housekeeper.store(true, Ordering::Relaxed);
         self.beat();
         let weak = Arc::downgrade(self);
         self.terms.pulse.arm(move || {
@@ -136,7 +146,7 @@ impl Inner {
         let job = move || Some(Weak::upgrade(&weak)?.keep_house(&mut every_second));
         let alarm = self.outside.alarm.clone();
         let housekeeper = Housekeeper::start(alarm, job).map_err(Error::Thread)?;
-        let _ = self.housekeeper.set(housekeeper); // it is started once
+        let _ = self.life.housekeeper.set(housekeeper); // it is started once
         Ok(())
     }
 
@@ -161,8 +171,9 @@ impl Inner {
     /// Sees to it that housekeeping is done which is overdue, without doing it: a handshake found
     /// it so, and must not wait.
     fn rescue(self: &Arc<Self>) {
-        let is_needed = self.heir_if_forked().is_none() && !self.is_closed.load(Ordering::Acquire);
-        if !is_needed || self.is_rescued.swap(true, Ordering::AcqRel) {
+        let is_needed =
+            self.heir_if_forked().is_none() && !self.life.is_closed.load(Ordering::Acquire);
+        if !is_needed || self.life.is_rescued.swap(true, Ordering::AcqRel) {
             return;
         }
         let inner = Arc::clone(self);
@@ -170,23 +181,23 @@ impl Inner {
             .name("resumption-late".into())
             .spawn(move || {
                 guarded(|| inner.keep_house(&mut EverySecond::default()));
-                inner.is_rescued.store(false, Ordering::Release);
+                inner.life.is_rescued.store(false, Ordering::Release);
             });
         if started.is_err() {
-            self.is_rescued.store(false, Ordering::Release);
+            self.life.is_rescued.store(false, Ordering::Release);
         }
     }
 
     /// What takes the place of this, if this process was forked from that of this. Asking the
     /// system costs some 200 ns, so handshakes do only when housekeeping is overdue.
     pub(super) fn heir_if_forked(&self) -> Option<&Arc<Self>> {
-        (process::id() != self.process.load(Ordering::Relaxed))
-            .then(|| self.heir.get_or_init(|| self.make_heir()))
+        (process::id() != self.life.process.load(Ordering::Relaxed))
+            .then(|| self.life.heir.get_or_init(|| self.make_heir()))
     }
 
     /// What takes the place of this, as far as it is known.
     pub(super) fn heir(&self) -> Option<&Arc<Self>> {
-        self.heir.get()
+        self.life.heir.get()
     }
 
     fn make_heir(&self) -> Arc<Self> {
@@ -202,19 +213,13 @@ impl Inner {
             unverified_client_certificates: self.unverified_client_certificates,
             sharing: self.sharing.clone(),
             handshakes: Arc::clone(&self.handshakes),
-            is_published: Arc::new(AtomicBool::new(true)),
-            housekeeper: OnceLock::new(),
-            has_housekeeper: AtomicBool::new(false),
-            is_rescued: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-            process: AtomicU32::new(process::id()),
-            heir: OnceLock::new(),
+            life: Life::begin(),
             outside,
             terms,
         });
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.life.is_closed.load(Ordering::Acquire) {
             heir.close();
-        } else if self.has_housekeeper.load(Ordering::Relaxed) {
+        } else if self.terms.pulse.is_armed() {
             // If there is no thread to be had, handshakes see to it.
             let _ = heir.start_housekeeper();
         }
@@ -284,13 +289,14 @@ impl Inner {
     /// Has the metrics published, as they are when the recorder gets to it.
     fn have_published(self: &Arc<Self>) {
         // A recorder that hangs is not to be waited for by more than one.
-        if self.outside.publisher.is_none() || !self.is_published.swap(false, Ordering::AcqRel) {
+        let is_publishing = &self.life.is_publishing;
+        if self.outside.publisher.is_none() || is_publishing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (weak, is_published) = (Arc::downgrade(self), Arc::clone(&self.is_published));
+        let weak = Arc::downgrade(self);
         self.outside.metrics.run(move || {
-            is_published.store(true, Ordering::Release);
             if let Some(inner) = Weak::upgrade(&weak) {
+                inner.life.is_publishing.store(false, Ordering::Release);
                 inner.tell_recorder(); // a panic is counted there
             }
         });
@@ -343,7 +349,7 @@ impl Inner {
 
     /// Wipes everything for good.
     fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.life.is_closed.store(true, Ordering::Release);
         if let Some(ring) = &self.ring {
             ring.close();
         }
@@ -357,7 +363,7 @@ impl Inner {
         let until = instant_in(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         self.close();
-        let housekeeper = self.housekeeper.get();
+        let housekeeper = self.life.housekeeper.get();
         let ended = housekeeper.is_none_or(|housekeeper| housekeeper.stop(left()));
         let answered = self
             .ring

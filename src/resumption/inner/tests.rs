@@ -45,7 +45,7 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
             let ring = parent.ring.as_ref().unwrap();
             let _held = (ring.hold(), parent.scopes.hold(), parent.cache.hold());
             // As after a fork.
-            parent.process.store(0, Ordering::Relaxed);
+            parent.life.process.store(0, Ordering::Relaxed);
             let theirs = resumption.clone();
             let (rotated, stats) = returns(move || {
                 if does_tell {
@@ -82,7 +82,7 @@ fn handshakes_see_to_housekeeping_that_is_overdue() {
     let rotation = Rotation::new().interval(Duration::from_millis(50));
     let rotation = rotation.ticket_lifetime(Duration::from_secs(1));
     let ring = StekRing::with_rotation(rotation).unwrap();
-    assert!(ring.inner.housekeeper.get().unwrap().stop(LONG));
+    assert!(ring.inner.life.housekeeper.get().unwrap().stop(LONG));
     let rotations = ring.stek_stats().rotations;
     let start = Instant::now();
     while ring.stek_stats().rotations < rotations + 3 {
@@ -124,7 +124,7 @@ fn once_it_is_shut_down_nobody_keeps_house() {
     let _held = ring.inner.ring.as_ref().unwrap().hold();
     time.advance(LONG);
     assert_eq!(ring.seal(&session()), None);
-    assert!(!ring.inner.is_rescued.load(Ordering::Relaxed));
+    assert!(!ring.inner.life.is_rescued.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_child_of_what_was_shut_down_is_shut_down() {
     assert!(resumption.shutdown(LONG));
     // As after a fork.
     let parent = Arc::clone(&resumption.inner);
-    parent.process.store(0, Ordering::Relaxed);
+    parent.life.process.store(0, Ordering::Relaxed);
     resumption.after_fork();
     assert_eq!(ticketer.encrypt(&session()), None);
     assert!(!storage.put(vec![7; 32], session()));
