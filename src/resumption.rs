@@ -168,7 +168,7 @@ impl Resumption {
                  with the ClientHello"
             );
         }
-        let scope = self.inner.scope(scope);
+        let scope = self.inner.here().scope(scope);
         let at = Installation { scope, client_auth };
         let storage = Arc::new(Storage::new(self.inner.clone(), at.clone()));
         self.warn_of_twin(&at.scope.scope, &storage);
@@ -234,7 +234,7 @@ impl Resumption {
     pub fn session_storage(&self, scope: impl Into<Scope>) -> Arc<dyn StoresServerSessions> {
         let scope = scope.into();
         let make = || -> Arc<dyn StoresServerSessions> {
-            let at = Installation::unseen(self.inner.scope(scope.clone()));
+            let at = self.inner.unseen(scope.clone());
             Arc::new(Storage::new(self.inner.clone(), at))
         };
         self.handles.storages.get_or_make(&scope, make)
@@ -244,7 +244,7 @@ impl Resumption {
     /// tickets.
     pub fn ticketer(&self, scope: impl Into<Scope>) -> Arc<dyn ProducesTickets> {
         let scope = scope.into();
-        let make = || self.ticketer_at(Installation::unseen(self.inner.scope(scope.clone())));
+        let make = || self.ticketer_at(self.inner.unseen(scope.clone()));
         self.handles.ticketers.get_or_make(&scope, make)
     }
 

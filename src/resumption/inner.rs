@@ -11,6 +11,7 @@ use crate::errands::guarded;
 use crate::error::Error;
 use crate::fips;
 use crate::housekeeper::{EverySecond, Housekeeper};
+use crate::installation::Installation;
 use crate::outside::Outside;
 use crate::ring::{Introduced, Ring, RingSettings};
 use crate::scope::{Scope, ScopeState, Scopes};
@@ -67,15 +68,6 @@ pub(crate) struct Followed {
     pub(crate) makes_tickets: bool,
     /// Whether the owner wants to tell connections of one session.
     pub(crate) keeps_tags: bool,
-}
-
-/// Has the heir of `self` do it instead, in a process that was forked.
-macro_rules! or_heir {
-    ($this:ident.$method:ident($($argument:expr),*)) => {
-        if let Some(heir) = $this.heir_if_forked() {
-            return heir.$method($($argument),*);
-        }
-    };
 }
 
 mod incident;
@@ -190,14 +182,9 @@ impl Inner {
 
     /// What takes the place of this, if this process was forked from that of this. Asking the
     /// system costs some 200 ns, so handshakes do only when housekeeping is overdue.
-    pub(super) fn heir_if_forked(&self) -> Option<&Arc<Self>> {
+    fn heir_if_forked(&self) -> Option<&Arc<Self>> {
         (process::id() != self.life.process.load(Ordering::Relaxed))
             .then(|| self.life.heir.get_or_init(|| self.make_heir()))
-    }
-
-    /// What takes the place of this, as far as it is known.
-    pub(super) fn heir(&self) -> Option<&Arc<Self>> {
-        self.life.heir.get()
     }
 
     fn make_heir(&self) -> Arc<Self> {
@@ -226,14 +213,8 @@ impl Inner {
         heir
     }
 
-    /// Finds out whether this process was forked, and if so takes over.
-    pub(crate) fn after_fork(&self) {
-        or_heir!(self.after_fork());
-    }
-
     /// Does what the housekeeper does.
     pub(crate) fn step(self: &Arc<Self>) -> Duration {
-        or_heir!(self.step());
         let idle = self.step_ring();
         self.beat();
         self.cache.sweep(&self.terms);
@@ -242,7 +223,6 @@ impl Inner {
     }
 
     pub(crate) fn step_ring(&self) -> Duration {
-        or_heir!(self.step_ring());
         let step = |ring: &Arc<Ring>| ring.step(&self.terms, &self.outside);
         let idle = self.ring.as_ref().map_or(Duration::MAX, step);
         self.follow_others();
@@ -276,7 +256,6 @@ impl Inner {
     /// Publishes on this thread.
     #[cfg(feature = "metrics")]
     pub(crate) fn publish(&self) {
-        or_heir!(self.publish());
         guarded(|| self.tell_recorder());
     }
 
@@ -317,7 +296,6 @@ impl Inner {
     }
 
     pub(crate) fn rotate_now(&self) -> Result<(), Error> {
-        or_heir!(self.rotate_now());
         let rotate = |ring: &Arc<Ring>| ring.rotate(&self.terms, &self.outside);
         let rotated = self.ring.as_ref().map_or(Ok(()), rotate);
         self.let_tell();
@@ -331,7 +309,6 @@ impl Inner {
 
     /// The state of a scope.
     pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
-        or_heir!(self.scope(scope));
         let forgotten = self.terms.generations.of(&scope);
         let now = self.terms.now();
         let state = self.scopes.state_since(scope, forgotten, now, &self.cache);
@@ -342,7 +319,6 @@ impl Inner {
     }
 
     pub(crate) fn ready(&self) -> bool {
-        or_heir!(self.ready());
         let is_ready = |ring: &Arc<Ring>| ring.is_ready(&self.terms);
         self.ring.as_ref().is_none_or(is_ready)
     }
@@ -359,7 +335,6 @@ impl Inner {
 
     /// Ends everything for good. False if anything was still busy at the deadline.
     pub(crate) fn shut_down(self: &Arc<Self>, deadline: Duration) -> bool {
-        or_heir!(self.shut_down(deadline));
         let until = instant_in(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         self.close();
@@ -375,7 +350,6 @@ impl Inner {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        or_heir!(self.stats());
         Stats {
             cache: self.cache.stats(),
             tickets: self.ticket_stats(),
@@ -402,7 +376,6 @@ impl Inner {
     }
 
     pub(crate) fn ticket_stats(&self) -> TicketStats {
-        or_heir!(self.ticket_stats());
         self.ring
             .as_ref()
             .map(|ring| ring.ticket_stats())
@@ -410,13 +383,11 @@ impl Inner {
     }
 
     pub(crate) fn steks(&self) -> Vec<HeldStek> {
-        or_heir!(self.steks());
         let steks = |ring: &Arc<Ring>| ring.steks(&self.terms);
         self.ring.as_ref().map(steks).unwrap_or_default()
     }
 
     pub(crate) fn stek_stats(&self) -> StekStats {
-        or_heir!(self.stek_stats());
         let stats = |ring: &Arc<Ring>| ring.stek_stats(&self.terms);
         StekStats {
             fips: fips::is_on(),
@@ -435,12 +406,27 @@ impl From<Arc<Inner>> for Root {
     }
 }
 
+impl Root {
+    /// What belongs to this process, which takes over if it was forked. The system is asked for
+    /// that, so this is for calls outside handshakes.
+    pub(crate) fn here(&self) -> &Arc<Inner> {
+        let known = &**self;
+        known.heir_if_forked().unwrap_or(known)
+    }
+
+    /// For a handle in this scope that sees no configuration.
+    pub(super) fn unseen(&self, scope: Scope) -> Installation {
+        Installation::unseen(self.here().scope(scope))
+    }
+}
+
+/// What belongs to this process, as far as is known: for handshakes.
 impl Deref for Root {
     type Target = Arc<Inner>;
 
     fn deref(&self) -> &Arc<Inner> {
         let mut inner = &self.0;
-        while let Some(heir) = inner.heir() {
+        while let Some(heir) = inner.life.heir.get() {
             inner = heir;
         }
         inner

@@ -17,7 +17,7 @@ impl Resumption {
 
     /// Counters and state, as they are now.
     pub fn stats(&self) -> Stats {
-        self.inner.stats()
+        self.inner.here().stats()
     }
 
     /// Publishes [`stats`](Resumption::stats) through the `metrics` facade, under the names that
@@ -26,14 +26,14 @@ impl Resumption {
     /// a thread.
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
-        self.inner.publish();
+        self.inner.here().publish();
     }
 
     /// The STEKs that are held now, the one that activates last first: for an operator who has to
     /// [`revoke`](Resumption::revoke) one. Names and times, nothing secret. Takes time in proportion
     /// to their number.
     pub fn steks(&self) -> Vec<HeldStek> {
-        self.inner.steks()
+        self.inner.here().steks()
     }
 
     /// Makes another STEK seal from now on; what was sealed still opens. Not an answer to an
@@ -52,7 +52,7 @@ impl Resumption {
     /// [`Error::Source`] if the source failed, has not answered in time (a late answer is still
     /// used), or rotates by its schedule only; and after [`shutdown`](Resumption::shutdown).
     pub fn rotate_now(&self) -> Result<(), Error> {
-        self.inner.rotate_now()
+        self.inner.here().rotate_now()
     }
 
     /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. A handshake
@@ -67,7 +67,7 @@ impl Resumption {
     /// half to answer; if it does not, a local random STEK takes over. From async code call it
     /// through `spawn_blocking`.
     pub fn revoke(&self, name: &KeyName) -> Withdrawn {
-        self.inner.revoke(name)
+        self.inner.here().revoke(name)
     }
 
     /// Drops and wipes every STEK and every session: nothing that was made before resumes, from the
@@ -75,7 +75,7 @@ impl Resumption {
     /// waits for the source afterwards, as [`revoke`](Resumption::revoke) does; what it returns says
     /// whether other processes follow.
     pub fn revoke_all(&self) -> Withdrawn {
-        self.inner.revoke_all()
+        self.inner.here().revoke_all()
     }
 
     /// Drops and wipes the sessions of all scopes of this name, whatever client CAs are bound to
@@ -85,18 +85,18 @@ impl Resumption {
     /// Where the source of STEKs can tell other processes, those that share it follow, and it is
     /// waited for as in [`revoke`](Resumption::revoke).
     pub fn forget(&self, scope: impl Into<Scope>) -> Withdrawn {
-        self.inner.forget(Which::Named(&scope.into()))
+        self.inner.here().forget(Which::Named(&scope.into()))
     }
 
     /// The same for this scope alone, with the client CAs that are bound to it.
     pub fn forget_exactly(&self, scope: impl Into<Scope>) -> Withdrawn {
-        self.inner.forget(Which::Exactly(&scope.into()))
+        self.inner.here().forget(Which::Exactly(&scope.into()))
     }
 
     /// Whether the STEK source has answered and a STEK seals: for a readiness probe. In stateful
     /// mode without a shared store, always.
     pub fn ready(&self) -> bool {
-        self.inner.ready()
+        self.inner.here().ready()
     }
 
     /// Whether all of this crate's cryptography is approved by FIPS 140-3 and done by aws-lc's module: so
@@ -113,7 +113,7 @@ impl Resumption {
     /// the longest time to wait before the next call. For builders with
     /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
-        self.inner.step()
+        self.inner.here().step()
     }
 
     /// For a process that was forked from the one that set this up, as prefork servers do: call it
@@ -129,7 +129,7 @@ impl Resumption {
     /// ([`source_late`](crate::stats::StekStats::source_late)), and keys that another thread was
     /// just using stay in the child's memory: fork while the parent does nothing, if you can.
     pub fn after_fork(&self) {
-        self.inner.after_fork();
+        let _ = self.inner.here();
     }
 
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session.
@@ -140,6 +140,6 @@ impl Resumption {
     /// Optional: dropping the last handle, and the last configuration that it was installed in,
     /// does the same without waiting.
     pub fn shutdown(&self, deadline: Duration) -> bool {
-        self.inner.shut_down(deadline)
+        self.inner.here().shut_down(deadline)
     }
 }

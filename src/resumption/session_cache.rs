@@ -66,7 +66,7 @@ impl SessionCache {
     /// A handle on the cache of this, in the default scope.
     pub(crate) fn on(inner: Root) -> Self {
         Self {
-            at: Installation::unseen(inner.scope(Scope::default())),
+            at: inner.unseen(Scope::default()),
             inner,
         }
     }
@@ -76,7 +76,7 @@ impl SessionCache {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: self.inner.clone(),
-            at: Installation::unseen(self.inner.scope(scope.into())),
+            at: self.inner.unseen(scope.into()),
         }
     }
 
@@ -84,12 +84,12 @@ impl SessionCache {
     /// in proportion to the cache, in small steps between which handshakes go on.
     pub fn forget(&self, scope: impl Into<Scope>) {
         // What it returns says nothing of a cache that no process shares.
-        let _ = self.inner.forget(Which::Named(&scope.into()));
+        let _ = self.inner.here().forget(Which::Named(&scope.into()));
     }
 
     /// The same for every scope.
     pub fn clear(&self) {
-        self.inner.clear();
+        self.inner.here().clear();
     }
 
     /// Counters of the cache.

@@ -104,7 +104,7 @@ impl StekRing {
     /// A handle on the ring of this, in the default scope.
     pub(crate) fn on(inner: Root) -> Self {
         Self {
-            at: Installation::unseen(inner.scope(Scope::default())),
+            at: inner.unseen(Scope::default()),
             inner,
         }
     }
@@ -114,7 +114,7 @@ impl StekRing {
     pub fn scoped(&self, scope: impl Into<Scope>) -> Self {
         Self {
             inner: self.inner.clone(),
-            at: Installation::unseen(self.inner.scope(scope.into())),
+            at: self.inner.unseen(scope.into()),
         }
     }
 
@@ -122,7 +122,7 @@ impl StekRing {
     /// time to wait before the next step. For those who run a scheduler of their own; the
     /// housekeeping thread does nothing else.
     pub fn step(&self) -> Duration {
-        self.inner.step_ring()
+        self.inner.here().step_ring()
     }
 
     /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
@@ -133,7 +133,7 @@ impl StekRing {
     ///
     /// [`Error::Source`] if the source failed, or rotates by its schedule only.
     pub fn rotate_now(&self) -> Result<(), Error> {
-        self.inner.rotate_now()
+        self.inner.here().rotate_now()
     }
 
     /// Drops and wipes one STEK and refuses what it sealed, from the next handshake on. If it was
@@ -142,32 +142,32 @@ impl StekRing {
     /// A shared source goes on giving the key to other processes: see the page
     /// [`operating`](crate::docs::operating).
     pub fn revoke(&self, name: &KeyName) -> Withdrawn {
-        self.inner.revoke(name)
+        self.inner.here().revoke(name)
     }
 
     /// Drops and wipes every STEK and refuses all tickets made so far, from the next handshake on.
     pub fn revoke_all(&self) -> Withdrawn {
-        self.inner.revoke_all()
+        self.inner.here().revoke_all()
     }
 
     /// Refuses what this scope sealed up to now, from the next handshake on.
     pub fn forget(&self, scope: impl Into<Scope>) -> Withdrawn {
-        self.inner.forget(Which::Named(&scope.into()))
+        self.inner.here().forget(Which::Named(&scope.into()))
     }
 
     /// Whether the source has answered and a STEK seals: a readiness probe.
     pub fn ready(&self) -> bool {
-        self.inner.ready()
+        self.inner.here().ready()
     }
 
     /// Counters of the tickets.
     pub fn ticket_stats(&self) -> TicketStats {
-        self.inner.ticket_stats()
+        self.inner.here().ticket_stats()
     }
 
     /// The state of the STEKs.
     pub fn stek_stats(&self) -> StekStats {
-        self.inner.stek_stats()
+        self.inner.here().stek_stats()
     }
 
     pub(crate) fn ticket_lifetime(&self) -> Duration {

@@ -9,14 +9,12 @@ use crate::stek::KeyName;
 /// What is called after an incident. It acts here before anything foreign is asked.
 impl Inner {
     pub(crate) fn revoke(&self, name: &KeyName) -> Withdrawn {
-        or_heir!(self.revoke(name));
         let steks = self.revoke_keys(Some(name));
         self.withdrawn(steks, 0, 0)
     }
 
     /// Every key and every session.
     pub(crate) fn revoke_all(&self) -> Withdrawn {
-        or_heir!(self.revoke_all());
         let steks = self.revoke_keys(None);
         let (scopes, sessions) = self.forget_here(Which::All);
         self.withdrawn(steks, sessions, scopes)
@@ -24,7 +22,6 @@ impl Inner {
 
     /// Puts what these scopes stored and sealed up to now out of reach, and wipes what is here.
     pub(crate) fn forget(&self, which: Which<'_>) -> Withdrawn {
-        or_heir!(self.forget(which));
         let (scopes, sessions) = self.forget_here(which);
         self.withdrawn(0, sessions, scopes)
     }
@@ -57,7 +54,6 @@ impl Inner {
 
     /// Forgets what the cache stored.
     pub(crate) fn clear(&self) {
-        or_heir!(self.clear());
         self.put_all_out_of_reach();
     }
 
