@@ -1,6 +1,8 @@
 #![cfg(not(rustls_resumption_shuttle))] // real threads hold real locks here
 
 use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 use rustls::server::StoresServerSessions;
 
