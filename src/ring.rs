@@ -96,7 +96,9 @@ impl Ring {
         self.snapshot.store(Arc::default());
         let supply = self.supply.heir(keeper.sourced());
         if supply.is_lost() {
-            keeper.note_unanswered("it was in use when this process was forked", monotonic);
+            keeper
+                .health
+                .note_unanswered("it was in use when this process was forked", monotonic);
             let source = supply.name;
             events::tell(vec![Event::SourceLost { source }], &outside.log);
         }
@@ -138,7 +140,8 @@ impl Ring {
 
     /// Whether the source has answered and a STEK seals.
     pub(crate) fn is_ready(&self, terms: &Terms) -> bool {
-        self.keeper.lock().has_answered() && self.snapshot.load().sealing(terms.now()).is_some()
+        self.keeper.lock().health.has_answered()
+            && self.snapshot.load().sealing(terms.now()).is_some()
     }
 
     /// Drops every key for good: nothing is sealed or opened any more.
@@ -182,7 +185,7 @@ impl Ring {
         events::tell(Vec::from_iter(jump), &outside.log);
         let standing = self.supply.look(monotonic, without);
         if self.supply.is_own {
-            self.keeper.lock().note_answered(monotonic); // it always answers
+            self.keeper.lock().health.note_well(monotonic); // it always answers
         }
         let is_due = match self.supply.is_own {
             // Its work is due when something is due here.
@@ -191,7 +194,7 @@ impl Ring {
         };
         if let Some(waited) = standing.just_late {
             let source = self.supply.name;
-            let is_news = self.keeper.lock().note_late(waited, monotonic);
+            let is_news = self.keeper.lock().health.note_late(waited, monotonic);
             let late = is_news.then_some(Event::SourceLate { source, waited });
             events::tell(Vec::from_iter(late), &outside.log);
         }

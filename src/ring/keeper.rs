@@ -1,5 +1,4 @@
 use std::collections::HashSet;
-use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,16 @@ use super::supply::CLOSED;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
+use crate::source::SourceKey;
 use crate::source::bulletin::Heard;
-use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
-use crate::stats::{StekStats, Trouble};
+use crate::stats::StekStats;
 use crate::stek::KeyName;
+
+mod fallback;
+mod health;
+
+use fallback::Fallback;
+use health::Health;
 
 /// Keeps the keys from one answer of the source to the next: those it last gave, local ones that
 /// stand in for them, and the names of those that expired or were revoked. It makes the snapshots.
@@ -30,30 +35,15 @@ pub(crate) struct Keeper {
     held: Held,
     /// Whether that is all of the source's last answer but for what was revoked or has expired.
     continues: bool,
-    /// Stands in while the source has no STEK that may seal.
-    fallback: RandomSource,
-    local: Vec<SourceKey>,
-    fallen_back: bool,
+    fallback: Fallback,
     without_since: Option<Duration>,
     revoked: Revoked,
     active: Option<KeyName>,
     /// The active STEK, once it was found to be older than the interval.
     over_age: Option<KeyName>,
     rotations: u64,
-    answered: Option<Duration>,
-    failures: u64,
-    /// Whether the answer that is awaited was counted as a failure because it is late.
-    is_counted: bool,
     overflows: u64,
-    fleet_agrees: Option<bool>,
-    /// What the source last complained of, so that the same trouble is logged once.
-    trouble: Option<String>,
-    /// Whether it was logged that the source is late, since it last answered.
-    was_late: bool,
-    /// What last went wrong, at which monotonic time.
-    last_trouble: Option<(Arc<str>, Duration)>,
-    /// Whether the source has not answered well since.
-    is_troubled: bool,
+    pub(super) health: Health,
     /// The time of the last snapshot, and when the next is due unless anything changes.
     looked: Time,
     due: Time,
@@ -64,10 +54,6 @@ pub(crate) struct Keeper {
     closed: bool,
 }
 
-/// How many local STEKs of earlier times without the source may open at once: each time makes one,
-/// and a source that comes and goes would make them without end.
-const EARLIER_LOCAL: usize = 256;
-
 impl Keeper {
     /// What a snapshot tells, where nothing else can be known.
     pub(crate) fn of(snapshot: &Snapshot, settings: &RingSettings, monotonic: Duration) -> Self {
@@ -75,7 +61,7 @@ impl Keeper {
         keeper.held.inherit_revoked(snapshot.revoked_openings());
         let (local, sourced) = snapshot.keys().partition::<Vec<_>, _>(|held| held.is_local);
         let keys = |held: Vec<&HeldKey>| held.into_iter().map(|held| held.key.clone()).collect();
-        keeper.local = keys(local);
+        keeper.fallback = Fallback::with(keys(local));
         keeper
             .held
             .replace(keys(sourced), settings.rotation.ahead());
@@ -110,11 +96,7 @@ impl Keeper {
 
     fn note_without(&mut self, now: Time, monotonic: Duration) {
         let since = self.without_since.unwrap_or(monotonic);
-        self.without_since = self.is_without(now).then_some(since);
-    }
-
-    fn is_without(&self, now: Time) -> bool {
-        !self.held.seals(now)
+        self.without_since = (!self.held.seals(now)).then_some(since);
     }
 
     /// The names that a source is told: its own source only those that it has not heard.
@@ -151,7 +133,6 @@ impl Keeper {
             return Err(CLOSED.into());
         }
         self.hear(&answer.heard, events);
-        let was_counted = take(&mut self.is_counted);
         let checked = answer
             .keys
             .and_then(|keys| Ok(self.check(settings, keys, monotonic)?));
@@ -159,35 +140,22 @@ impl Keeper {
         self.continues = checked.is_ok();
         match checked {
             Ok(keys) => {
-                self.fleet_agrees = answer.fleet_agrees;
-                let was_late = take(&mut self.was_late);
-                if self.trouble.take().is_some() || was_late {
-                    events.push(Event::SourceAnswers { source });
-                }
+                let agrees = answer.fleet_agrees;
+                events.extend(self.health.note_answer(source, agrees, monotonic));
                 self.is_changed |= !(answer.others_stay && keys.is_empty());
                 match answer.others_stay {
                     true => self.held.add(keys, ahead),
                     false => self.replace(keys, ahead, events),
                 }
-                self.note_answered(monotonic);
                 Ok(())
             }
             Err(Failure { trouble, left }) => {
-                self.fleet_agrees = None; // it may have changed since anybody could see it
-                self.note_failure(&trouble, was_counted, monotonic);
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
                     self.replace(left, ahead, events);
                     self.is_changed = true;
                 }
-                if self.trouble.as_ref() != Some(&trouble) {
-                    self.trouble = Some(trouble.clone());
-                    events.push(Event::SourceFailed {
-                        source,
-                        trouble: trouble.clone(),
-                        has_answered: self.answered.is_some(),
-                    });
-                }
+                events.extend(self.health.note_failure(source, &trouble, monotonic));
                 Err(trouble)
             }
         }
@@ -196,32 +164,6 @@ impl Keeper {
     fn replace(&mut self, keys: Vec<SourceKey>, ahead: Duration, events: &mut Vec<Event>) {
         let unlisted = self.held.replace(keys, ahead);
         self.note_expired(unlisted, events);
-    }
-
-    /// Remembers that the source is well.
-    pub(crate) fn note_answered(&mut self, monotonic: Duration) {
-        self.answered = Some(monotonic);
-        self.is_troubled = false;
-    }
-
-    /// Counts that the source has not answered, or not in time.
-    pub(crate) fn note_unanswered(&mut self, trouble: &str, monotonic: Duration) {
-        self.note_failure(trouble, false, monotonic);
-        self.is_counted = true;
-    }
-
-    /// Counts that the source answered badly, unless it was counted already that it did so late.
-    fn note_failure(&mut self, trouble: &str, was_counted: bool, monotonic: Duration) {
-        self.failures = self.failures.saturating_add(u64::from(!was_counted));
-        self.last_trouble = Some((trouble.into(), monotonic));
-        self.is_troubled = true;
-    }
-
-    /// Counts that the source is late. False if that was logged before: a source that hangs is late
-    /// each time that it is asked.
-    pub(crate) fn note_late(&mut self, waited: Duration, monotonic: Duration) -> bool {
-        self.note_unanswered(&format!("no answer for {waited:?}"), monotonic);
-        !replace(&mut self.was_late, true)
     }
 
     /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot if
@@ -240,14 +182,21 @@ impl Keeper {
         }
         let ahead = settings.rotation.ahead();
         let expired = self.held.advance(now, ahead);
-        self.local.retain(|key| now < key.window.expires);
+        self.fallback.drop_expired(now);
         self.note_expired(expired, events);
         self.revoked.forget_ended(monotonic);
         self.note_without(now, monotonic);
-        let stands_in = self.stand_in(settings, now, monotonic, rotate, is_awaited, events);
-        self.held.stand_in(&self.local, ahead);
         // Local keys may have to stand in as soon as nothing is awaited any more.
-        let still_waits = is_awaited && !self.fallen_back && self.without_since.is_some();
+        let is_without = self.without_since.is_some();
+        let still_waits = is_awaited && is_without && !self.fallback.is_active();
+        let stands_in = match still_waits {
+            true => Ok(()),
+            false => {
+                let fallback = &mut self.fallback;
+                fallback.update(is_without, settings, now, monotonic, rotate, events)
+            }
+        };
+        self.held.stand_in(self.fallback.keys(), ahead);
         self.is_changed = still_waits || stands_in.is_err();
         (self.looked, self.due) = (now, self.held.due());
         let snapshot = self.snapshot();
@@ -294,62 +243,6 @@ impl Keeper {
             }
         }
         Ok(keys)
-    }
-
-    /// Makes local random STEKs seal while the source has no active one, so that this process at
-    /// least resumes its own sessions.
-    fn stand_in(
-        &mut self,
-        settings: &RingSettings,
-        now: Time,
-        monotonic: Duration,
-        rotate: bool,
-        is_awaited: bool,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Error> {
-        let none_seals = self.is_without(now);
-        if none_seals && is_awaited && !self.fallen_back {
-            return Ok(());
-        }
-        if none_seals != self.fallen_back {
-            self.fallen_back = none_seals;
-            events.push(match none_seals {
-                true => Event::FellBack,
-                false => Event::Recovered,
-            });
-        }
-        if none_seals {
-            let query = SourceQuery {
-                now,
-                monotonic,
-                rotation: &settings.rotation,
-                sealing: settings.sealing,
-                rotate,
-                revoked: &[], // it was told at once
-                bulletin: None,
-            };
-            let local = self.fallback.load(&query);
-            let local = local.map_err(|cause| Error::source("random", cause))?;
-            // Those of an earlier time without the source open until they expire.
-            self.local.retain(|key| {
-                let is_listed = local.iter().any(|new| new.stek.name() == key.stek.name());
-                !is_listed && key.window.retires <= now
-            });
-            let too_many = self.local.len().saturating_sub(EARLIER_LOCAL);
-            self.local.drain(..too_many);
-            self.local.extend(local);
-        } else {
-            // They seal no longer, and open until they expire.
-            for key in &mut self.local {
-                key.window.retires = key.window.retires.min(now);
-                key.window.expires = key
-                    .window
-                    .expires
-                    .min(now.plus(settings.rotation.lifetime()));
-            }
-            self.fallback = RandomSource::default();
-        }
-        Ok(())
     }
 
     fn note_expired(&mut self, names: Vec<KeyName>, events: &mut Vec<Event>) {
@@ -410,12 +303,7 @@ impl Keeper {
         }
         let names: Vec<_> = ends.iter().map(|(name, _)| *name).collect();
         events.extend(names.iter().copied().map(Event::Revoked));
-        self.local
-            .retain(|key| name.is_some_and(|name| key.stek.name() != name));
-        match name {
-            Some(name) => self.fallback.revoke(name),
-            None => self.fallback = RandomSource::default(),
-        }
+        self.fallback.revoke(name);
         // One that is not here may come yet, with a source that is away or another process.
         if let Some(name) = name.filter(|_| ends.is_empty()) {
             ends.push((*name, monotonic.saturating_add(WEEK)));
@@ -430,7 +318,7 @@ impl Keeper {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.held.snapshot(&self.local)
+        self.held.snapshot(self.fallback.keys())
     }
 
     /// How long nothing is due but asking the source.
@@ -450,33 +338,23 @@ impl Keeper {
         self.due < self.awake_at
     }
 
-    pub(crate) fn has_answered(&self) -> bool {
-        self.answered.is_some()
-    }
-
     pub(crate) fn stats(&self, monotonic: Duration) -> StekStats {
+        let health = self.health.stats(monotonic);
+        let fallen_back = self.fallback.is_active();
         StekStats {
             rotations: self.rotations,
             revocations: self.revoked.count(),
-            source_answered: self.answered.map(|at| monotonic.saturating_sub(at)),
-            source_failures: self.failures,
-            last_trouble: self.last_trouble.as_ref().map(|(what, at)| Trouble {
-                what: Arc::clone(what),
-                ago: monotonic.saturating_sub(*at),
-                is_over: !self.is_troubled,
-            }),
             overflows: self.overflows,
-            fallen_back: self.fallen_back,
-            fleet_agrees: self.fleet_agrees.filter(|_| !self.fallen_back),
-            ..StekStats::default()
+            fallen_back,
+            fleet_agrees: health.fleet_agrees.filter(|_| !fallen_back),
+            ..health
         }
     }
 
     /// Drops every key for good.
     pub(crate) fn close(&mut self) {
         self.held = Held::default();
-        self.local.clear();
-        self.fallback = RandomSource::default();
+        self.fallback.revoke(None);
         self.closed = true;
     }
 }

@@ -1,8 +1,9 @@
 use super::super::slots::Slot;
+use super::fallback::EARLIER;
 use super::*;
 use crate::aead::Sealing;
 use crate::ring::supply::Manners;
-use crate::source::source_fn;
+use crate::source::{SourceQuery, StekSource, source_fn};
 use crate::stek::Stek;
 
 fn answer(keys: Result<Vec<SourceKey>, Failure>) -> Answer {
@@ -105,7 +106,8 @@ fn trouble_is_told_once_and_whether_there_was_an_answer_before() {
     assert_eq!(told(&mut keeper, failed("down")), []);
     assert_eq!(told(&mut keeper, Ok(Vec::new())), answers);
     assert_eq!(told(&mut keeper, failed("down")), [event("down", true)]);
-    let is_told_late = |keeper: &mut Keeper| keeper.note_late(Duration::ZERO, Duration::ZERO);
+    let is_told_late =
+        |keeper: &mut Keeper| keeper.health.note_late(Duration::ZERO, Duration::ZERO);
     assert!(is_told_late(&mut keeper));
     assert_eq!(told(&mut keeper, failed("late")), [event("late", true)]);
     assert!(!is_told_late(&mut keeper), "it hangs each time");
@@ -142,7 +144,7 @@ fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails()
         take(&mut keeper, &settings, Vec::from_iter(seals.then(key)));
         let snapshot = advance(&mut keeper, &settings, now);
         let name = *snapshot.sealing(now).unwrap().name();
-        (name, snapshot, now, keeper.local.len())
+        (name, snapshot, now, keeper.fallback.keys().len())
     };
     let (first, ..) = step(false);
     step(true);
@@ -150,14 +152,14 @@ fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails()
     assert_ne!(first, second);
     let opens = |snapshot: &Snapshot, name| matches!(snapshot.find(name), Some(Slot::Key(_)));
     assert!(opens(&snapshot, &first) && opens(&snapshot, &second));
-    for _ in 0..=EARLIER_LOCAL {
+    for _ in 0..=EARLIER {
         step(true);
         step(false);
     }
     let (last, snapshot, _, kept) = step(false);
-    assert_eq!(kept, EARLIER_LOCAL + 1);
+    assert_eq!(kept, EARLIER + 1);
     assert!(opens(&snapshot, &last) && !opens(&snapshot, &second));
-    assert_eq!(EARLIER_LOCAL, 256);
+    assert_eq!(EARLIER, 256);
 }
 
 #[test]
@@ -168,13 +170,13 @@ fn a_revoked_local_key_is_not_kept() {
     let now = Time(1_800_000_000_000);
     let snapshot = advance(&mut keeper, &settings, now);
     let name = *snapshot.sealing(now).unwrap().name();
-    assert_eq!(keeper.local.len(), 1);
+    assert_eq!(keeper.fallback.keys().len(), 1);
     assert_eq!(
         keeper.revoke(Some(&name), now, Duration::ZERO, &mut Vec::new()),
         1
     );
-    assert!(keeper.local.is_empty());
+    assert!(keeper.fallback.keys().is_empty());
     advance(&mut keeper, &settings, now);
     assert_ne!(keeper.revoke(None, now, Duration::ZERO, &mut Vec::new()), 0);
-    assert!(keeper.local.is_empty());
+    assert!(keeper.fallback.keys().is_empty());
 }
