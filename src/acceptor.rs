@@ -27,6 +27,7 @@ use crate::resumption::Storage;
 mod axum_server;
 mod blocking;
 mod client_hello;
+mod driver;
 mod early_data;
 mod follow;
 #[cfg(feature = "tokio")]

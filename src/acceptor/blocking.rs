@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustls::server::ClientHello;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::early_data::RefusedEarlyData;
-use super::{Accepting, Greeting, Handshake, Hello, Refused, Target};
+use super::driver::{Transport, read_hello, send};
+use super::{Accepting, Handshake, Target};
 use crate::clock::instant_in;
 
 /// Accepts TLS connections on a thread each: what [`ResumptionAcceptor`] is on tokio.
@@ -145,7 +145,8 @@ where
     C: FnOnce(ClientHello<'_>) -> io::Result<Target>,
     F: FnOnce(&mut ServerConnection),
 {
-    let hello = read_hello(&mut io)?;
+    let mut stream = Blocking(&mut io);
+    let hello = at_once(read_hello(&mut stream))?;
     let target = choose(hello.client_hello())?;
     let mut accepting = Accepting::new(&target, &hello.offer);
     if let Some(look_up) = target.look_up(&hello) {
@@ -153,143 +154,49 @@ where
         let found = found.unwrap_or_else(|| Err(look_up.timed_out()));
         accepting.following.looked_up(found);
     }
-    let Hello {
-        accepted, mut rest, ..
-    } = hello;
-    let begun = accepting.begin(accepted);
-    let mut connection = begun.map_err(|refused| refuse(&mut io, refused))?;
-    let mut early_data = accepting.refused_early_data(&mut connection, &mut rest);
-    if let Some(early_data) = &mut early_data {
-        drop_early_data(&mut io, &mut accepting, &mut connection, early_data)?;
-    }
-    hear(&mut io, &mut accepting, &mut connection, &rest)?;
-    if accepting.hello_retry {
-        send(&mut io, &mut connection)?;
-        process_second_hello(&mut io, &mut accepting, &mut connection)?;
-    }
-    f(&mut connection);
-    if let Some(early_data) = early_data {
-        finish(&mut io, &mut accepting, &mut connection, early_data)?;
-    }
+    let mut connection = at_once(accepting.drive(hello, &mut stream, Some(f)))?;
     accepting.following.during(|| {
         while connection.is_handshaking() {
-            connection.complete_io(&mut io)?;
+            connection.complete_io(stream.0)?;
         }
-        send(&mut io, &mut connection)
+        at_once(send(&mut stream, &mut connection))
     })?;
     accepting.end(&mut connection);
     Ok(StreamOwned::new(*connection, io))
 }
 
-fn read_hello(io: &mut (impl Read + Write)) -> io::Result<Hello> {
-    let mut greeting = Greeting::default();
-    loop {
-        if uninterrupted(|| greeting.read(io))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let hello = greeting.hello().map_err(|refused| refuse(io, refused))?;
-        if let Some(hello) = hello {
-            return Ok(hello);
-        }
+/// A stream that blocks.
+struct Blocking<'a, IO>(&'a mut IO);
+
+impl<IO: Read + Write> Transport for Blocking<'_, IO> {
+    const BLOCKS: bool = true;
+
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(uninterrupted(|| read(self.0)))
+    }
+
+    fn poll_write<T>(
+        &mut self,
+        _: &mut Context<'_>,
+        mut write: impl FnMut(&mut dyn Write) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        Poll::Ready(uninterrupted(|| write(self.0)))
     }
 }
 
-/// Lets rustls process what was read, and tells the client what it refuses.
-fn hear(
-    io: &mut impl Write,
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    read: &[u8],
-) -> io::Result<()> {
-    let heard = accepting.hear(connection, read);
-    or_alert(io, connection, heard)
-}
-
-/// Drops what came with the ClientHello, and the rest of a record that has begun. Whether there is
-/// more cannot be asked without waiting for it.
-fn drop_early_data(
-    io: &mut (impl Read + Write),
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    early_data: &mut RefusedEarlyData,
-) -> io::Result<()> {
-    loop {
-        let others = early_data.others();
-        hear(io, accepting, connection, &others)?;
-        if early_data.is_between_records() || uninterrupted(|| early_data.read(io))? == 0 {
-            return Ok(());
-        }
+/// The outcome of a future that is never pending, because its stream blocks.
+fn at_once<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
-/// Does the rest of a handshake, with whole records.
-fn finish(
-    io: &mut (impl Read + Write),
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    mut early_data: RefusedEarlyData,
-) -> io::Result<()> {
-    loop {
-        let records = early_data.whole_records();
-        hear(io, accepting, connection, &records)?;
-        send(io, connection)?;
-        if !connection.is_handshaking() {
-            break;
-        }
-        if uninterrupted(|| early_data.read(io))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    let rest = early_data.into_rest();
-    hear(io, accepting, connection, &rest)
-}
-
-/// Waits until rustls has something to say to the second ClientHello.
-fn process_second_hello(
-    io: &mut (impl Read + Write),
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-) -> io::Result<()> {
-    loop {
-        // Before it there may be early data that came with the first one.
-        let heard = accepting.go_on(connection);
-        if or_alert(io, connection, heard)? {
-            return Ok(());
-        }
-        if uninterrupted(|| connection.read_tls(io))? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
-/// Sends the alert for what rustls refused. Its error says more than what may go wrong meanwhile.
-fn or_alert<T>(
-    io: &mut impl Write,
-    connection: &mut ServerConnection,
-    heard: io::Result<T>,
-) -> io::Result<T> {
-    if heard.is_err() {
-        let _ = send(io, connection);
-    }
-    heard
-}
-
-fn refuse(io: &mut impl Write, refused: Refused) -> io::Error {
-    let _ = io.write_all(&refused.alert).and_then(|()| io.flush());
-    refused.error
-}
-
-/// Sends what rustls has to say.
-fn send(io: &mut impl Write, connection: &mut ServerConnection) -> io::Result<()> {
-    while connection.wants_write() {
-        if uninterrupted(|| connection.write_tls(io))? == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-    }
-    io.flush()
-}
-
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -2,7 +2,6 @@ use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use rustls::server::{Accepted, ClientHello};
 use rustls::{ServerConfig, ServerConnection};
@@ -11,9 +10,9 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, StartHandshake, TlsAcceptor};
 
-use super::early_data::RefusedEarlyData;
-use super::synchronous::{Synchronous, or_alert, read, refuse, send};
-use super::{Accepting, Greeting, Handshake, Hello, Target, asks_again};
+use super::driver::read_hello;
+use super::synchronous::Polled;
+use super::{Accepting, Handshake, Hello, Target, asks_again};
 
 /// Accepts TLS connections on tokio, where tokio-rustls's `TlsAcceptor` stood.
 ///
@@ -208,7 +207,7 @@ where
     T: Future<Output = io::Result<Target>>,
     F: FnOnce(&mut ServerConnection),
 {
-    let hello = read_hello(&mut io).await?;
+    let hello = read_hello(&mut Polled(&mut io)).await?;
     let target = choose(hello.client_hello()).await?;
     let mut accepting = Accepting::new(&target, &hello.offer);
     if let Some(look_up) = target.look_up(&hello) {
@@ -249,138 +248,14 @@ impl Accepting {
         &mut self,
         hello: Hello,
         mut io: IO,
-        f: Option<F>,
+        say: Option<F>,
     ) -> io::Result<Accept<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
         F: FnOnce(&mut ServerConnection),
     {
-        let Hello {
-            accepted, mut rest, ..
-        } = hello;
-        let mut connection = match self.begin(accepted) {
-            Ok(connection) => connection,
-            Err(refused) => return Err(refuse(&mut io, refused).await),
-        };
-        let mut early_data = self.refused_early_data(&mut connection, &mut rest);
-        if let Some(early_data) = &mut early_data {
-            drop_early_data(&mut io, self, &mut connection, early_data).await?;
-        }
-        hear(&mut io, self, &mut connection, &rest).await?;
-        if self.hello_retry {
-            send(&mut io, &mut connection).await?;
-            process_second_hello(&mut io, self, &mut connection).await?;
-        }
-        if let Some(f) = f {
-            f(&mut connection);
-        }
-        if let Some(early_data) = early_data {
-            finish(&mut io, self, &mut connection, early_data).await?;
-        }
+        let connection = self.drive(hello, &mut Polled(&mut io), say).await?;
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         Ok(acceptor.accept_with(io, move |fresh| *fresh = *connection))
-    }
-}
-
-/// Lets rustls process what was read, and tells the client what it refuses.
-async fn hear<IO>(
-    io: &mut IO,
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    read: &[u8],
-) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let heard = accepting.hear(connection, read);
-    or_alert(io, connection, heard).await
-}
-
-/// Reads what there is before the server's flight leaves, and the rest of a record that has begun.
-async fn drop_early_data<IO>(
-    io: &mut IO,
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    early_data: &mut RefusedEarlyData,
-) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        let others = early_data.others();
-        hear(io, accepting, connection, &others).await?;
-        let read = poll_fn(|cx| {
-            let read = Synchronous { io, cx }.poll(|io| early_data.read(io));
-            match read {
-                Poll::Pending if early_data.is_between_records() => Poll::Ready(Ok(0)),
-                read => read,
-            }
-        });
-        if read.await? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// Does the rest of a handshake, with whole records.
-async fn finish<IO>(
-    io: &mut IO,
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-    mut early_data: RefusedEarlyData,
-) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        let records = early_data.whole_records();
-        hear(io, accepting, connection, &records).await?;
-        send(io, connection).await?;
-        if !connection.is_handshaking() {
-            break;
-        }
-        if read(io, |io| early_data.read(io)).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    let rest = early_data.into_rest();
-    hear(io, accepting, connection, &rest).await
-}
-
-async fn read_hello<IO>(io: &mut IO) -> io::Result<Hello>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut greeting = Greeting::default();
-    loop {
-        if read(io, |io| greeting.read(io)).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match greeting.hello() {
-            Ok(Some(hello)) => return Ok(hello),
-            Ok(None) => {}
-            Err(refused) => return Err(refuse(io, refused).await),
-        }
-    }
-}
-
-/// Waits until rustls has something to say to the second ClientHello.
-async fn process_second_hello<IO>(
-    io: &mut IO,
-    accepting: &mut Accepting,
-    connection: &mut ServerConnection,
-) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        // Before it there may be early data that came with the first one.
-        let heard = accepting.go_on(connection);
-        if or_alert(io, connection, heard).await? {
-            return Ok(());
-        }
-        if read(io, |io| connection.read_tls(io)).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }

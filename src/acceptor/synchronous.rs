@@ -1,89 +1,46 @@
 //! rustls, which knows no futures, on streams that are polled.
 
-use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Refused;
+use super::driver::Transport;
 
-pub(super) async fn refuse<IO>(io: &mut IO, refused: Refused) -> io::Error
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut alert = refused.alert.as_slice();
-    while !alert.is_empty() {
-        match poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, alert)).await {
-            Ok(len) if len > 0 => alert = alert.get(len..).unwrap_or_default(),
-            _ => return refused.error,
-        }
-    }
-    let _ = flush(io).await;
-    refused.error
-}
+/// A stream of tokio's.
+pub(super) struct Polled<'a, IO>(pub(super) &'a mut IO);
 
-/// Sends the alert for what rustls refused. Its error says more than what may go wrong meanwhile.
-pub(super) async fn or_alert<IO, T>(
-    io: &mut IO,
-    connection: &mut ServerConnection,
-    heard: io::Result<T>,
-) -> io::Result<T>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    if heard.is_err() {
-        let _ = send(io, connection).await;
-    }
-    heard
-}
+impl<IO: AsyncRead + AsyncWrite + Unpin> Transport for Polled<'_, IO> {
+    const BLOCKS: bool = false;
 
-/// Sends what rustls has to say.
-pub(super) async fn send<IO>(io: &mut IO, connection: &mut ServerConnection) -> io::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    while connection.wants_write() {
-        let write = poll_fn(|cx| Synchronous { io, cx }.poll(|io| connection.write_tls(io)));
-        if write.await? == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-    }
-    flush(io).await
-}
-
-async fn flush<IO: AsyncWrite + Unpin>(io: &mut IO) -> io::Result<()> {
-    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
-}
-
-pub(super) async fn read<IO>(
-    io: &mut IO,
-    mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
-) -> io::Result<usize>
-where
-    IO: AsyncRead + AsyncWrite + Unpin,
-{
-    poll_fn(|cx| Synchronous { io, cx }.poll(|io| read(io))).await
-}
-
-/// Lets rustls, which knows no futures, read from and write to a stream that does: what is not
-/// ready is an error to rustls, and the task is woken when it is.
-pub(super) struct Synchronous<'a, 'b, IO> {
-    pub(super) io: &'a mut IO,
-    pub(super) cx: &'a mut Context<'b>,
-}
-
-impl<IO> Synchronous<'_, '_, IO> {
-    pub(super) fn poll<T>(
+    fn poll_read(
         &mut self,
-        call: impl FnOnce(&mut Self) -> io::Result<T>,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut dyn Read) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        or_pending(read(&mut Synchronous { io: self.0, cx }))
+    }
+
+    fn poll_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut dyn Write) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        match call(self) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        }
+        or_pending(write(&mut Synchronous { io: self.0, cx }))
+    }
+}
+
+/// What is not ready is an error to rustls, and the task is woken when it is.
+struct Synchronous<'a, 'b, IO> {
+    io: &'a mut IO,
+    cx: &'a mut Context<'b>,
+}
+
+fn or_pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
     }
 }
 

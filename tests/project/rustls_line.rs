@@ -23,7 +23,7 @@ const MAY: [(&str, &str); 13] = [
     ("acceptor/blocking.rs", "the same, by threads"),
     ("acceptor/resumption_acceptor.rs", "the same, on tokio"),
     ("acceptor/incoming.rs", "a stream of what that accepts"),
-    ("acceptor/synchronous.rs", "and how rustls reads there"),
+    ("acceptor/driver.rs", "reads and writes for all of them"),
     (
         "acceptor/versions.rs",
         "asks a configuration for its versions",
