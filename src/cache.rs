@@ -11,6 +11,7 @@ use crate::counters::{Counted, Counters};
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
 use crate::lineage::Lineage;
+use crate::process::Process;
 use crate::scope::{HoldsScopes, ScopeState};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
@@ -54,6 +55,7 @@ pub(crate) struct Cache {
     hasher: KeyHasher,
     spare: Spare,
     settings: CacheSettings,
+    process: Process,
     /// What is counted without a shard.
     counters: Counters<CacheStats>,
 }
@@ -73,14 +75,6 @@ const SWEEP_STEP: u32 = 256;
 
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
-
-/// Locks a shard for a handshake. In a process that was just forked a thread that is not there may
-/// hold the lock for ever; in no other does anybody for so long. Then there is no session to be
-/// had.
-fn lock(shard: &Mutex<Shard>) -> Option<MutexGuard<'_, Shard>> {
-    const LONG: Duration = Duration::from_millis(100);
-    shard.try_lock_for(LONG)
-}
 
 /// Whether the scope still has the number that a key was made with: what is found under another may
 /// be another scope's.
@@ -137,6 +131,7 @@ impl Cache {
             hasher,
             spare,
             settings,
+            process: Process::current(),
             counters: Counters::new(),
         }
     }
@@ -157,7 +152,8 @@ impl Cache {
     }
 
     #[cfg(test)]
-    pub(crate) fn hold(&self) -> impl Sized {
+    pub(crate) fn pretend_fork(&self) -> impl Sized {
+        self.process.pretend_fork();
         Vec::from_iter(self.shards.iter().map(|shard| shard.lock()))
     }
 
@@ -264,7 +260,7 @@ impl Cache {
         let mut removed = Removed::default();
         loop {
             let key = self.hasher.key(scope.number(), id);
-            let Some(mut shard) = lock(self.shard(key.hash)) else {
+            let Some(mut shard) = self.lock(key) else {
                 return false;
             };
             // If the scope was forgotten meanwhile, the shard may have been looked through already:
@@ -292,7 +288,7 @@ impl Cache {
     pub(crate) fn holds(&self, terms: &Terms, scope: &ScopeState, id: &[u8; 32]) -> bool {
         let key = self.hasher.key(scope.number(), id);
         let now = terms.read().steady;
-        lock(self.shard(key.hash)).is_some_and(|shard| shard.holds(key, now))
+        self.lock(key).is_some_and(|shard| shard.holds(key, now))
     }
 
     /// Reads a TLS 1.2 session.
@@ -310,7 +306,7 @@ impl Cache {
         let mut value = Zeroizing::new(Vec::with_capacity(USUAL_LEN));
         let mut removed = Removed::default();
         let lineage = {
-            let mut shard = lock(self.shard(key.hash))?;
+            let mut shard = self.lock(key)?;
             match is_current(&at.scope, key) {
                 true => shard.get(key, now.steady, &mut value, &mut removed),
                 false => shard.miss(),
@@ -333,7 +329,7 @@ impl Cache {
         let key = self.hasher.key(at.scope.number(), id);
         let mut removed = Removed::default();
         let (value, lineage) = {
-            let mut shard = lock(self.shard(key.hash))?;
+            let mut shard = self.lock(key)?;
             let taken = match is_current(&at.scope, key) {
                 true => shard.take(key, now.steady, &mut removed),
                 false => shard.miss(),
@@ -457,6 +453,20 @@ impl Cache {
             self.counters.add(CacheCount::MalformedLookup);
         }
         id
+    }
+
+    /// Locks a shard for a handshake. In a process that was just forked a thread that is not there
+    /// may hold the lock for ever: then there is no session to be had. In any other its holder is
+    /// waited for, however long it gets no processor.
+    fn lock(&self, key: Key<'_>) -> Option<MutexGuard<'_, Shard>> {
+        const LONG: Duration = Duration::from_millis(100);
+        let shard = self.shard(key.hash);
+        loop {
+            let locked = shard.try_lock_for(LONG);
+            if locked.is_some() || !self.process.is_current() {
+                return locked;
+            }
+        }
     }
 
     #[expect(

@@ -70,6 +70,7 @@ mod lineage;
 #[cfg(test)]
 mod models;
 mod outside;
+mod process;
 mod pulse;
 mod reader;
 #[cfg(feature = "redis")]

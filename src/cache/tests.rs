@@ -47,6 +47,22 @@ fn forgetting_leaves_nothing_of_stores_under_way() {
 }
 
 #[test]
+fn a_thread_that_gets_no_processor_while_it_holds_a_lock_costs_nobody_a_session() {
+    let cache = SessionCache::new(10);
+    assert!(cache.put(id(1), vec![7; 8]));
+    let shards = &cache.inner.cache.shards;
+    thread::scope(|scope| {
+        let held = Vec::from_iter(shards.iter().map(|shard| shard.lock()));
+        let stored = scope.spawn(|| cache.put(id(2), vec![8; 8]));
+        let found = scope.spawn(|| cache.take(&id(1)));
+        thread::sleep(Duration::from_millis(250));
+        drop(held);
+        assert!(stored.join().unwrap());
+        assert_eq!(found.join().unwrap(), Some(vec![7; 8]));
+    });
+}
+
+#[test]
 fn a_closed_cache_stores_nothing_whatever_was_given_back_meanwhile() {
     let cache = SessionCache::new(1_000);
     cache.inner.cache.close();

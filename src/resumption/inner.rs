@@ -1,6 +1,5 @@
 use std::ops::Deref;
-use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use crate::fips;
 use crate::housekeeper::Housekeeper;
 use crate::installation::Installation;
 use crate::outside::Outside;
+use crate::process::Process;
 use crate::ring::{Introduced, Ring, RingSettings};
 use crate::scope::{Scope, ScopeState, Scopes};
 use crate::stats::metrics::Publisher;
@@ -46,7 +46,7 @@ pub(crate) struct Inner {
 /// What belongs to one process alone: its thread, and what that process was told.
 struct Life {
     /// The process, whose threads and locks the rest of [`Inner`] has.
-    process: AtomicU32,
+    process: Process,
     /// Told to end when this is dropped.
     housekeeper: OnceLock<Housekeeper>,
     /// Whether a thread does what its own has not done in time.
@@ -78,7 +78,7 @@ const TELLING: Duration = Duration::from_millis(250);
 impl Life {
     fn begin() -> Self {
         Self {
-            process: AtomicU32::new(process::id()),
+            process: Process::current(),
             housekeeper: OnceLock::new(),
             is_rescued: AtomicBool::new(false),
             is_publishing: AtomicBool::new(false),
@@ -121,11 +121,10 @@ impl Inner {
         Ok(())
     }
 
-    /// What takes the place of this, if this process was forked from that of this. Asking the
-    /// system costs some 200 ns, so handshakes do only when housekeeping is overdue.
+    /// What takes the place of this, if this process was forked from that of this. The system is
+    /// asked, so handshakes do only when housekeeping is overdue.
     fn heir_if_forked(&self) -> Option<&Arc<Self>> {
-        (process::id() != self.life.process.load(Ordering::Relaxed))
-            .then(|| self.life.heir.get_or_init(|| self.make_heir()))
+        (!self.life.process.is_current()).then(|| self.life.heir.get_or_init(|| self.make_heir()))
     }
 
     fn make_heir(&self) -> Arc<Self> {

@@ -45,9 +45,12 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
             let ticket = ticketer.encrypt(&session()).unwrap();
             let parent = Arc::clone(&resumption.inner);
             let ring = parent.ring.as_ref().unwrap();
-            let _held = (ring.hold(), parent.scopes.hold(), parent.cache.hold());
-            // As after a fork.
-            parent.life.process.store(0, Ordering::Relaxed);
+            let _held = (
+                ring.hold(),
+                parent.scopes.hold(),
+                parent.cache.pretend_fork(),
+            );
+            parent.life.process.pretend_fork();
             let theirs = resumption.clone();
             let (rotated, stats) = returns(move || {
                 if does_tell {
@@ -134,9 +137,8 @@ fn a_child_of_what_was_shut_down_is_shut_down() {
     let resumption = Resumption::tickets().unwrap();
     let (ticketer, storage) = (resumption.ticketer("a"), resumption.session_storage("a"));
     assert!(resumption.shutdown(LONG));
-    // As after a fork.
     let parent = Arc::clone(&resumption.inner);
-    parent.life.process.store(0, Ordering::Relaxed);
+    parent.life.process.pretend_fork();
     resumption.after_fork();
     assert_eq!(ticketer.encrypt(&session()), None);
     assert!(!storage.put(vec![7; 32], session()));
