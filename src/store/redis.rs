@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::remote::{Backend, Failure, Node, Remote};
 use super::{SharedStore, StoreKey, StoreLookup};
 use crate::error::Error;
@@ -36,7 +38,8 @@ use connection::Connection;
 /// and TLS 1.2 clients resume only on the node that they met before.
 ///
 /// All commands go over one connection (to each master of a Cluster), on a thread of its own, so
-/// the store works with any async runtime, or none. It connects once the
+/// the store works with any async runtime, or none; look-ups may go over
+/// [another](RedisStore::lookup_runtime). It connects once the
 /// [`Resumption`](crate::Resumption) is built, or the store is used otherwise. A handle is cheap to
 /// clone. The thread ends once the last handle is dropped and the queue is written. A process that
 /// is forked later has a thread and a connection of its own from its first use on; what its parent
@@ -124,6 +127,26 @@ impl RedisStore {
     #[must_use]
     pub fn prefix(self, prefix: &str) -> Self {
         Self(self.0.with_prefix(prefix))
+    }
+
+    /// The tokio runtime that polls the look-ups, on which their connection is then served too:
+    /// a look-up neither wakes the store's thread nor waits to be woken by it. This costs another
+    /// connection to each server. Set it before the store is used.
+    ///
+    /// I/O and time must be enabled on this runtime. Nothing depends on it but look-ups, and they
+    /// go back to the store's own thread while it is late three times in a row or its connection is
+    /// lost, and for good once it has ended. Those under way then are full handshakes at worst, and
+    /// no claim is sent twice. That is logged, and counted in
+    /// [`StoreHealth::lookup_runtime_outages`]. While the runtime is busy, answers wait for it.
+    ///
+    /// A runtime without I/O or time is not used, and the log says so; but tokio tells it by a
+    /// panic, so with `panic = "abort"` the process ends when the store is first used. A process
+    /// that is forked later looks up by the store's thread.
+    ///
+    /// Defaults to none: look-ups are served by the store's thread, and need no runtime.
+    #[must_use]
+    pub fn lookup_runtime(self, runtime: Handle) -> Self {
+        Self(self.0.with_lookup_runtime(runtime))
     }
 }
 

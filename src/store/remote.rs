@@ -6,6 +6,7 @@
 //!  Node     a handle on one server: queue of writes, look-ups in flight, circuit breaker
 //!  Lookup   a question on its way, which its caller takes straight to the connection
 //!  Driver   what keeps the connection and writes the queue, on the store's thread
+//!  Near     a connection for look-ups alone, kept by the runtime of those who look up, if it is named
 //!  Backend  the protocol: the only part that a new store brings itself
 //! ```
 
@@ -24,6 +25,7 @@ mod breaker;
 mod driver;
 mod in_flight;
 mod lookup;
+mod near;
 mod node;
 mod pauses;
 mod queue;
@@ -72,7 +74,7 @@ impl Remote {
     pub(super) fn start(
         thread: &'static str,
         prefix: &str,
-        backend: impl Backend + Clone + Sync,
+        backend: impl Backend + Sync,
     ) -> Result<Self, Error> {
         let make = move |common, runtime| Single::new(common, backend.clone(), runtime);
         Self::start_with(thread, prefix, make)
@@ -142,6 +144,11 @@ impl Remote {
     pub(super) fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix = all_keys_begin_with(prefix);
         self.served.common.set_prefix(Arc::clone(&self.prefix));
+        self
+    }
+
+    pub(super) fn with_lookup_runtime(self, runtime: Handle) -> Self {
+        self.served.common.set_lookup_runtime(runtime);
         self
     }
 

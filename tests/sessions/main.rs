@@ -5,5 +5,6 @@ mod flood;
 mod memcached;
 mod redis_commands;
 mod redis_log;
+mod redis_runtime;
 mod redis_store;
 mod redis_topologies;

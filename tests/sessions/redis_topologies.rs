@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -465,14 +466,23 @@ fn the_store_keeps_the_contract_in_each_topology() {
         Replicated::start(),
         RedisCluster::start(),
     );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     for client in [
         RedisClient::open(alone.url()).unwrap(),
         RedisClient::sentinels(replicated.sentinel_urls(), Replicated::NAME).unwrap(),
         RedisClient::cluster(cluster.urls()).unwrap(),
     ] {
-        let shown = client.to_string();
-        let store = RedisStore::with_client(client).unwrap();
-        let kept = contract::check(&store);
-        assert!(kept.is_ok(), "{shown}: {kept:?}");
+        let shown = &client.to_string();
+        let own = RedisStore::with_client(client.clone()).unwrap();
+        let near = RedisStore::with_client(client).unwrap().prefix("near");
+        let near = near.lookup_runtime(runtime.handle().clone());
+        thread::scope(|scope| {
+            for store in [own, near] {
+                scope.spawn(move || {
+                    let kept = contract::check(&store);
+                    assert!(kept.is_ok(), "{shown}, {store:?}: {kept:?}");
+                });
+            }
+        });
     }
 }

@@ -273,6 +273,7 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
 }
 
 /// A master, for the machinery that all remote stores share.
+#[derive(Clone)]
 struct Member {
     cluster: Arc<Cluster>,
     info: ConnectionInfo,

@@ -9,7 +9,7 @@ use crate::stats::StoreTrouble;
 ///
 /// Connecting must end by itself. Nothing else needs a timeout: the node gives up on what
 /// takes too long, by dropping the future.
-pub(in crate::store) trait Backend: fmt::Display + Send + 'static {
+pub(in crate::store) trait Backend: fmt::Display + Clone + Send + 'static {
     type Connection: Connection;
 
     fn connect(&mut self) -> impl Future<Output = Result<Self::Connection, Failure>> + Send;

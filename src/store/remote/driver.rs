@@ -1,17 +1,19 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::backend::{Backend, Connection, Failure, FailureKind};
 use super::breaker::{Breaker, Function, Generation, MAX_FAILURES};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
+use super::near::Near;
 use super::node::{Common, Node, Server};
 use super::pauses::Pauses;
 use super::queue::{Queue, Write};
@@ -50,6 +52,9 @@ struct Line<C> {
     cause: Mutex<String>,
     /// Of the store's thread, which keeps the time of look-ups.
     runtime: Handle,
+    /// What is asked in its place while it serves.
+    near: OnceLock<Arc<Self>>,
+    is_near: bool,
 }
 
 #[derive(Clone)]
@@ -61,19 +66,9 @@ struct Link<C> {
 impl<B: Backend> Driver<B> {
     /// A node, and what serves it on this runtime.
     pub(in crate::store) fn new(backend: B, common: Arc<Common>, runtime: Handle) -> (Node, Self) {
-        let breaker = Arc::<Breaker>::default();
         let (queue, writes) = Queue::new(Node::MAX_QUEUED);
-        let line = Arc::new(Line {
-            common,
-            server: backend.to_string(),
-            breaker: Arc::clone(&breaker),
-            link: Mutex::new(None),
-            is_lost: Notify::new(),
-            has_answered: AtomicBool::new(false),
-            write_timeout: backend.write_timeout(),
-            cause: Mutex::default(),
-            runtime,
-        });
+        let line = Arc::new(Line::new(&backend, common, runtime, false));
+        let breaker = Arc::clone(&line.breaker);
         let node = Node::new(breaker, Arc::clone(&line) as Arc<dyn Server>, queue);
         let driver = Self {
             line,
@@ -86,13 +81,54 @@ impl<B: Backend> Driver<B> {
     /// Serves the node until its last handle is dropped and its queue is written. Writes that its
     /// server did not do, because another has the key, go there by this route.
     pub(in crate::store) async fn run(self, route: Weak<dyn Route>) {
-        let connecting = tokio::spawn(Arc::clone(&self.line).stay_connected(self.backend));
-        self.line.write_all(self.writes, &route).await;
-        connecting.abort();
+        let Self {
+            line,
+            backend,
+            writes,
+        } = self;
+        let mut connecting = JoinSet::new(); // aborted at the end
+        connecting.spawn(Arc::clone(&line).stay_near(backend.clone()));
+        connecting.spawn(Arc::clone(&line).stay_connected(backend));
+        line.write_all(writes, &route).await;
     }
 }
 
 impl<C: Connection> Line<C> {
+    fn new(
+        backend: &impl Backend<Connection = C>,
+        common: Arc<Common>,
+        runtime: Handle,
+        is_near: bool,
+    ) -> Self {
+        Self {
+            common,
+            server: backend.to_string(),
+            breaker: Arc::default(),
+            link: Mutex::new(None),
+            is_lost: Notify::new(),
+            has_answered: AtomicBool::new(false),
+            write_timeout: backend.write_timeout(),
+            cause: Mutex::default(),
+            runtime,
+            near: OnceLock::new(),
+            is_near,
+        }
+    }
+
+    /// Has look-ups served by the runtime that they are polled on, if it is known.
+    async fn stay_near(self: Arc<Self>, backend: impl Backend<Connection = C>) {
+        self.common.begun().await;
+        let runtime = self.common.lookup_runtime();
+        if runtime.is_none() {
+            return;
+        }
+        let backend = Near { backend, runtime };
+        let (common, runtime) = (Arc::clone(&self.common), self.runtime.clone());
+        let near = Arc::new(Self::new(&backend, common, runtime, true));
+        let near = Arc::clone(self.near.get_or_init(|| near));
+        near.stay_connected(backend).await;
+    }
+
     /// Connects, and connects again whenever the connection is lost or of no use.
     async fn stay_connected<B: Backend<Connection = C>>(self: Arc<Self>, mut backend: B) {
         self.common.begun().await;
@@ -114,10 +150,18 @@ impl<C: Connection> Line<C> {
                     self.watch(link, &probe_key).await;
                     *self.link.lock() = None;
                     let cause = std::mem::take(&mut *self.cause.lock());
-                    warn!(
-                        server = self.server,
-                        cause, "shared store is down: full handshakes until it serves again"
-                    );
+                    if self.is_near {
+                        warn!(
+                            server = self.server,
+                            cause,
+                            "shared store is looked up by its own thread: the look-up runtime does not serve"
+                        );
+                    } else {
+                        warn!(
+                            server = self.server,
+                            cause, "shared store is down: full handshakes until it serves again"
+                        );
+                    }
                     if since.elapsed() >= STABLE {
                         pauses = Pauses::new();
                     }
@@ -241,6 +285,9 @@ impl<C: Connection> Line<C> {
 
     fn opened(&self, cause: String) {
         self.common.note_trouble(&cause);
+        if self.is_near {
+            add(&self.common.lookup_runtime_outages, 1);
+        }
         *self.cause.lock() = cause;
         self.is_lost.notify_one();
         self.common.wake.notify_one();
@@ -364,7 +411,9 @@ impl<C: Connection> Line<C> {
 impl<C: Connection> Server for Line<C> {
     fn look_up(self: Arc<Self>, question: Question) -> Lookup {
         let runtime = self.runtime.clone();
-        Lookup::new(self.ask(question), runtime)
+        let near = self.near.get().filter(|near| !near.breaker.is_open());
+        let line = near.map_or_else(|| Arc::clone(&self), Arc::clone);
+        Lookup::new(line.ask(question), runtime)
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::breaker::Breaker;
@@ -34,6 +35,7 @@ pub(in crate::store) struct Common {
     deadline: AtomicU64,
     /// What all keys begin with.
     prefix: Mutex<Arc<str>>,
+    lookup_runtime: Mutex<Option<Handle>>,
     has_begun: AtomicBool,
     begun: Notify,
     /// That something happened which whoever finds the nodes has to look at.
@@ -43,6 +45,7 @@ pub(in crate::store) struct Common {
     pub(super) refused: AtomicU64,
     pub(super) unknown: AtomicU64,
     pub(super) connections: AtomicU64,
+    pub(super) lookup_runtime_outages: AtomicU64,
     last_trouble: Mutex<Option<(Arc<str>, Instant)>>,
     /// Of nodes that are gone.
     pub(in crate::store) earlier_outages: AtomicU64,
@@ -135,6 +138,7 @@ impl Common {
         Self {
             deadline: AtomicU64::new(millis(DEFAULT_STORE_DEADLINE)),
             prefix: Mutex::new(prefix),
+            lookup_runtime: Mutex::default(),
             has_begun: AtomicBool::new(false),
             begun: Notify::new(),
             wake: Notify::new(),
@@ -143,6 +147,7 @@ impl Common {
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            lookup_runtime_outages: AtomicU64::new(0),
             last_trouble: Mutex::default(),
             earlier_outages: AtomicU64::new(0),
         }
@@ -183,6 +188,15 @@ impl Common {
         Arc::clone(&self.prefix.lock())
     }
 
+    pub(in crate::store) fn set_lookup_runtime(&self, runtime: Handle) {
+        *self.lookup_runtime.lock() = Some(runtime);
+    }
+
+    /// What the look-ups are polled on, as far as the store was told.
+    pub(super) fn lookup_runtime(&self) -> Option<Handle> {
+        self.lookup_runtime.lock().clone()
+    }
+
     /// Remembers what went wrong, as it is logged.
     pub(in crate::store) fn note_trouble(&self, what: &str) {
         *self.last_trouble.lock() = Some((what.into(), Instant::now()));
@@ -198,6 +212,7 @@ impl Common {
             unknown: count(&self.unknown),
             connections: count(&self.connections),
             outages: count(&self.earlier_outages),
+            lookup_runtime_outages: count(&self.lookup_runtime_outages),
             is_down: true,
             trouble: None,
             last_trouble: self.last_trouble.lock().as_ref().map(|(what, at)| Trouble {

@@ -114,16 +114,11 @@ impl Driven {
             },
             generation,
         });
+        let runtime = RUNTIME.handle().clone();
         let line = Arc::new(Line {
-            common: Arc::new(common),
-            server: String::new(),
             breaker: Arc::clone(&breaker),
             link: Mutex::new(link),
-            is_lost: Notify::new(),
-            has_answered: AtomicBool::new(false),
-            write_timeout: wire.write_timeout(),
-            cause: Mutex::default(),
-            runtime: RUNTIME.handle().clone(),
+            ..Line::new(&wire, Arc::new(common), runtime, false)
         });
         let node = Node::new(breaker, Arc::clone(&line) as Arc<dyn Server>, queue);
         Parts {
