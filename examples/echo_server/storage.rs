@@ -150,6 +150,7 @@ fn shared(builder: ResumptionBuilder, url: &str) -> Result<ResumptionBuilder, St
         Error::Config { why, .. } => format!("--store redis: {why}"),
         error => format!("--store redis: {error}"),
     })?;
+    let store = store.lookup_runtime(tokio::runtime::Handle::current());
     Ok(builder.shared_store(store))
 }
 

@@ -20,6 +20,7 @@ use rustls_resumption::store::RedisStore;
 use rustls_resumption::{Resumption, ResumptionAcceptor, Rotation, Stats};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, timeout};
 use tokio_rustls::server::TlsStream;
@@ -55,7 +56,7 @@ pub(crate) async fn run(redis: &str, directory: &Path) -> Result<(), Failure> {
         .stateful(20_000)
         .rotation(rotation)
         .stek_source(RedisSource::with_client(client(redis)?, kek.as_bytes())?)
-        .shared_store(RedisStore::with_client(client(redis)?)?)
+        .shared_store(RedisStore::with_client(client(redis)?)?.lookup_runtime(Handle::current()))
         .build()?;
 
     let chain = vec![std::fs::read(directory.join("certificate.der"))?.into()];

@@ -138,6 +138,7 @@ pub mod shared_sessions {
     use rustls_resumption::store::RedisStore;
     use rustls_resumption::{Resumption, ResumptionAcceptor};
     use tokio::net::TcpStream;
+    use tokio::runtime::Handle;
 
     pub async fn serve(
         mut config: ServerConfig,
