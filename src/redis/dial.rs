@@ -44,7 +44,7 @@ impl Dialer {
         {
             config = config.set_dns_resolver(Resolved(self.addresses(host, *port).await?));
         }
-        let client = Client::open(info.clone())?;
+        let client = Client::open(prompt(info))?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
         within(self.connect_timeout, "no connection", connecting).await
     }
@@ -95,6 +95,13 @@ impl Default for Dialer {
     }
 }
 
+/// A server that is sent each command at once: with Nagle's algorithm one waits until the one before
+/// is acknowledged, which takes a round trip.
+fn prompt(info: &ConnectionInfo) -> ConnectionInfo {
+    let settings = info.tcp_settings().clone().set_nodelay(true);
+    info.clone().set_tcp_settings(settings)
+}
+
 /// The outcome, or a timeout that says what there was not.
 pub(super) async fn within<T>(
     limit: Duration,
@@ -134,6 +141,14 @@ pub(crate) mod tests {
     pub(crate) fn slow(_host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         thread::sleep(Duration::from_millis(1_500));
         Ok(vec![(Ipv4Addr::LOCALHOST, port).into()])
+    }
+
+    #[test]
+    fn a_command_is_sent_while_others_are_not_acknowledged() {
+        for url in ["redis://127.0.0.1", "rediss://127.0.0.1"] {
+            let info: ConnectionInfo = url.parse().unwrap();
+            assert!(!info.tcp_settings().nodelay() && prompt(&info).tcp_settings().nodelay());
+        }
     }
 
     #[tokio::test]
