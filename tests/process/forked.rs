@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use fork::{Fork, fork, waitpid_nohang};
 use rustls::server::{ProducesTickets, StoresServerSessions};
 use rustls_resumption::source::{KeyDirectory, RedisSource};
-use rustls_resumption::store::{RedisClient, RedisStore, SharedStore};
+use rustls_resumption::store::{RedisClient, RedisStore, SharedStore, contract};
 use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::alone::alone;
 use test_support::handshake::followed;
 use test_support::redis::{RedisCluster, RedisServer, Replicated};
 use test_support::session::{id, tls12, tls13};
+use tokio::runtime::Runtime;
 
 const LONG: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -254,6 +255,30 @@ fn a_forked_child_has_connections_to_a_cluster_of_its_own() {
     alone(|| {
         let redis = RedisCluster::start();
         share_and_rotate_in_children(&RedisClient::cluster(redis.urls()).unwrap());
+    });
+}
+
+#[test]
+fn a_forked_child_looks_up_without_the_runtime_of_its_parent() {
+    alone(|| {
+        let redis = RedisServer::start();
+        let runtime = Runtime::new().unwrap();
+        let store = RedisStore::new(&redis.url()).unwrap();
+        let store = store.lookup_runtime(runtime.handle().clone());
+        let start = Instant::now();
+        while store.health().connections < 2 {
+            assert!(start.elapsed() < LONG, "{:?}", store.health());
+        }
+        let child = in_child(|| match contract::check(&store) {
+            Ok(()) if store.health().connections == 1 => 0,
+            kept => {
+                eprintln!("{kept:?}, {:?}", store.health());
+                line!()
+            }
+        });
+        child.unwrap();
+        let health = store.health();
+        assert_eq!((health.connections, health.outages), (2, 0), "{health:?}");
     });
 }
 
