@@ -24,7 +24,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The timed marks, M2 to M10, a line each; the exit status is the number of misses (2 minutes).
+    /// The timed marks, M2 to M10 and M14, a line each; the exit status is the number of misses (2 minutes).
     Marks(commands::marks::Arguments),
     /// All tables and plots of benches/README.md, into target/report (10 minutes).
     Figures,
