@@ -180,3 +180,27 @@ async fn a_runtime_that_is_blocked_is_done_without_until_it_is_free() {
     assert!(store.claim(&keys[2], PATIENT).await.unwrap().is_some());
     runtime.shutdown_background();
 }
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_found_out_and_the_runtime_serves_again() {
+    let redis = RedisServer::start();
+    let runtime = runtime();
+    let deadline = Duration::from_secs(1);
+    let store = store_on(&redis, runtime.handle(), deadline).await;
+    let keys = written(&store, 1).await;
+    redis.pause();
+    let start = Instant::now();
+    while !store.health().is_down {
+        assert!(start.elapsed() < PATIENT, "{:?}", store.health());
+        let claimed = store.claim(&keys[0], deadline).await;
+        assert!(claimed.is_err(), "{claimed:?}");
+    }
+    redis.resume();
+    // The store's own connection and that of the runtime, of which neither may have been lost.
+    until(&store, |health| {
+        health.connections == 2 + health.outages + health.lookup_runtime_outages
+    })
+    .await;
+    assert!(!store.health().is_down);
+    runtime.shutdown_background();
+}
