@@ -6,7 +6,7 @@
 //!  Node     a handle on one server: queue of writes, look-ups in flight, circuit breaker
 //!  Lookup   a question on its way, which its caller takes straight to the connection
 //!  Driver   what keeps the connection and writes the queue, on the store's thread
-//!  Near     a connection for look-ups alone, kept by the runtime of those who look up, if it is named
+//!  Near     another connection, for look-ups alone, on the runtime that polls them, if it is named
 //!  Backend  the protocol: the only part that a new store brings itself
 //! ```
 

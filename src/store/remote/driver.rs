@@ -283,9 +283,12 @@ impl<C: Connection> Line<C> {
     }
 
     fn opened(&self, cause: String) {
-        self.common.note_trouble(&cause);
         if self.is_near {
             add(&self.common.lookup_runtime_outages, 1);
+            self.common
+                .note_trouble(&format!("{}: {cause}", self.server));
+        } else {
+            self.common.note_trouble(&cause);
         }
         *self.cause.lock() = cause;
         self.is_lost.notify_one();
