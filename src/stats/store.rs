@@ -113,8 +113,9 @@ declare! {
             connections: "resumption_store_connections_total";
             /// How often the store's circuit breaker opened.
             outages: "resumption_store_outages_total";
-            /// How often look-ups went back to the store's own thread. Those of Redis may be served
-            /// by a runtime that is named, which had ended, or was late, or lost its connection.
+            /// How often look-ups went back to the store's own thread.
+            /// Those of Redis may be served by a runtime that is named, which had ended, or was late,
+            /// or lost its connection.
             lookup_runtime_outages: "resumption_store_lookup_runtime_outages_total";
         }
         reasons {}
