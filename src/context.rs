@@ -102,6 +102,7 @@ pub(crate) struct Given {
 
 impl Context {
     /// Of a handshake that begins now.
+    #[inline(always)]
     pub(crate) fn new(began: Time) -> Box<Self> {
         let context = Self {
             began,
@@ -138,6 +139,7 @@ impl Context {
     }
 
     /// Ends it. What was claimed and not used is wiped.
+    #[inline(always)]
     pub(crate) fn retire(mut self: Box<Self>) {
         self.claimed = None;
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
@@ -198,6 +200,7 @@ impl Context {
         }
     }
 
+    #[inline(always)]
     fn give(&mut self, session: Option<&Session<'_>>, mut given: Given) {
         let trace = Trace::new(session, given.lineage);
         if let Some(tags) = &mut self.tags {
@@ -210,19 +213,21 @@ impl Context {
     }
 
     /// The STEK too that had sealed what it renews, if one had.
+    #[inline(always)]
     fn lineage(
         &mut self,
         session: Option<&Session<'_>>,
         scope: &ScopeState,
         now: Time,
     ) -> (Lineage, Option<KeyName>) {
-        let renewed = self.given.as_ref();
-        let renewed = renewed.filter(|(_, trace)| trace.is_renewed_by(session));
-        self.made_renewal = Some(renewed.is_some());
         self.made_tls12 = session.is_some_and(|session| session.version == Version::Tls12);
-        match renewed {
-            Some((given, trace)) => (trace.renewal(scope, self.after), given.key_name),
-            None => {
+        match &self.given {
+            Some((given, trace)) if trace.is_renewed_by(session) => {
+                self.made_renewal = Some(true);
+                (trace.renewal(scope, self.after), given.key_name)
+            }
+            Some(_) | None => {
+                self.made_renewal = Some(false);
                 let birth = scope.birth(self.began.min(now), self.after);
                 (Lineage::of_full_handshake(birth), None)
             }
@@ -273,6 +278,7 @@ pub(crate) fn tell_outer(handshake: &Handshake) {
 }
 
 /// Works on the context of this thread, if there is one.
+#[inline]
 fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
     let done = CURRENT.try_with(|current| {
         let mut context = ManuallyDrop::into_inner(current.take()?);
@@ -284,6 +290,7 @@ fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
 }
 
 /// Notes a session that rustls is about to see. False if it cannot be told later which one renews it.
+#[inline]
 pub(crate) fn give(session: Option<&Session<'_>>, given: Given) -> bool {
     let noted = with(|context| context.give(session, given));
     noted.is_some() || last::give(session, given.lineage, given.key_name)
@@ -353,6 +360,7 @@ pub(crate) fn lineage(
 }
 
 /// The same where the session is sealed, which takes what a look-up left just before.
+#[inline]
 pub(crate) fn lineage_of_sealed(
     session: Option<&Session<'_>>,
     scope: &ScopeState,

@@ -40,6 +40,7 @@ pub(crate) fn read() {
 
 /// Notes a session that rustls is about to see. False of a TLS 1.3 session, whose renewals are made
 /// later, perhaps on another thread.
+#[inline]
 pub(super) fn give(
     session: Option<&Session<'_>>,
     lineage: Lineage,
@@ -50,18 +51,21 @@ pub(super) fn give(
     if !IS_READ.load(Ordering::Relaxed) {
         return is_known_later;
     }
-    // Nothing is left of a TLS 1.3 session: its renewals are made later, perhaps elsewhere.
-    let left = (version != Some(Version::Tls13)).then(|| Last {
-        trace: Trace::new(session, lineage),
-        key_name,
-        after: scope::times_forgotten(),
-    });
     // While a thread ends the slot may be gone; then nothing follows on it either.
-    let _ = LAST.try_with(|last| last.set(left));
+    let _ = LAST.try_with(|last| match version {
+        // Nothing is left of it: its renewals are made later, perhaps elsewhere.
+        Some(Version::Tls13) => last.set(None),
+        Some(Version::Tls12) | None => last.set(Some(Last {
+            trace: Trace::new(session, lineage),
+            key_name,
+            after: scope::times_forgotten(),
+        })),
+    });
     is_known_later
 }
 
 /// What is known of the descent of a session that is sealed now, which takes what a look-up left.
+#[inline]
 pub(super) fn lineage_of_sealed(
     session: Option<&Session<'_>>,
     scope: &ScopeState,

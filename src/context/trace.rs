@@ -1,7 +1,7 @@
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
-use foldhash::quality::RandomState;
+use foldhash::fast::RandomState;
 
 use crate::lineage::Lineage;
 use crate::scope::ScopeState;
@@ -12,35 +12,26 @@ use crate::session::{Session, Version};
 pub(super) struct Trace {
     pub(super) lineage: Lineage,
     /// `None` if the session could not be parsed: then whatever comes next is its renewal.
-    mark: Option<Mark>,
-}
-
-/// What a session and its renewal have in common.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Mark {
-    Tls12 {
-        secret: u64,
-    },
-    Tls13 {
-        cipher_suite: [u8; 2],
-        server_name: Option<u64>,
-    },
+    mark: Option<u64>,
 }
 
 impl Trace {
+    #[inline]
     pub(super) fn new(session: Option<&Session<'_>>, lineage: Lineage) -> Self {
-        let mark = session.map(Mark::of);
+        let mark = session.map(mark);
         Self { lineage, mark }
     }
 
+    #[inline]
     pub(super) fn is_renewed_by(&self, session: Option<&Session<'_>>) -> bool {
         match (self.mark, session) {
-            (Some(mark), Some(session)) => mark == Mark::of(session),
+            (Some(given), Some(session)) => given == mark(session),
             (None, _) | (_, None) => true,
         }
     }
 
     /// The lineage of what renews it. When its handshake began, so much had been forgotten.
+    #[inline]
     pub(super) fn renewal(&self, scope: &ScopeState, times_forgotten: u64) -> Lineage {
         Lineage {
             birth: scope.renewed_birth(self.lineage.birth, times_forgotten),
@@ -50,29 +41,27 @@ impl Trace {
     }
 }
 
-impl Mark {
-    fn of(session: &Session<'_>) -> Self {
-        match session.version {
-            Version::Tls12 => Self::Tls12 {
-                secret: fingerprint(session.secret),
-            },
-            Version::Tls13 => Self::Tls13 {
-                cipher_suite: session.cipher_suite,
-                server_name: session.server_name.map(|name| HASH_KEY.hash_one(name)),
-            },
-        }
-    }
-}
-
+/// A fingerprint of what a session and its renewal have in common: in TLS 1.2 the master secret, in
+/// TLS 1.3 the server name and the cipher suite. Others may have it too, by chance: that only makes a
+/// session older than it is.
+///
 /// It may stay on the thread when nothing takes it, so it must not give the secret away: of 64 bits
-/// it can say no more than 64 bits of the 384. Equal secrets are always equal here; unequal ones by
-/// chance only make a session older than it is. A third of the secret will do, because each bit of
-/// it is as random as the next.
-fn fingerprint(secret: &[u8]) -> u64 {
-    match secret.first_chunk() {
-        Some(chunk) => HASH_KEY.hash_one(u128::from_ne_bytes(*chunk)),
-        None => HASH_KEY.hash_one(secret),
-    }
+/// it can say no more than 64 bits of the 384. A third of the secret will do, because each bit of it
+/// is as random as the next.
+#[inline(always)]
+fn mark(session: &Session<'_>) -> u64 {
+    let (common, version_and_suite) = match session.version {
+        Version::Tls12 => (session.secret.get(..16).unwrap_or(session.secret), 0),
+        Version::Tls13 => {
+            let suite = u16::from_ne_bytes(session.cipher_suite);
+            let name = session.server_name.unwrap_or_default();
+            (name, 1 << 16 | u64::from(suite))
+        }
+    };
+    // The hash function has the number of the bytes in it.
+    let mut hasher = HASH_KEY.build_hasher();
+    hasher.write(common);
+    hasher.finish() ^ version_and_suite
 }
 
 static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::default);
