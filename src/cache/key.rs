@@ -38,6 +38,7 @@ impl KeyHasher {
         }
     }
 
+    #[inline]
     pub(crate) fn hash(&self, scope: u32, id: &[u8; 32]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, self.shared);
         hasher.write_u32(scope);

@@ -100,6 +100,7 @@ impl Shard {
     }
 
     /// Stores a session. False if the shard has no room for it at all.
+    #[inline]
     pub(crate) fn put(
         &mut self,
         key: Key<'_>,
@@ -187,6 +188,7 @@ impl Shard {
     }
 
     /// Removes a session and returns it.
+    #[inline]
     pub(crate) fn take(
         &mut self,
         key: Key<'_>,
@@ -259,11 +261,13 @@ impl Shard {
         true
     }
 
+    #[inline]
     fn find(&self, key: Key<'_>) -> Option<u32> {
         self.index.find(key, &self.slab)
     }
 
     /// Finds a session that may be handed out to this TLS version. Counts what is not.
+    #[inline]
     fn find_live(
         &mut self,
         key: Key<'_>,
@@ -310,6 +314,7 @@ impl Shard {
     }
 
     /// The same where the hash is known.
+    #[inline]
     fn remove_hashed(&mut self, index: u32, hash: u64) -> Leaving {
         self.index.remove(hash, index, &mut self.slab);
         self.lru.remove(index, &mut self.slab);

@@ -111,6 +111,7 @@ impl Slab {
     }
 
     /// Stores an entry of which the shard keeps what was cut out, if that is so.
+    #[inline]
     pub(crate) fn insert(&mut self, key: Key<'_>, entry: Entry, is_cut: bool) -> u32 {
         let index = self.allocate();
         let version = match entry.version {
@@ -129,6 +130,7 @@ impl Slab {
     }
 
     /// Frees a slot, wipes its ID and returns its value.
+    #[inline]
     pub(crate) fn remove(&mut self, index: u32) -> Value {
         let free = self.free;
         let slot = self.slot_mut(index);
@@ -140,6 +142,7 @@ impl Slab {
         value
     }
 
+    #[inline]
     fn allocate(&mut self) -> u32 {
         if self.free != NONE {
             let index = self.free;

@@ -87,7 +87,7 @@ impl Leaving {
 /// who may remove more makes room for them before.
 #[derive(Default)]
 pub(crate) struct Removed {
-    values: [Leaving; 2],
+    values: [Option<Leaving>; 2],
     count: usize,
     more: Vec<Leaving>,
     total: usize,
@@ -111,7 +111,7 @@ impl Removed {
     pub(crate) fn push(&mut self, value: Leaving) {
         self.total += 1;
         if let Some(place) = self.values.get_mut(self.count) {
-            *place = value;
+            *place = Some(value);
             self.count += 1;
         } else if self.more.len() < self.more.capacity() {
             self.more.push(value);
@@ -147,7 +147,8 @@ mod tests {
         for number in 0..6 {
             removed.push(leaving(Value::new(vec![number; 4])));
         }
-        let kept = removed.values.iter().map(|leaving| leaving.value.0[0]);
+        let kept = removed.values.iter().flatten();
+        let kept = kept.map(|leaving| leaving.value.0[0]);
         assert_eq!(kept.collect::<Vec<_>>(), [0, 1]);
         assert_eq!(removed.more.len(), 0);
         let mut removed = Removed::with_room(256);
