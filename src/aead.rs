@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{
-    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, Tag, UnboundKey,
+    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey,
 };
 use zeroize::Zeroize;
 
@@ -88,16 +88,16 @@ impl AeadKey {
         })
     }
 
-    /// Seals in place and writes the nonce and the tag where they belong. `None` when the key's
+    /// Seals in place, writes the nonce where it belongs and returns the tag. `None` when the key's
     /// limit is reached or the random generator fails.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn seal(
         &self,
         aad: &[u8],
         nonce_out: &mut [u8; NONCE_LEN],
         in_out: &mut [u8],
-    ) -> Option<Tag> {
-        match self {
+    ) -> Option<[u8; TAG_LEN]> {
+        let tag = match self {
             Self::Gcm { key, sealed } => {
                 if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
                     sealed.fetch_sub(1, Ordering::Relaxed);
@@ -107,31 +107,29 @@ impl AeadKey {
                     .seal_in_place_separate_tag(Aad::from(aad), in_out)
                     .ok()?;
                 *nonce_out = *nonce.as_ref();
-                Some(tag)
+                tag
             }
             Self::GcmSiv(key) => {
-                let nonce = batched_nonce()?;
-                *nonce_out = nonce;
-                key.seal_in_place_separate_tag(
-                    Nonce::assume_unique_for_key(nonce),
-                    Aad::from(aad),
-                    in_out,
-                )
-                .ok()
+                *nonce_out = batched_nonce()?;
+                let nonce = Nonce::assume_unique_for_key(*nonce_out);
+                key.seal_in_place_separate_tag(nonce, Aad::from(aad), in_out)
+                    .ok()?
             }
-        }
+        };
+        tag.as_ref().try_into().ok()
     }
 
     /// Opens a ciphertext with its tag into a fresh buffer. `None` is all that anyone learns of a
     /// forgery.
+    #[inline(always)]
     pub(crate) fn open(
         &self,
-        nonce: [u8; NONCE_LEN],
+        nonce: &[u8; NONCE_LEN],
         aad: &[u8],
         sealed: &[u8],
     ) -> Option<Vec<u8>> {
-        let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
         let mut out = sealed.to_vec();
+        let (nonce, aad) = (Nonce::assume_unique_for_key(*nonce), Aad::from(aad));
         let opened = match self {
             Self::Gcm { key, .. } => key.open_in_place(nonce, aad, &mut out),
             Self::GcmSiv(key) => key.open_in_place(nonce, aad, &mut out),
@@ -209,15 +207,15 @@ mod tests {
             let mut nonce = [0; NONCE_LEN];
             let tag = key.seal(b"aad", &mut nonce, &mut text).unwrap();
             assert_ne!(&text, b"a session's bytes");
-            let mut sealed = [&text, tag.as_ref()].concat();
+            let mut sealed = [&text[..], &tag].concat();
             assert_eq!(sealed.len(), text.len() + TAG_LEN);
             assert_eq!(
-                key.open(nonce, b"aad", &sealed).unwrap(),
+                key.open(&nonce, b"aad", &sealed).unwrap(),
                 b"a session's bytes"
             );
-            assert!(key.open(nonce, b"add", &sealed).is_none());
+            assert!(key.open(&nonce, b"add", &sealed).is_none());
             *sealed.last_mut().unwrap() ^= 1;
-            assert!(key.open(nonce, b"aad", &sealed).is_none());
+            assert!(key.open(&nonce, b"aad", &sealed).is_none());
         }
     }
 

@@ -76,16 +76,18 @@ impl Clock {
     pub(crate) fn now(&self) -> Now {
         let (wall, monotonic) = self.0.reading.read();
         let elapsed = self.0.origin.saturating_add(monotonic);
-        let lead = wall.saturating_sub(elapsed);
-        let mut ahead = self.0.ahead.load(Ordering::Acquire);
-        if lead > ahead {
+        let ahead = self.0.ahead.load(Ordering::Acquire);
+        let mut steady = elapsed.saturating_add(ahead);
+        if wall > steady {
+            let lead = wall.saturating_sub(elapsed);
             let step = lead.saturating_add(GRAIN_MS - 1) / GRAIN_MS;
-            ahead = step.saturating_mul(GRAIN_MS);
-            ahead = ahead.max(self.0.ahead.fetch_max(ahead, Ordering::AcqRel));
+            let ahead = step.saturating_mul(GRAIN_MS);
+            let ahead = ahead.max(self.0.ahead.fetch_max(ahead, Ordering::AcqRel));
+            steady = elapsed.saturating_add(ahead);
         }
         Now {
             wall: Time::from_millis(wall),
-            steady: Time::from_millis(elapsed.saturating_add(ahead)),
+            steady: Time::from_millis(steady),
         }
     }
 
@@ -114,6 +116,7 @@ impl fmt::Debug for Clock {
 
 impl Reading {
     /// Wall and monotonic time in milliseconds.
+    #[inline]
     fn read(&self) -> (i64, i64) {
         match self {
             #[cfg(target_os = "linux")]

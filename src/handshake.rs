@@ -107,6 +107,7 @@ impl ResumedBy {
 }
 
 impl Handshake {
+    #[inline(always)]
     pub(crate) fn count(&self, counts: &Counters<AcceptorStats>) {
         trace!(outcome = self.outcome.name(), retry = ?self.hello_retry, "accepted");
         counts.add(match self.outcome {

@@ -25,7 +25,7 @@ impl Installation {
     }
 
     /// Whether the full handshake would admit the client of a session that is to resume.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admits(
         &self,
         terms: &Terms,

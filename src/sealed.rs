@@ -19,7 +19,7 @@ pub(crate) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 /// size. `None` when the key's limit is reached or the random generator fails.
 ///
 /// Inlined, so that parts whose length is known are copied by a few instructions each.
-#[inline]
+#[inline(always)]
 pub(crate) fn seal<const PARTS: usize>(
     key: &AeadKey,
     head: &[u8],
@@ -31,9 +31,9 @@ pub(crate) fn seal<const PARTS: usize>(
     let mut sealed = Vec::with_capacity(len);
     sealed.extend_from_slice(head);
     sealed.extend_from_slice(&[0; NONCE_LEN]);
-    plaintext
-        .iter()
-        .for_each(|part| sealed.extend_from_slice(part));
+    for part in plaintext {
+        sealed.extend_from_slice(part);
+    }
     let done = seal_in_place(key, head.len(), aad, &mut sealed);
     if done.is_none() {
         sealed.zeroize(); // it still holds the plaintext
@@ -41,10 +41,11 @@ pub(crate) fn seal<const PARTS: usize>(
     done.map(|()| sealed)
 }
 
+#[inline(always)]
 fn seal_in_place(key: &AeadKey, head: usize, aad: &[u8], sealed: &mut Vec<u8>) -> Option<()> {
     let (nonce, in_out) = sealed.get_mut(head..)?.split_first_chunk_mut()?;
     let tag = key.seal(aad, nonce, in_out)?;
-    sealed.extend_from_slice(tag.as_ref());
+    sealed.extend_from_slice(&tag);
     Some(())
 }
 
@@ -52,7 +53,7 @@ fn seal_in_place(key: &AeadKey, head: usize, aad: &[u8], sealed: &mut Vec<u8>) -
 #[derive(Clone, Copy)]
 pub(crate) struct Envelope<'a, const HEAD: usize> {
     pub(crate) head: &'a [u8; HEAD],
-    pub(crate) nonce: [u8; NONCE_LEN],
+    pub(crate) nonce: &'a [u8; NONCE_LEN],
     /// The ciphertext and the tag.
     sealed: &'a [u8],
 }
@@ -64,12 +65,13 @@ impl<'a, const HEAD: usize> Envelope<'a, HEAD> {
         let (nonce, sealed) = rest.split_first_chunk()?;
         (sealed.len() >= TAG_LEN).then_some(Self {
             head,
-            nonce: *nonce,
+            nonce,
             sealed,
         })
     }
 
     /// Opens into a fresh buffer. `None` is all that anyone learns of a forgery.
+    #[inline]
     pub(crate) fn open(&self, key: &AeadKey, aad: &[u8]) -> Option<Vec<u8>> {
         key.open(self.nonce, aad, self.sealed)
     }

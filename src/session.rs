@@ -59,6 +59,7 @@ impl Version {
 
 impl<'a> Session<'a> {
     /// `None` if these bytes are not a session of the rustls line that we know.
+    #[inline(always)] // what a caller does not need of it costs nothing then
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut input = Reader::new(encoded);
         let server_name = input.optional::<1>()?;

@@ -259,8 +259,8 @@ mod tests {
         let mut text = *b"text";
         let mut nonce = [0; NONCE_LEN];
         let tag = stek.ticket_key().seal(b"", &mut nonce, &mut text).unwrap();
-        let sealed = [&text, tag.as_ref()].concat();
-        assert!(stek.store_key().open(nonce, b"", &sealed).is_none());
-        assert!(stek.ticket_key().open(nonce, b"", &sealed).is_some());
+        let sealed = [&text[..], &tag].concat();
+        assert!(stek.store_key().open(&nonce, b"", &sealed).is_none());
+        assert!(stek.ticket_key().open(&nonce, b"", &sealed).is_some());
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn open(
         let name = envelope.head.first_chunk().ok_or(Unopened::Forged)?;
         envelope.open(stek.ticket_key(), &aad(name, scope))
     };
-    let hint = stek.hint(&envelope.nonce, scope);
+    let hint = stek.hint(envelope.nonce, scope);
     let is_meant = envelope.head.last_chunk() == Some(&hint);
     match opened {
         Some(opened) if is_meant => Trailer::split(opened).ok_or(Unopened::Forged),

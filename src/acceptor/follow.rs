@@ -221,7 +221,9 @@ impl Following {
         let cannot = context
             .as_deref()
             .and_then(|context| self.cannot(context, outcome, seen));
-        context.into_iter().for_each(Context::retire);
+        if let Some(context) = context {
+            context.retire();
+        }
         if let Some(counts) = &self.counts {
             handshake.count(counts);
             if seen.early_data_refused {
@@ -274,6 +276,7 @@ impl Following {
 }
 
 impl Drop for Following {
+    #[inline]
     fn drop(&mut self) {
         // A handshake that is followed once more within is counted there.
         let is_counted = |context: &Context| context.has_inner();

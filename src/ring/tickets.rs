@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tracing::trace;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use super::Ring;
 use super::slots::{HeldKey, Slot};
@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::context::{self, Given};
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
-use crate::scope::{Bound, ScopeState};
+use crate::scope::Bound;
 use crate::session::{Session, Version};
 use crate::source::SourceKey;
 use crate::stats::TicketCount;
@@ -26,40 +26,47 @@ pub(crate) enum SharingKey {
     NoKey,
 }
 
+// Here and in what is called from here `inline(always)` stands where there is one caller, and where
+// counting showed that the compiler, left to itself, makes a call of it, or does so now and then.
+
 /// What handshakes do: they read the snapshot and the clock, and take no lock.
 impl Ring {
     pub(crate) fn seal(&self, terms: &Terms, at: &Installation, session: &[u8]) -> Option<Vec<u8>> {
-        let sealed = self.try_seal(terms, at, session);
-        match &sealed {
-            Ok((ticket, _)) => trace!(len = ticket.len(), "ticket sealed"),
+        match self.try_seal(terms, at, session) {
+            Ok((ticket, count)) => {
+                trace!(len = ticket.len(), "ticket sealed");
+                self.counters.add(count);
+                Some(ticket)
+            }
             Err(why) => {
                 trace!(?why, "no ticket");
                 context::not_kept();
+                self.counters.add(why);
+                None
             }
         }
-        self.counters.add(match &sealed {
-            Ok((_, count)) => *count,
-            Err(why) => *why,
-        });
-        sealed.ok().map(|(ticket, _)| ticket)
     }
 
     pub(crate) fn open(&self, terms: &Terms, at: &Installation, ticket: &[u8]) -> Option<Vec<u8>> {
-        let opened = self.try_open(terms, at, ticket);
-        match &opened {
-            Ok(_) => trace!("ticket opened"),
-            // Of that more is known already.
-            Err(TicketCount::ClientAuth) => trace!("ticket of a client that is not admitted"),
+        match self.try_open(terms, at, ticket) {
+            Ok(session) => {
+                trace!("ticket opened");
+                self.counters.add(TicketCount::Opened);
+                Some(session)
+            }
             Err(why) => {
-                trace!(?why, "ticket refused");
-                context::miss(reason(*why));
+                match why {
+                    // Of that more is known already.
+                    TicketCount::ClientAuth => trace!("ticket of a client that is not admitted"),
+                    why => {
+                        trace!(?why, "ticket refused");
+                        context::miss(reason(why));
+                    }
+                }
+                self.counters.add(why);
+                None
             }
         }
-        self.counters.add(match &opened {
-            Ok(_) => TicketCount::Opened,
-            Err(why) => *why,
-        });
-        opened.ok()
     }
 
     /// The STEK under which a shared store's values are sealed now.
@@ -85,6 +92,7 @@ impl Ring {
     }
 
     /// A ticket, and what to count it under.
+    #[inline(always)]
     fn try_seal(
         &self,
         terms: &Terms,
@@ -138,6 +146,7 @@ impl Ring {
         Ok((ticket, count))
     }
 
+    #[inline(always)]
     fn try_open(
         &self,
         terms: &Terms,
@@ -151,15 +160,14 @@ impl Ring {
         let snapshot = self.snapshot.load();
         let (held, now) = opening(&snapshot, &name, || terms.now())?;
         let opened = ticket::open(&held.key.stek, at.scope.scope.digest(), ticket);
-        let (trailer, session) = opened.map_err(|unopened| match unopened {
+        let (trailer, mut session) = opened.map_err(|unopened| match unopened {
             Unopened::Forged => TicketCount::Forged,
             Unopened::WrongScope => TicketCount::WrongScope,
         })?;
-        let mut session = Zeroizing::new(session);
         let parsed = Session::parse(&session);
-        admit(terms, &trailer, &at.scope, now)?;
-        if !at.admits(terms, parsed.as_ref(), trailer.lineage) {
-            return Err(TicketCount::ClientAuth);
+        if let Err(why) = admit(terms, at, &trailer, parsed.as_ref(), now) {
+            session.zeroize();
+            return Err(why);
         }
         let given = Given {
             by: ResumedBy::Ticket,
@@ -173,22 +181,25 @@ impl Ring {
         }
         let tag = parsed.and_then(|session| session.tag);
         Session::untag(tag, &mut session);
-        Ok(std::mem::take(&mut *session))
+        Ok(session)
     }
 }
 
 /// Whether an opened ticket may be used here and now.
+#[inline(always)]
 fn admit(
     terms: &Terms,
+    at: &Installation,
     trailer: &Trailer,
-    scope: &ScopeState,
+    session: Option<&Session<'_>>,
     now: Time,
 ) -> Result<(), TicketCount> {
-    let under_way = terms.under_way();
-    let is_forgotten = match scope.bound(trailer.generation) {
+    let is_forgotten = match at.scope.bound(trailer.generation) {
         Bound::Current => false,
         Bound::Earlier => true,
-        Bound::Never => scope.has_forgotten(trailer.lineage, trailer.issued, under_way),
+        Bound::Never => at
+            .scope
+            .has_forgotten(trailer.lineage, trailer.issued, terms.under_way()),
     };
     if is_forgotten {
         return Err(TicketCount::Revoked);
@@ -196,7 +207,10 @@ fn admit(
     if terms.is_too_old(trailer.lineage.birth, now) {
         return Err(TicketCount::TooOld);
     }
-    Ok(())
+    match at.admits(terms, session, trailer.lineage) {
+        true => Ok(()),
+        false => Err(TicketCount::ClientAuth),
+    }
 }
 
 /// Why a ticket was refused, as the metrics have it.
@@ -216,6 +230,7 @@ fn reason(refused: TicketCount) -> &'static str {
 
 /// The STEK of this name, if it opens now, and the time. The clock is not read for a name that
 /// means nothing.
+#[inline(always)]
 fn opening<'a>(
     snapshot: &'a Snapshot,
     name: &KeyName,
