@@ -118,11 +118,13 @@ impl Stek {
         &self.store_key
     }
 
-    /// What a ticket of this nonce bears if it is of this scope: two bytes of SipHash-2-4, which give
+    /// What a ticket of this nonce bears if it is of this scope: two bytes of SipHash-1-3, which give
     /// away neither the scope nor which tickets are of one.
+    #[inline]
     pub(crate) fn hint(&self, nonce: &[u8; NONCE_LEN], scope: &ScopeDigest) -> [u8; HINT_LEN] {
-        // Of the scope's hash as much as is needed to tell scopes apart.
-        let mut bytes = [0; NONCE_LEN + 8];
+        // Of the scope's hash as much as there is room for: that two scopes are taken for one is
+        // less likely than that two hints are equal.
+        let mut bytes = [0; NONCE_LEN + 3];
         let (first, last) = bytes.split_at_mut(NONCE_LEN);
         first.copy_from_slice(nonce);
         last.copy_from_slice(scope.split_at(last.len()).0);
