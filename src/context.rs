@@ -18,6 +18,7 @@
 //! back to back with the look-up, on one thread, so the very next `encrypt` takes what was left. A
 //! TLS 1.3 session made without a context says that its birth is not known.
 
+mod given;
 mod last;
 mod search;
 mod tags;
@@ -25,22 +26,18 @@ mod trace;
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::clock::Time;
-use crate::counters::Counters;
 use crate::handshake::{Handshake, ResumedBy};
 use crate::lineage::Lineage;
 use crate::scope::{self, ScopeState};
 use crate::session::{Session, Tag, Version};
 use crate::session_lineage::SessionLineage;
-use crate::stats::{StoreCount, StoreStats};
 use crate::stek::KeyName;
 use crate::sync::thread_local;
 
+pub(crate) use given::{Claimed, Given, NO_TICKETS, Taken};
 pub(crate) use last::read;
 pub(crate) use search::{answer_search, search};
 use tags::Tags;
@@ -89,15 +86,6 @@ enum Inner {
     None,
     Begun,
     Ended(Handshake),
-}
-
-/// A session that rustls was given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Given {
-    pub(crate) by: ResumedBy,
-    pub(crate) lineage: Lineage,
-    pub(crate) age: Duration,
-    pub(crate) key_name: Option<KeyName>,
 }
 
 impl Context {
@@ -321,9 +309,6 @@ pub(crate) fn refused_afresh(now: Time) {
     }
 }
 
-/// Why a ticket is not opened in stateful mode.
-pub(crate) const NO_TICKETS: &str = "no_tickets";
-
 /// Notes that rustls asked for a session and is given none.
 pub(crate) fn miss(why: &'static str) {
     with(|context| context.missed = Some(why));
@@ -368,34 +353,6 @@ pub(crate) fn lineage_of_sealed(
 ) -> (Lineage, Option<KeyName>) {
     with(|context| context.lineage(session, scope, now))
         .unwrap_or_else(|| last::lineage_of_sealed(session, scope, now))
-}
-
-/// A session that was claimed for one connection. Wiped and counted on drop if rustls did not take
-/// it.
-pub(crate) struct Claimed {
-    pub(crate) counts: Arc<Counters<StoreStats>>,
-    pub(crate) scope: Arc<ScopeState>,
-    pub(crate) id: [u8; 32],
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
-    pub(crate) given: Given,
-    pub(crate) is_used: bool,
-}
-
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if !self.is_used {
-            self.counts.add(StoreCount::Unused);
-        }
-    }
-}
-
-/// What becomes of rustls's wish for a session.
-pub(crate) enum Taken {
-    Session(Vec<u8>),
-    /// An acceptor looked before, and there is no such session.
-    NotFound,
-    /// Nobody looked.
-    NotClaimed,
 }
 
 /// Takes the session of this ID that was claimed for the connection which this thread serves now.

@@ -1,6 +1,8 @@
 //! What may stand in a session, of which much is a client's choice: whatever it is, a renewal on
 //! this thread or in this context is as old as what it renews.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
