@@ -12,11 +12,17 @@ use test_support::alone::alone;
 use test_support::process::{held, resident, until_held};
 use test_support::redis::RedisServer;
 use test_support::session::{id, tls12, tls13};
+use tokio::runtime::{Builder, Handle};
 
-fn make_use_and_drop(redis: &RedisServer, number: u64) {
+fn make_use_and_drop(redis: &RedisServer, runtime: &Handle, number: u64) {
     let kek: Vec<u8> = (100..132).collect();
     let source = RedisSource::new(&redis.url(), &kek).unwrap();
-    let store = Arc::new(RedisStore::new(&redis.url()).unwrap());
+    let mut store = RedisStore::new(&redis.url()).unwrap();
+    let has_runtime = number.is_multiple_of(5);
+    if has_runtime {
+        store = store.lookup_runtime(runtime.clone());
+    }
+    let store = Arc::new(store);
     let resumption = Resumption::builder()
         .stateful(20_000)
         .stek_source(source)
@@ -26,7 +32,7 @@ fn make_use_and_drop(redis: &RedisServer, number: u64) {
     assert!(resumption.ready());
     // Some are dropped before Redis answered the store.
     if number.is_multiple_of(2) {
-        while store.health().is_down {
+        while store.health().connections < 1 + u64::from(has_runtime) {
             thread::yield_now();
         }
         let storage = resumption.session_storage("a");
@@ -44,10 +50,16 @@ fn a_thousand_handles_on_redis_dropped_leave_no_thread_no_file_no_connection_and
     alone(|| {
         let redis = RedisServer::start();
         let mut admin = redis.connection();
-        (0..100).for_each(|number| make_use_and_drop(&redis, number));
-        until_held(|(threads, _)| threads == 2); // the test's and its harness's
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let runtime = runtime.handle();
+        (0..100).for_each(|number| make_use_and_drop(&redis, runtime, number));
+        until_held(|(threads, _)| threads == 3); // the test's, its harness's and the runtime's
         let (before, memory) = (held(), resident());
-        (100..1_100).for_each(|number| make_use_and_drop(&redis, number));
+        (100..1_100).for_each(|number| make_use_and_drop(&redis, runtime, number));
         until_held(|held| held == before);
         let grown = resident().saturating_sub(memory);
         println!("figure: {grown} bytes grown by 1,000 handles on Redis");
