@@ -69,6 +69,8 @@ pub(crate) struct Context {
     /// `None` if nobody looked; else what was found and is not used yet.
     claimed: Option<Option<Claimed>>,
     from_store: bool,
+    /// A shared store was asked, and gave nothing.
+    not_in_store: bool,
     /// Kept where the owner wants to tell connections of one session.
     tags: Option<Tags>,
     /// Fresh verifications of client certificates.
@@ -102,6 +104,7 @@ impl Context {
             not_kept: false,
             claimed: None,
             from_store: false,
+            not_in_store: false,
             tags: None,
             verified: 0,
             verified_ago: None,
@@ -141,6 +144,11 @@ impl Context {
     /// A session came from a shared store into the cache.
     pub(crate) fn fetched(&mut self) {
         self.from_store = true;
+    }
+
+    /// A shared store had nothing, and counted that.
+    pub(crate) fn not_in_store(&mut self) {
+        self.not_in_store = true;
     }
 
     /// What rustls was given last.
@@ -312,6 +320,11 @@ pub(crate) fn refused_afresh(now: Time) {
 /// Notes that rustls asked for a session and is given none.
 pub(crate) fn miss(why: &'static str) {
     with(|context| context.missed = Some(why));
+}
+
+/// Whether a shared store was asked for this handshake, and gave nothing.
+pub(crate) fn is_not_in_store() -> bool {
+    with(|context| context.not_in_store).unwrap_or(false)
 }
 
 /// What is to be added to a session that rustls hands over, if it is of TLS 1.3 and tags are kept.

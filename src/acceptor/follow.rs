@@ -194,8 +194,10 @@ impl Following {
         match found {
             Ok(Some(claimed)) => context.looked_up(Some(claimed)),
             Ok(None) => context.fetched(),
-            Err(Miss::NotFound) => {}
-            Err(Miss::Unavailable) => self.store_unavailable = true,
+            Err(miss) => {
+                context.not_in_store();
+                self.store_unavailable |= matches!(miss, Miss::Unavailable);
+            }
         }
     }
 

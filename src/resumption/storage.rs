@@ -61,6 +61,11 @@ impl Storage {
     }
 
     pub(crate) fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
+        // The store was asked because the cache does not have it, and has counted the miss.
+        if self.is_shared() && context::is_not_in_store() {
+            context::miss(NOT_FOUND);
+            return None;
+        }
         self.inner.cache.get(&self.inner.terms, &self.at, id)
     }
 

@@ -370,6 +370,21 @@ async fn a_store_that_hangs_costs_the_deadline_and_a_full_handshake() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_store_lacks_is_counted_once_in_each_version() {
+    for version in [&TLS12, &TLS13] {
+        let [(_, elsewhere)] = nodes(&Arc::default());
+        let [(resumption, acceptor)] = nodes(&Arc::default());
+        let client = client(version);
+        assert_eq!(kind(&client, &elsewhere).await, FULL);
+        assert_eq!(kind(&client, &acceptor).await, FULL);
+        let stats = resumption.stats();
+        assert_eq!(stats.store.misses.not_found, 1, "{version:?}");
+        assert_eq!(stats.cache.misses.unknown, 0, "{version:?}");
+        assert_eq!(counted(&resumption).full.not_found, 1, "{version:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_claimed_for_a_client_that_left_is_wiped_and_counted() {
     let store = Arc::new(MemoryStore::default());
     let resumption = sharing(&store).build().unwrap();
