@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::withdrawn::{MAX_SCOPES, MAX_TOMBSTONES};
 use super::*;
 use crate::rotation::Window;
+use crate::source::shared::kek;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const NOW: Time = Time(1_800_000_000_000);
@@ -66,6 +67,16 @@ pub(in crate::source::shared) fn golden() -> Record {
         withdrawn,
         unknown: Zeroizing::default(),
     }
+}
+
+/// The page `choosing` says so.
+#[test]
+fn what_lies_in_redis_is_109_bytes_longer_than_its_keys_of_64() {
+    let mut record = golden();
+    record.withdrawn = Withdrawn::default();
+    record.unknown = Zeroizing::default();
+    let len = kek::sealed_len(record.encode().len());
+    assert_eq!(len, 109 + 64 * record.keys.len());
 }
 
 #[cfg(feature = "redis")]
