@@ -1,6 +1,7 @@
 //! The project itself: its table of contracts, its sources, its dashboards.
 
 mod contracts;
+mod dependencies;
 mod imports;
 mod logs;
 mod manual;
