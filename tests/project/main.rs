@@ -8,4 +8,5 @@ mod manual;
 mod observability;
 mod readme;
 mod rustls_line;
+mod snippets;
 mod tokens;

@@ -1,10 +1,10 @@
 //! The lines that the manual shows for each framework, compiled as they stand there. What they
 //! presume is what stands here as a parameter or a `use`.
 //!
-//! Not here are the lines for actix-web, poem, pgwire and rustls-acme, which nothing else in this
-//! repository needs.
+//! Those that need a crate which nothing else in this repository does are in `examples/frameworks`.
 
 #![allow(
+    clippy::type_complexity,
     unused,
     unused_qualifications,
     reason = "the lines are for readers, who go on from there"
@@ -173,5 +173,22 @@ pub mod observed {
     pub fn metrics() -> super::Outcome {
         lines!("exporter");
         Ok(())
+    }
+}
+
+pub mod hook {
+    use std::sync::Arc;
+
+    use rustls::ServerConfig;
+
+    struct Settings {
+        configure: Option<Arc<dyn Fn(&mut ServerConfig) + Send + Sync>>,
+    }
+
+    impl Settings {
+        fn finish(&self, mut config: ServerConfig) -> Arc<ServerConfig> {
+            let () = lines!("hook");
+            Arc::new(config)
+        }
     }
 }
