@@ -24,8 +24,17 @@ struct Node {
 
 impl Node {
     fn new(client: RedisClient) -> Self {
-        let kek: Vec<u8> = (100..132).collect();
+        Self::by(FakeClock::starting_at(SystemTime::now()), client)
+    }
+
+    /// Two that go by one clock: looked at more often, one of them would be hours ahead.
+    fn two(client: impl Fn() -> RedisClient) -> [Self; 2] {
         let time = FakeClock::starting_at(SystemTime::now());
+        [(); 2].map(|()| Self::by(time.clone(), client()))
+    }
+
+    fn by(time: FakeClock, client: RedisClient) -> Self {
+        let kek: Vec<u8> = (100..132).collect();
         let resumption = Resumption::builder()
             .stek_source(RedisSource::with_client(client, &kek).unwrap())
             .clock(time.clock())
@@ -94,7 +103,7 @@ fn a_redis_on_another_continent_serves() {
 fn a_redis_that_takes_more_than_half_a_second_to_answer_lets_the_fleet_rotate() {
     let redis = RedisServer::start();
     let way = Way::to(redis.port(), Duration::from_millis(700));
-    let nodes = [(); 2].map(|()| Node::new(RedisClient::open(way.url()).unwrap()));
+    let nodes = Node::two(|| RedisClient::open(way.url()).unwrap());
     for node in &nodes {
         node.until_well();
     }
@@ -126,7 +135,7 @@ fn a_sentinel_that_hangs_delays_nobody() {
 #[test]
 fn a_host_with_master_and_sentinel_may_hang_for_good() {
     let redis = Replicated::start();
-    let nodes = [(); 2].map(|()| Node::new(sentinels(&redis)));
+    let nodes = Node::two(|| sentinels(&redis));
     assert!(nodes.iter().all(Node::look));
     redis.sentinels[0].pause();
     redis.servers[0].pause();
