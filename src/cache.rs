@@ -455,12 +455,18 @@ impl Cache {
         id
     }
 
-    /// Locks a shard for a handshake. In a process that was just forked a thread that is not there
-    /// may hold the lock for ever: then there is no session to be had. In any other its holder is
-    /// waited for, however long it gets no processor.
+    /// Locks a shard for a handshake.
     fn lock(&self, key: Key<'_>) -> Option<MutexGuard<'_, Shard>> {
-        const LONG: Duration = Duration::from_millis(100);
         let shard = self.shard(key.hash);
+        shard.try_lock().or_else(|| self.wait_for(shard))
+    }
+
+    /// In a process that was just forked a thread that is not there may hold the lock for ever: then
+    /// there is no session to be had. In any other its holder is waited for, however long it gets
+    /// no processor.
+    #[cold]
+    fn wait_for<'a>(&self, shard: &'a Mutex<Shard>) -> Option<MutexGuard<'a, Shard>> {
+        const LONG: Duration = Duration::from_millis(100);
         loop {
             let locked = shard.try_lock_for(LONG);
             if locked.is_some() || !self.process.is_current() {
