@@ -41,7 +41,8 @@ declare! {
             misses: "resumption_cache_misses_total", shown as "cache misses";
             /// Why a look-up in the cache found nothing.
             struct Misses {
-                /// No such session: never stored, already taken, evicted, or of another scope.
+                /// No such session: never stored, already taken, evicted, or of another scope. What a
+                /// shared store was asked for in vain counts there.
                 unknown,
                 /// It had expired.
                 expired,
