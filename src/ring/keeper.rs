@@ -14,8 +14,8 @@ use super::supply::CLOSED;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::rotation::Rotation;
-use crate::source::SourceKey;
 use crate::source::bulletin::Heard;
+use crate::source::{SourceKey, SourceQuery};
 use crate::stats::StekStats;
 use crate::stek::KeyName;
 
@@ -189,12 +189,18 @@ impl Keeper {
         // Local keys may have to stand in as soon as nothing is awaited any more.
         let is_without = self.without_since.is_some();
         let still_waits = is_awaited && is_without && !self.fallback.is_active();
+        let query = SourceQuery {
+            now,
+            monotonic,
+            rotation: &settings.rotation,
+            sealing: settings.sealing,
+            rotate,
+            revoked: &[], // it was told at once
+            bulletin: None,
+        };
         let stands_in = match still_waits {
             true => Ok(()),
-            false => {
-                let fallback = &mut self.fallback;
-                fallback.update(is_without, settings, now, monotonic, rotate, events)
-            }
+            false => self.fallback.update(is_without, &query, events),
         };
         self.held.stand_in(self.fallback.keys(), ahead);
         self.is_changed = still_waits || stands_in.is_err();

@@ -1,9 +1,6 @@
-use std::time::Duration;
-
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ring::events::Event;
-use crate::ring::settings::RingSettings;
 use crate::source::{RandomSource, SourceKey, SourceQuery, StekSource};
 use crate::stek::KeyName;
 
@@ -46,10 +43,7 @@ impl Fallback {
     pub(super) fn update(
         &mut self,
         is_needed: bool,
-        settings: &RingSettings,
-        now: Time,
-        monotonic: Duration,
-        rotate: bool,
+        query: &SourceQuery<'_>,
         events: &mut Vec<Event>,
     ) -> Result<(), Error> {
         if is_needed != self.is_active {
@@ -59,37 +53,16 @@ impl Fallback {
                 false => Event::Recovered,
             });
         }
-        match is_needed {
-            true => self.make(settings, now, monotonic, rotate),
-            false => {
-                self.retire(settings, now);
-                Ok(())
-            }
+        if !is_needed {
+            self.retire(query);
+            return Ok(());
         }
-    }
-
-    fn make(
-        &mut self,
-        settings: &RingSettings,
-        now: Time,
-        monotonic: Duration,
-        rotate: bool,
-    ) -> Result<(), Error> {
-        let query = SourceQuery {
-            now,
-            monotonic,
-            rotation: &settings.rotation,
-            sealing: settings.sealing,
-            rotate,
-            revoked: &[], // it was told at once
-            bulletin: None,
-        };
-        let made = self.source.load(&query);
+        let made = self.source.load(query);
         let made = made.map_err(|cause| Error::source(RandomSource::NAME, cause))?;
         // Those of an earlier time without the source open until they expire.
         self.keys.retain(|key| {
             let is_listed = made.iter().any(|new| new.stek.name() == key.stek.name());
-            !is_listed && key.window.retires <= now
+            !is_listed && key.window.retires <= query.now
         });
         let too_many = self.keys.len().saturating_sub(EARLIER);
         self.keys.drain(..too_many);
@@ -98,10 +71,10 @@ impl Fallback {
     }
 
     /// They seal no longer, and open until they expire.
-    fn retire(&mut self, settings: &RingSettings, now: Time) {
-        let expires = now.plus(settings.rotation.lifetime());
+    fn retire(&mut self, query: &SourceQuery<'_>) {
+        let expires = query.now.plus(query.rotation.lifetime());
         for key in &mut self.keys {
-            key.window.retires = key.window.retires.min(now);
+            key.window.retires = key.window.retires.min(query.now);
             key.window.expires = key.window.expires.min(expires);
         }
         self.source = RandomSource::default();

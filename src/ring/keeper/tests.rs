@@ -3,7 +3,7 @@ use super::fallback::EARLIER;
 use super::*;
 use crate::aead::Sealing;
 use crate::ring::supply::Manners;
-use crate::source::{SourceQuery, StekSource, source_fn};
+use crate::source::{StekSource, source_fn};
 use crate::stek::Stek;
 
 fn answer(keys: Result<Vec<SourceKey>, Failure>) -> Answer {
