@@ -42,9 +42,9 @@ impl Resumption {
     ///
     /// Waits until the source has answered and its STEK seals here, for a key directory or Redis
     /// until the new record is in place, up to [`Resumption::ROTATION_DEADLINE`], or
-    /// [`source_deadline`](ResumptionBuilder::source_deadline) if that is longer; and up to a second
-    /// for the log. It does not wait for other processes, which follow when they next ask the
-    /// source. A random STEK is there at once; otherwise call it from async code through
+    /// [`source_deadline`](crate::ResumptionBuilder::source_deadline) if that is longer; and up to a
+    /// second for the log. It does not wait for other processes, which follow when they next ask
+    /// the source. A random STEK is there at once; otherwise call it from async code through
     /// `spawn_blocking`.
     ///
     /// # Errors
@@ -58,9 +58,9 @@ impl Resumption {
     /// Drops and wipes one STEK, and refuses what it sealed from the next handshake on. A handshake
     /// that is resuming such a session just now makes no ticket. Which one that is cannot be told of
     /// TLS 1.3 handshakes that are not [followed](Resumption::follow): then none of those does until
-    /// [`incident_window`](ResumptionBuilder::incident_window) has passed since the STEK last opened
-    /// a session of theirs. A STEK that is not here is refused when it comes. For a STEK that may
-    /// have been in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they
+    /// [`incident_window`](crate::ResumptionBuilder::incident_window) has passed since the STEK last
+    /// opened a session of theirs. A STEK that is not here is refused when it comes. For a STEK that
+    /// may have been in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they
     /// resumed was sealed anew by others.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
@@ -111,7 +111,7 @@ impl Resumption {
 
     /// Does what the housekeeping thread does: rotates, wipes, sweeps, publishes metrics. Returns
     /// the longest time to wait before the next call. For builders with
-    /// [`manual_stepping`](ResumptionBuilder::manual_stepping).
+    /// [`manual_stepping`](crate::ResumptionBuilder::manual_stepping).
     pub fn step(&self) -> Duration {
         self.inner.here().step()
     }
@@ -134,8 +134,9 @@ impl Resumption {
 
     /// Ends resumption for good: stops the housekeeping thread, and wipes every STEK and session.
     /// From now on every handshake is a full one, and no call reaches the source: what was withdrawn
-    /// with [`Reach::NotYet`] must have reached it before. False if that thread, the source, the log
-    /// or the metrics recorder were still busy at the deadline; what they do ends by itself then.
+    /// with [`Reach::NotYet`](crate::Reach::NotYet) must have reached it before. False if that
+    /// thread, the source, the log or the metrics recorder were still busy at the deadline; what
+    /// they do ends by itself then.
     ///
     /// Optional: dropping the last handle, and the last configuration that it was installed in,
     /// does the same without waiting.
