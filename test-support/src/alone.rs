@@ -2,21 +2,18 @@
 
 use std::env;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Runs the body of a test in a process of its own: this test program again, which runs this test
-/// alone. One at a time, as they also take long.
+/// alone.
 ///
 /// # Panics
 ///
 /// If the body does, and unless this is called on the thread of a test.
 pub fn alone(test: impl FnOnce()) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     if env::var_os(IS_ALONE).is_some() {
         return test();
     }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = thread::current();
     let name = thread.name().expect("the name of the test");
     let output = Command::new(env::current_exe().expect("the path of this test program"))
