@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -12,7 +11,7 @@ use crate::handshake::ResumedBy;
 use crate::installation::Installation;
 use crate::lineage::Lineage;
 use crate::process::Process;
-use crate::scope::{HoldsScopes, ScopeState};
+use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
 use crate::sync::{Mutex, MutexGuard};
@@ -32,6 +31,7 @@ mod slab;
 mod spare;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod value;
 
 use certificates::Issuers;
@@ -67,12 +67,6 @@ pub(crate) const NOT_FOUND: &str = "not_found";
 /// longer instead. (512 MiB of address space; memory is used as it is touched.)
 const MOST_BUCKETS: usize = 1 << 27;
 
-/// Into how many parts the cache is divided for sweeping.
-const SWEEP_PARTS: u32 = 60;
-
-/// Looked at under one lock, at most.
-const SWEEP_STEP: u32 = 256;
-
 /// Room made for a session before the lock is taken; most are shorter.
 const USUAL_LEN: usize = 256;
 
@@ -80,23 +74,6 @@ const USUAL_LEN: usize = 256;
 /// be another scope's.
 fn is_current(scope: &ScopeState, key: Key<'_>) -> bool {
     scope.number() == key.scope
-}
-
-impl HoldsScopes for Cache {
-    fn scopes(&self) -> HashSet<u32> {
-        let mut scopes = HashSet::new();
-        for shard in &self.shards {
-            let mut from = 0;
-            while shard.lock().add_scopes(from, SWEEP_STEP, &mut scopes) {
-                from = from.saturating_add(SWEEP_STEP);
-            }
-        }
-        scopes
-    }
-
-    fn drop_all(&self) {
-        Self::drop_all(self, None);
-    }
 }
 
 impl Cache {
@@ -134,21 +111,6 @@ impl Cache {
             process: Process::current(),
             counters: Counters::new(),
         }
-    }
-
-    /// An empty one in a process that was forked: a session that is to be used once must not be
-    /// used once in each process. What is here is wiped as far as no other thread had locked it.
-    pub(crate) fn heir(&self) -> Self {
-        for shard in &self.shards {
-            let Some(mut shard) = shard.try_lock() else {
-                continue;
-            };
-            let mut from = 0;
-            while shard.forget(None, from, SWEEP_STEP, &mut Removed::default()) {
-                from = from.saturating_add(SWEEP_STEP);
-            }
-        }
-        Self::new(self.settings.clone())
     }
 
     #[cfg(test)]
@@ -343,55 +305,6 @@ impl Cache {
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
     pub(crate) fn count_not_claimed(&self) {
         self.counters.add(CacheCount::NotClaimed);
-    }
-
-    /// Drops and wipes what has expired in the next part of the cache.
-    pub(crate) fn sweep(&self, terms: &Terms) {
-        let now = terms.read().steady;
-        for shard in &self.shards {
-            // Those that are free count too: what is left may stand behind them.
-            let slots = (shard.lock().slots() / SWEEP_PARTS).saturating_add(SWEEP_STEP);
-            for _ in 0..slots.div_ceil(SWEEP_STEP) {
-                let mut removed = Removed::with_room(SWEEP_STEP);
-                let mut shard = shard.lock();
-                let more = shard.sweep(now, SWEEP_STEP, &mut removed);
-                self.spare.take_back_room(&mut shard);
-                drop(shard);
-                drop(removed); // wiped outside the lock
-                if !more {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Drops and wipes what is stored under this number of a scope, or all. Takes time in
-    /// proportion to the cache, in small steps between which handshakes go on. Returns how many they were.
-    pub(crate) fn drop_all(&self, scope: Option<u32>) -> usize {
-        let mut dropped = 0_usize;
-        for shard in &self.shards {
-            let mut from = 0;
-            loop {
-                let mut removed = Removed::with_room(SWEEP_STEP);
-                let more = shard.lock().forget(scope, from, SWEEP_STEP, &mut removed);
-                dropped = dropped.saturating_add(removed.total());
-                drop(removed); // wiped outside the lock
-                if !more {
-                    break;
-                }
-                from = from.saturating_add(SWEEP_STEP);
-            }
-        }
-        dropped
-    }
-
-    /// Drops and wipes everything for good: nothing is stored any more.
-    pub(crate) fn close(&self) {
-        self.spare.close();
-        for shard in &self.shards {
-            shard.lock().set_limit(0);
-        }
-        self.drop_all(None);
     }
 
     pub(crate) fn stats(&self) -> CacheStats {

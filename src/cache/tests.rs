@@ -7,6 +7,7 @@ use proptest::{prop_assert, prop_assert_eq, proptest};
 use rustls::server::StoresServerSessions;
 
 use super::spare::IDLE_ROOM;
+use super::upkeep::SWEEP_PARTS;
 use super::*;
 use crate::client_auth::ClientAuth;
 use crate::clock::FakeClock;
