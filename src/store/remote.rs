@@ -12,12 +12,13 @@
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{io, mem, process, thread};
+use std::{io, mem, thread};
 
 use tokio::runtime::{Builder, Handle};
 
 use super::{StoreError, StoreKey, StoreLookup};
 use crate::error::Error;
+use crate::process::Process;
 use crate::stats::StoreHealth;
 
 mod backend;
@@ -57,7 +58,7 @@ struct Served {
     common: Arc<Common>,
     route: Arc<dyn Route>,
     /// The process whose thread serves it.
-    process: u32,
+    process: Process,
     start: Arc<Start>,
 }
 
@@ -110,7 +111,7 @@ impl Remote {
         let served = Arc::new(Served {
             common,
             route,
-            process: process::id(),
+            process: Process::current(),
             start,
         });
         Ok(Self {
@@ -130,11 +131,10 @@ impl Remote {
         Some(heir)
     }
 
-    /// The store as this process has it. Asking the system which one this is costs some 200 ns.
+    /// The store as this process has it.
     fn served(&self) -> Option<&Served> {
-        let process = process::id();
         let mut remote = self;
-        while remote.served.process != process {
+        while !remote.served.process.is_current() {
             remote = remote.heir.get_or_init(|| remote.make_heir()).as_ref()?;
         }
         remote.served.common.begin();

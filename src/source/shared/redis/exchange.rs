@@ -3,13 +3,14 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use std::{io, mem, process, thread};
+use std::{io, mem, thread};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Time, millis};
+use crate::process::Process;
 use crate::redis::{Finder, RedisClient, harmless, misplaced, redirection};
 
 /// Returns the time and the value, empty if there is none.
@@ -32,7 +33,7 @@ pub(super) struct Exchange {
     /// To the thread, which ends when this is dropped.
     jobs: Option<SyncSender<Job>>,
     /// The process that has the thread.
-    process: u32,
+    process: Process,
 }
 
 /// What Redis answered to a read.
@@ -46,7 +47,7 @@ impl Exchange {
         Self {
             client,
             jobs: None,
-            process: process::id(),
+            process: Process::current(),
         }
     }
 
@@ -127,11 +128,11 @@ impl Exchange {
     }
 
     fn jobs(&mut self) -> Result<&SyncSender<Job>, String> {
-        if self.process != process::id() {
+        if !self.process.is_current() {
             // Forked, without the thread. To drop the channel might be to wait for a lock that is
             // never released.
             mem::forget(self.jobs.take());
-            self.process = process::id();
+            self.process = Process::current();
         }
         if self.jobs.is_none() {
             let (jobs, queue) = sync_channel::<Job>(1);
