@@ -3,6 +3,7 @@
 mod cache;
 mod flood;
 mod memcached;
+mod observed;
 mod redis_commands;
 mod redis_log;
 mod redis_runtime;

@@ -4,18 +4,19 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
-use rustls_resumption::store::{SharedStore, StoreKey, StoreLookup, contract};
+use rustls_resumption::store::{SharedStore, contract};
 use test_support::acceptor::{acceptor, kind};
 use test_support::fleet::sharing;
 use test_support::free_address;
 use test_support::handshake::{FULL, RESUMED, client, server_config};
 use tokio::task::JoinSet;
 
+use crate::observed::Observed;
 use store::Memcached;
 
 #[path = "../../examples/memcached/store.rs"]
@@ -65,37 +66,13 @@ impl Drop for Server {
     }
 }
 
-/// A store that remembers which keys were written.
-struct Observed {
-    store: Memcached,
-    keys: Mutex<Vec<StoreKey>>,
-}
-
-impl SharedStore for Observed {
-    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
-        self.store.fetch(key, deadline)
-    }
-
-    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
-        self.store.claim(key, deadline)
-    }
-
-    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
-        self.keys.lock().unwrap().push(key);
-        self.store.write(key, value, ttl)
-    }
-}
-
 #[test]
 fn memcached_keeps_the_contract_and_of_eight_claims_exactly_one_wins() {
     let server = Server::start();
-    let observed = Observed {
-        store: server.store(),
-        keys: Mutex::default(),
-    };
+    let observed = Observed::new(server.store());
     contract::check(&observed).unwrap();
 
-    let keys: BTreeSet<_> = observed.keys.into_inner().unwrap().into_iter().collect();
+    let keys: BTreeSet<_> = observed.written().into_iter().collect();
     let keys: Vec<_> = keys.into_iter().take(250).collect();
     let nodes = [(); 8].map(|()| server.store());
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -1,18 +1,19 @@
 //! Look-ups that are served by a runtime that is named to the store, and whatever happens to it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::version::TLS13;
-use rustls_resumption::stats::StoreHealth;
-use rustls_resumption::store::{RedisStore, SharedStore, StoreKey, StoreLookup};
+use rustls_resumption::store::{RedisStore, SharedStore, StoreKey};
 use test_support::acceptor::{acceptor, kind};
 use test_support::fleet::{sharing, until};
 use test_support::handshake::{FULL, client, server_config};
 use test_support::redis::RedisServer;
 use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::observed::Observed;
 
 const PATIENT: Duration = Duration::from_secs(30);
 
@@ -30,43 +31,15 @@ fn runtime() -> Runtime {
     builder.worker_threads(1).enable_all().build().unwrap()
 }
 
-/// Remembers which keys were written.
-struct Observed {
-    store: RedisStore,
-    keys: Mutex<Vec<StoreKey>>,
-}
-
-impl SharedStore for Observed {
-    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
-        self.store.fetch(key, deadline)
-    }
-
-    fn claim(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
-        self.store.claim(key, deadline)
-    }
-
-    fn write(&self, key: StoreKey, value: Vec<u8>, ttl: Duration) -> bool {
-        self.keys.lock().unwrap().push(key);
-        self.store.write(key, value, ttl)
-    }
-
-    fn health(&self) -> StoreHealth {
-        self.store.health()
-    }
-}
-
 /// The keys of this many sessions, which are in the store. Only a handshake makes one.
 async fn written(store: &RedisStore, count: usize) -> Vec<StoreKey> {
-    let observed = Arc::new(Observed {
-        store: store.clone(),
-        keys: Mutex::default(),
-    });
+    let observed = Arc::new(Observed::new(store.clone()));
     let resumption = sharing(&observed).build().unwrap();
     let acceptor = acceptor(&resumption, server_config());
-    while observed.keys.lock().unwrap().len() < count {
+    while observed.written().len() < count {
         assert_eq!(kind(&client(&TLS13), &acceptor).await, FULL);
     }
-    let keys = observed.keys.lock().unwrap().clone();
+    let keys = observed.written();
     until(store, |health| health.written == keys.len() as u64).await;
     keys
 }
