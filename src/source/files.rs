@@ -43,8 +43,8 @@ use succession::Succession;
 ///
 /// | server | file | seals |
 /// | --- | --- | --- |
-/// | nginx, Apache | 80 bytes: name (16), HMAC key (32), AES-256 key (32) | the key of the first file; the others open |
-/// | nginx, Apache | 48 bytes: name (16), AES-128 key (16), HMAC key (16) | the same; accepted with a warning, as only 32 bytes are secret |
+/// | nginx, Envoy | 80 bytes: name (16), HMAC key (32), AES-256 key (32) | the key of the first file; the others open |
+/// | nginx, Apache | 48 bytes: name (16), AES-128 key (16), HMAC key (16), the last two the other way round in Apache | the same; accepted with a warning, as only 32 bytes are secret |
 /// | HAProxy | one file: on each line, a key of either kind in base64 | the last line but one; all of them open, so the last is published ahead |
 /// | Traffic Server | one file: keys of 48 bytes, one after the other | the first; the others open |
 /// | H2O | one file: YAML, a list of mappings | the newest whose `not_before` has passed; all of them open, whatever their `not_after` says |

@@ -8,7 +8,7 @@ use crate::error::Error;
 ///
 /// ```text
 ///  nginx, Apache   48 bytes   two parts of 16, in an order of their own
-///  nginx, Apache   80 bytes   HMAC 32, AES-256 32
+///  nginx, Envoy    80 bytes   HMAC 32, AES-256 32
 ///  H2O             96         HMAC 64, AES-128 16
 ///  H2O             112        HMAC 64, AES-256 32
 /// ```
