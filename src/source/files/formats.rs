@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  0             16            32            48                           80
-//!  | name        | AES-128     | HMAC        |                            nginx: 48 bytes
-//!  | name        | HMAC        | AES-128     |                            Apache, Traffic Server: 48 bytes
-//!  | name        | HMAC                      | AES-256                  | nginx, Envoy: 80 bytes
+//!  | name        | AES-128     | HMAC        |                            nginx: 48
+//!  | name        | HMAC        | AES-128     |                            Apache, Traffic Server: 48
+//!  | name        | HMAC                      | AES-256                  | nginx, Envoy: 80
 //! ```
 //!
 //! Traffic Server lists keys of 48 bytes one after the other, of which the first seals. HAProxy
