@@ -375,20 +375,10 @@ pub(crate) fn take_claimed(scope: &ScopeState, id: &[u8]) -> Taken {
         let is_meant = |claimed: &mut Claimed| {
             claimed.scope.scope == scope.scope && claimed.id.as_slice() == id
         };
-        let mut taken = claimed.take_if(is_meant);
-        let session = taken.as_mut().map(|claimed| {
-            claimed.is_used = true;
-            let mut bytes = std::mem::take(&mut *claimed.bytes);
-            let parsed = Session::parse(&bytes);
-            context.give(parsed.as_ref(), claimed.given);
-            let tag = parsed.and_then(|session| session.tag);
-            Session::untag(tag, &mut bytes);
-            bytes
-        });
-        Some(session)
+        Some(claimed.take_if(is_meant))
     });
     match taken.flatten() {
-        Some(Some(session)) => Taken::Session(session),
+        Some(Some(claimed)) => Taken::Claimed(claimed),
         Some(None) => Taken::NotFound,
         None => Taken::NotClaimed,
     }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::clock::Time;
 use crate::counters::Counters;
 use crate::handshake::ResumedBy;
 use crate::lineage::Lineage;
@@ -24,7 +25,10 @@ pub(crate) struct Given {
 pub(crate) struct Claimed {
     pub(crate) counts: Arc<Counters<StoreStats>>,
     pub(crate) scope: Arc<ScopeState>,
+    /// What stood for the scope when it was claimed: another does once it was forgotten.
+    pub(crate) scope_number: u32,
     pub(crate) id: [u8; 32],
+    pub(crate) expires: Time,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) given: Given,
     pub(crate) is_used: bool,
@@ -40,7 +44,7 @@ impl Drop for Claimed {
 
 /// What becomes of rustls's wish for a session.
 pub(crate) enum Taken {
-    Session(Vec<u8>),
+    Claimed(Claimed),
     /// An acceptor looked before, and there is no such session.
     NotFound,
     /// Nobody looked.

@@ -75,9 +75,8 @@ impl Storage {
             return cache.take(terms, &self.at, id);
         }
         let taken = context::take_claimed(&self.at.scope, id);
-        trace!(hit = matches!(taken, Taken::Session(_)), "session taken");
-        match taken {
-            Taken::Session(session) => Some(session),
+        let found = match taken {
+            Taken::Claimed(claimed) => self.give(claimed),
             Taken::NotFound => {
                 context::miss(NOT_FOUND);
                 None
@@ -87,7 +86,30 @@ impl Storage {
                 context::miss("not_claimed");
                 None
             }
+        };
+        trace!(hit = found.is_some(), "session taken");
+        found
+    }
+
+    /// What rustls is given of what was claimed, if it may still resume.
+    fn give(&self, mut claimed: Claimed) -> Option<Vec<u8>> {
+        let (sharing, ring) = self.inner.sharing()?;
+        let terms = &self.inner.terms;
+        if !sharing.may_resume(ring, terms, &claimed) {
+            context::miss(NOT_FOUND);
+            return None;
         }
+        let given = claimed.given;
+        let session = Session::parse(&claimed.bytes);
+        if !self.at.admits(terms, session.as_ref(), given.lineage) {
+            return None;
+        }
+        context::give(session.as_ref(), given);
+        let tag = session.and_then(|session| session.tag);
+        claimed.is_used = true;
+        let mut bytes = std::mem::take(&mut *claimed.bytes);
+        Session::untag(tag, &mut bytes);
+        Some(bytes)
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -128,12 +150,7 @@ impl Storage {
     pub(crate) async fn claim(&self, ids: &[[u8; 32]]) -> Result<Claimed, Miss> {
         let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
         let terms = &self.inner.terms;
-        let claimed = sharing.claim(ring, terms, &self.at.scope, ids).await?;
-        let session = Session::parse(&claimed.bytes);
-        let is_admitted = self
-            .at
-            .admits(terms, session.as_ref(), claimed.given.lineage);
-        is_admitted.then_some(claimed).ok_or(Miss::NotFound)
+        sharing.claim(ring, terms, &self.at.scope, ids).await
     }
 
     /// Fetches a TLS 1.2 session from the shared store into the cache, where rustls will find it.

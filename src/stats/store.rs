@@ -21,7 +21,8 @@ declare! {
             /// TLS 1.3 sessions found, opened and deleted in the store.
             claimed as Claimed: "resumption_store_claimed_total";
             /// Claimed sessions that rustls did not take.
-            /// The client left, or no longer offered them after a HelloRetryRequest. Wiped.
+            /// The client left, or no longer offered them after a HelloRetryRequest, or they no longer
+            /// resumed by then. Wiped.
             unused as Unused: "resumption_store_unused_total";
             /// TLS 1.2 sessions fetched into the cache.
             fetched as Fetched: "resumption_store_fetched_total";

@@ -151,6 +151,7 @@ impl Sharing {
         scope: &Arc<ScopeState>,
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
+        let scope_number = scope.number(); // before anything that may be forgotten meanwhile
         let scope_binding = scope.binding(scope.generation());
         for id in ids {
             let binding = Binding {
@@ -170,13 +171,39 @@ impl Sharing {
             return Ok(Claimed {
                 counts: Arc::clone(&self.counts),
                 scope: Arc::clone(scope),
+                scope_number,
                 id: *id,
+                expires: opened.expires,
                 bytes: opened.bytes,
                 given: opened.given,
                 is_used: false,
             });
         }
         Err(Miss::NotFound)
+    }
+
+    /// Whether a claimed session may still resume. Its handshake may have been half open for long, and
+    /// what was withdrawn or ended meanwhile has ended it too.
+    pub(crate) fn may_resume(&self, ring: &Ring, terms: &Terms, claimed: &Claimed) -> bool {
+        let now = terms.now();
+        let Given {
+            lineage, key_name, ..
+        } = claimed.given;
+        let is_open = key_name.is_some_and(|name| ring.opening_key(terms, &name).is_some());
+        let why = if claimed.scope.number() != claimed.scope_number {
+            StoreCount::Forgotten
+        } else if !is_open {
+            StoreCount::UnknownKeyName
+        } else if claimed.expires <= now {
+            StoreCount::Expired
+        } else if terms.is_too_old(lineage.birth, now) {
+            StoreCount::TooOld
+        } else {
+            return true;
+        };
+        trace!(?why, "claimed session refused");
+        self.counts.add(why);
+        false
     }
 
     /// Fetches a TLS 1.2 session, which stays in the store.

@@ -4,6 +4,7 @@ mod acceptor;
 mod ages;
 mod blocking;
 mod cannot_resume;
+mod claimed;
 mod client_auth;
 mod client_auth_paths;
 mod early_data;

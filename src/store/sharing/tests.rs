@@ -242,15 +242,14 @@ fn a_session_is_claimed_once_and_only_by_who_claimed_it() {
         "lent no more"
     );
     within(&mut context, || {
-        let Taken::Session(taken) = take(scope, &ID) else {
+        let Taken::Claimed(mut taken) = take(scope, &ID) else {
             panic!("it survives a HelloRetryRequest");
         };
-        assert_eq!(taken, session);
+        assert_eq!(*taken.bytes, session);
+        assert_eq!(taken.given.by, ResumedBy::SharedStore);
+        taken.is_used = true;
         assert!(matches!(take(scope, &ID), Taken::NotFound));
     });
-    let context = context.unwrap();
-    let given = context.given().unwrap();
-    assert_eq!(given.by, ResumedBy::SharedStore);
     let stats = node.sharing.stats();
     assert_eq!((stats.shared, stats.claimed, stats.unused), (1, 1, 0));
     assert_eq!(stats.misses.not_found, 2);

@@ -31,8 +31,9 @@ fn shuttle_a_session_is_claimed_for_one_connection_and_lent_to_it_alone() {
                 if stays {
                     within(&mut context, || {
                         thread::yield_now();
-                        if let Taken::Session(bytes) = take(&scope, &ID) {
-                            assert_eq!(bytes, session);
+                        if let Taken::Claimed(mut claimed) = take(&scope, &ID) {
+                            assert_eq!(*claimed.bytes, session);
+                            claimed.is_used = true;
                             taken = true;
                         }
                         assert!(matches!(take(&scope, &ID), Taken::NotFound), "it is gone");
