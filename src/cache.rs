@@ -60,6 +60,15 @@ pub(crate) struct Cache {
     counters: Counters<CacheStats>,
 }
 
+/// A TLS 1.2 session that another process made.
+pub(crate) struct Fetched {
+    pub(crate) value: Zeroizing<Vec<u8>>,
+    pub(crate) lineage: Lineage,
+    pub(crate) expires: Time,
+    /// What stood for the scope before it was asked for: another does once it was forgotten.
+    pub(crate) scope_number: u32,
+}
+
 /// Why rustls is given nothing, in the context of its handshake.
 pub(crate) const NOT_FOUND: &str = "not_found";
 
@@ -172,7 +181,7 @@ impl Cache {
             issuers,
             lineage,
         };
-        let stored = self.insert(terms, &at.scope, fixed, entry, now);
+        let stored = self.insert(terms, &at.scope, None, fixed, entry, now);
         id.zeroize();
         stored
     }
@@ -183,10 +192,14 @@ impl Cache {
         terms: &Terms,
         scope: &ScopeState,
         id: &[u8; 32],
-        value: Vec<u8>,
-        lineage: Lineage,
-        expires: Time,
+        fetched: Fetched,
     ) {
+        let Fetched {
+            mut value,
+            lineage,
+            expires,
+            scope_number,
+        } = fetched;
         let now = terms.read();
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
@@ -195,7 +208,7 @@ impl Cache {
             return;
         }
         let cut = Issuers::cut(&value, Session::parse(&value).as_ref());
-        let (value, issuers) = Value::of(value, cut);
+        let (value, issuers) = Value::of(std::mem::take(&mut *value), cut);
         let entry = Entry {
             value,
             issuers,
@@ -204,13 +217,15 @@ impl Cache {
             expires: now.steady.plus(stay),
             is_renewal: true,
         };
-        self.insert(terms, scope, id, entry, now);
+        self.insert(terms, scope, Some(scope_number), id, entry, now);
     }
 
+    /// `only_while` this number stands for the scope, if it is given.
     fn insert(
         &self,
         terms: &Terms,
         scope: &ScopeState,
+        only_while: Option<u32>,
         id: &[u8; 32],
         entry: Entry,
         now: Now,
@@ -232,6 +247,10 @@ impl Cache {
             }
             if key.scope == 0 {
                 return false; // numbers are just being given out anew
+            }
+            if only_while.is_some_and(|number| number != key.scope) {
+                self.counters.add(CacheCount::RevokedStore);
+                return false;
             }
             if scope.has_forgotten(entry.lineage, now.on(terms.basis), terms.under_way()) {
                 self.counters.add(CacheCount::RevokedStore);

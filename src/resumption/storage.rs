@@ -6,7 +6,7 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use super::inner::{Followed, Inner, Root};
-use crate::cache::NOT_FOUND;
+use crate::cache::{Fetched, NOT_FOUND};
 use crate::context::{self, Claimed, Taken};
 use crate::installation::Installation;
 use crate::session::{Session, Tag, Version};
@@ -157,10 +157,16 @@ impl Storage {
     pub(crate) async fn fetch(&self, id: &[u8; 32]) -> Result<(), Miss> {
         let (sharing, ring) = self.inner.sharing().ok_or(Miss::NotFound)?;
         let Inner { cache, terms, .. } = &**self.inner;
-        let mut fetched = sharing.fetch(ring, terms, &self.at.scope, id).await?;
-        let bytes = std::mem::take(&mut *fetched.bytes);
-        let lineage = fetched.given.lineage;
-        cache.put_fetched(terms, &self.at.scope, id, bytes, lineage, fetched.expires);
+        let scope = &self.at.scope;
+        let scope_number = scope.number();
+        let opened = sharing.fetch(ring, terms, scope, id).await?;
+        let fetched = Fetched {
+            value: opened.bytes,
+            lineage: opened.given.lineage,
+            expires: opened.expires,
+            scope_number,
+        };
+        cache.put_fetched(terms, scope, id, fetched);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use rustls::server::StoresServerSessions;
 
 use super::*;
 use crate::Rotation;
-use crate::cache::CacheSettings;
+use crate::cache::{CacheSettings, Fetched};
 use crate::clock::FakeClock;
 use crate::lineage::Lineage;
 use crate::resumption::{Inner, Root, SessionCache, StekRing};
@@ -391,9 +391,14 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
             expires,
             given,
         } = fetched.unwrap();
-        let lineage = given.lineage;
         let (cache, scope) = (&node.cache.inner.cache, &node.cache.at.scope);
-        cache.put_fetched(terms, scope, &ID, bytes.to_vec(), lineage, expires);
+        let fetched = Fetched {
+            value: bytes,
+            lineage: given.lineage,
+            expires,
+            scope_number: scope.number(),
+        };
+        cache.put_fetched(terms, scope, &ID, fetched);
     }
     assert!(node.holds());
     assert_eq!(node.cache.get(&ID).unwrap(), session);
@@ -401,6 +406,29 @@ fn a_fetched_tls12_session_stays_and_is_found_locally() {
     assert!(node.holds());
     node.time.advance(Duration::from_millis(1));
     assert!(!node.holds(), "the value expired with its STEK");
+}
+
+#[test]
+fn what_is_forgotten_while_it_is_fetched_is_not_kept_whatever_the_clock_of_its_maker() {
+    let node = node(Map::default(), true);
+    let (cache, at) = (&node.cache.inner.cache, &node.cache.at);
+    let (_, terms) = node.parts();
+    for is_forgotten in [false, true] {
+        let scope_number = at.scope.number();
+        if is_forgotten {
+            node.cache.forget(Scope::default());
+        }
+        let ahead = terms.now().plus(Duration::from_secs(60));
+        let fetched = Fetched {
+            value: Zeroizing::new(encoded(Version::Tls12, &[9; 48], b"")),
+            lineage: Lineage::of_full_handshake(ahead),
+            expires: ahead.plus(HOUR),
+            scope_number,
+        };
+        cache.put_fetched(terms, &at.scope, &ID, fetched);
+        assert_eq!(node.holds(), !is_forgotten);
+    }
+    assert_eq!(node.cache.stats().not_stored.revoked, 1);
 }
 
 #[test]
