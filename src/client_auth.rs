@@ -130,9 +130,13 @@ pub(crate) struct Rechecks {
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Rechecks {
-    /// Another that remembers nothing.
+    /// Another that remembers nothing. Its verifiers are numbered on: those of before are still
+    /// installed.
     pub(crate) fn afresh(&self) -> Self {
-        Self::new(self.interval)
+        Self {
+            verifiers: AtomicU64::new(self.verifiers.load(Ordering::Relaxed)),
+            ..Self::new(self.interval)
+        }
     }
 
     pub(crate) fn new(interval: Duration) -> Self {

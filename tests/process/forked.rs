@@ -9,13 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fork::{Fork, fork, waitpid_nohang};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, StoresServerSessions};
+use rustls::version::TLS13;
 use rustls_resumption::source::{KeyDirectory, RedisSource};
 use rustls_resumption::store::{RedisClient, RedisStore, SharedStore, contract};
 use rustls_resumption::{KeyName, Resumption, ResumptionBuilder, Rotation};
 
 use test_support::alone::alone;
-use test_support::handshake::followed;
+use test_support::client_auth::{Authority, Date, client, config};
+use test_support::handshake::{FULL, RESUMED, followed, try_handshake};
 use test_support::redis::{RedisCluster, RedisServer, Replicated};
 use test_support::session::{id, tls12, tls13};
 use tokio::runtime::Runtime;
@@ -184,6 +187,36 @@ fn in_child(run: impl FnOnce() -> u32) -> Result<(), String> {
 #[test]
 fn a_forked_child_rotates_expires_and_wipes_like_its_parent() {
     alone(|| fork_under_load(Resumption::builder(), 6));
+}
+
+#[test]
+fn a_verifier_that_a_child_installs_does_not_go_by_the_verdicts_of_one_before() {
+    alone(|| {
+        let resumption = Resumption::tickets().unwrap();
+        let ca = Authority::make();
+        let evil = ca.issue();
+        let installed = |verifier: Arc<dyn ClientCertVerifier>| {
+            let mut config = config(Some(Arc::clone(&verifier)), &Date::start());
+            resumption.install_with_client_verifier(&mut config, "api", verifier);
+            Arc::new(config)
+        };
+        let before = installed(ca.verifier());
+        let child = in_child(|| {
+            resumption.after_fork();
+            let client = client(&TLS13, Some(&evil));
+            for kind in [FULL, RESUMED] {
+                if try_handshake(&client, &before, b"").unwrap().kind != kind {
+                    return line!();
+                }
+            }
+            let after = installed(ca.verifier_with(false, Some(ca.revoke(&[&evil]))));
+            match try_handshake(&client, &after, b"") {
+                Err(_) => 0, // not resumed, and then revoked
+                Ok(_) => line!(),
+            }
+        });
+        assert_eq!(child, Ok(()));
+    });
 }
 
 #[test]
