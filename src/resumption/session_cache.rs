@@ -94,7 +94,7 @@ impl SessionCache {
 
     /// Counters of the cache.
     pub fn stats(&self) -> CacheStats {
-        self.inner.cache.stats()
+        self.inner.here().cache.stats()
     }
 }
 

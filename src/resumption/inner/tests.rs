@@ -83,6 +83,16 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
 }
 
 #[test]
+fn a_cache_used_alone_tells_its_counters_in_a_child_too() {
+    let cache = SessionCache::new(10);
+    assert!(cache.put(vec![7; 32], session()));
+    let parent = Arc::clone(&cache.inner);
+    let _held = (parent.scopes.hold(), parent.cache.pretend_fork());
+    parent.life.process.pretend_fork();
+    assert_eq!(returns(move || cache.stats()).entries, 0);
+}
+
+#[test]
 fn handshakes_see_to_housekeeping_that_is_overdue() {
     let rotation = Rotation::new().interval(Duration::from_millis(50));
     let rotation = rotation.ticket_lifetime(Duration::from_secs(1));
