@@ -129,12 +129,13 @@ impl Schedule {
         let begins = set.keys.iter().filter_map(|key| key.times);
         let begins = begins.map(|times| times.not_before).max();
         let last = match begins {
-            Some(begins) => {
-                UNIX_EPOCH + Duration::from_secs(begins).saturating_sub(self.publish_ahead)
-            }
-            None => set.modified,
+            Some(begins) => UNIX_EPOCH
+                .checked_add(Duration::from_secs(begins).saturating_sub(self.publish_ahead)),
+            None => Some(set.modified),
         };
-        let Ok(passed) = now.duration_since(last) else {
+        // A time beyond all that can be told is in the future too.
+        let passed = last.and_then(|last| now.duration_since(last).ok());
+        let Some(passed) = passed else {
             return Err(Error::Wrong(
                 "the last rotation lies in the future: correct the clock, or rotate with --now"
                     .to_owned(),
@@ -145,13 +146,13 @@ impl Schedule {
     }
 
     fn least_interval(&self) -> Duration {
-        self.interval * 9 / 10
+        self.interval.saturating_mul(9) / 10
     }
 
     /// How many keys must be there besides the one that seals and those that will: as many as have
     /// sealed within a ticket lifetime.
     fn retired(&self) -> usize {
-        let time = (self.lifetime + self.publish_ahead).as_nanos();
+        let time = self.lifetime.saturating_add(self.publish_ahead).as_nanos();
         let retired = time.div_ceil(self.least_interval().as_nanos().max(1));
         usize::try_from(retired).unwrap_or(usize::MAX)
     }
@@ -214,7 +215,7 @@ impl Schedule {
         let mut begins: Vec<u64> = begins.map(|times| times.not_before).collect();
         begins.sort_unstable();
         new.times = Some(self.times(now.saturating_add(self.publish_ahead.as_secs())));
-        let open = (self.lifetime + self.publish_ahead).as_secs();
+        let open = self.lifetime.saturating_add(self.publish_ahead).as_secs();
         let mut keys = keys;
         keys.retain(|key| {
             let begun = key.times.map_or(0, |times| times.not_before);

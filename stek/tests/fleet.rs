@@ -320,6 +320,28 @@ fn a_schedule_that_would_drop_keys_too_early_is_refused() {
 }
 
 #[test]
+fn times_beyond_all_that_there_are_are_refused_like_any_others() {
+    // As long as the flags take.
+    const LONGEST: &str = "500000000000years";
+    let host = Host::made("haproxy");
+    let rest = ["--now", "--interval", LONGEST, "--publish-ahead", LONGEST];
+    done(&stek(&["rotate"], &host.files, &rest));
+    let rest = ["--now", "--lifetime", LONGEST, "--publish-ahead", LONGEST];
+    let said = refused(&stek(&["rotate"], &host.files, &rest), 2);
+    assert!(said.contains("servers take 64 at most"), "{said}");
+    let host = Host::made("h2o");
+    let entry = fs::read_to_string(&host.files[0]).unwrap();
+    let dated = entry.lines().map(|line| match line.split_once("not_") {
+        Some((indent, _)) if line.contains("before") => format!("{indent}not_before: {}", u64::MAX),
+        Some((indent, _)) => format!("{indent}not_after: {}", u64::MAX),
+        None => line.to_owned(),
+    });
+    fs::write(&host.files[0], dated.collect::<Vec<_>>().join("\n")).unwrap();
+    let said = refused(&stek(&["rotate"], &host.files, &[]), 1);
+    assert!(said.contains("lies in the future"), "{said}");
+}
+
+#[test]
 fn keys_keep_their_names_in_every_format_they_fit() {
     let sorted = |host: &Host| {
         let mut names = host.names();
