@@ -173,6 +173,23 @@ impl Context {
         made_another || matches!(self.claimed, Some(Some(_)))
     }
 
+    /// Whether what rustls made, or did not make, shows that it resumed what it was given. A full
+    /// handshake need not show: in TLS 1.3 a client can see to it that none makes a session. By session
+    /// ID it resumes without making one, and never does all else without.
+    pub(crate) fn shows_resumption(&self) -> bool {
+        let Some((given, _)) = &self.given else {
+            return false;
+        };
+        self.made_renewal.unwrap_or_else(|| {
+            let by_id = match given.by {
+                ResumedBy::SessionId => true,
+                ResumedBy::SharedStore => self.from_store, // one that was fetched, not claimed
+                _ => false,
+            };
+            by_id && !self.not_kept
+        })
+    }
+
     /// Whether rustls had a session to hand over, kept or not.
     pub(crate) fn was_handed_one(&self) -> bool {
         self.made_renewal.is_some() || self.not_kept

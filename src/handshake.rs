@@ -29,7 +29,10 @@ pub struct Handshake {
     pub client_verified: Option<Duration>,
     /// Tells the other connections of the same session, where
     /// [`session_lineage`](crate::ResumptionBuilder::session_lineage) is enabled. `None` if none was
-    /// resumed and none made.
+    /// resumed and none made; and, like `client_verified`, where the connection is out of sight, if
+    /// no session was made in TLS 1.3: then nothing shows that one was resumed. So on connections that
+    /// are [followed](crate::Resumption::follow) leave `send_tls13_tickets` above 0, or use an
+    /// acceptor of this crate.
     pub lineage: Option<SessionLineage>,
 }
 

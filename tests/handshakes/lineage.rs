@@ -1,17 +1,19 @@
 //! Connections of one session have one lineage, and no two others have.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustls::client::Resumption as ClientResumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_resumption::acceptor::SessionLineage;
 use rustls_resumption::source::DerivedSource;
 use rustls_resumption::{Resumption, ResumptionAcceptor, ResumptionBuilder};
 use test_support::acceptor::{met, visit};
 use test_support::fleet::{MemoryStore, retrying_server, sharing};
 use test_support::handshake::{
-    FULL, VERSIONS, client, client_config, client_without_tickets, kind, server_config,
+    FULL, RESUMED, VERSIONS, client, client_config, client_without_tickets, kind, server_config,
+    server_config_with,
 };
 use tokio::io::duplex;
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +30,25 @@ fn meet(resumption: &Resumption, client: &Arc<ClientConfig>, server: &Arc<Server
     let followed = resumption.follow_blocking(|| Ok::<_, ()>(kind(client, server)));
     let (_, told) = followed.unwrap();
     (told.outcome.is_resumed(), told.lineage)
+}
+
+/// The same with an acceptor, which sees the connection.
+async fn meet_acceptor(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> (HandshakeKind, Option<SessionLineage>) {
+    let told = Arc::new(Mutex::new(None));
+    let tell = Arc::clone(&told);
+    let acceptor = ResumptionAcceptor::from(Arc::clone(server));
+    let acceptor = acceptor.on_handshake(move |handshake| {
+        *tell.lock().unwrap() = handshake.lineage;
+    });
+    let (near, far) = duplex(1 << 18);
+    let accept = async { met(acceptor.accept(far).await.unwrap()).await.kind };
+    let (kind, visited) = tokio::join!(accept, visit(client, near, b""));
+    visited.unwrap();
+    let told = *told.lock().unwrap();
+    (kind, told)
 }
 
 fn modes() -> [ResumptionBuilder; 2] {
@@ -68,24 +89,45 @@ fn the_connections_of_a_session_have_one_lineage_however_it_is_renewed() {
     }
 }
 
-#[test]
-fn both_tickets_of_a_handshake_have_its_lineage() {
+#[tokio::test]
+async fn both_tickets_of_a_handshake_have_its_lineage() {
     for builder in modes() {
         let resumption = builder.session_lineage().build().unwrap();
         let server = installed(&resumption, server_config());
-        let mut silent = server_config();
-        silent.send_tls13_tickets = 0;
-        let silent = installed(&resumption, silent);
+        let silent = silent(&resumption, server_config());
         let client = client(&TLS13);
         let (_, first) = meet(&resumption, &client, &server);
         for _ in 0..2 {
-            assert_eq!(meet(&resumption, &client, &silent), (true, first));
+            assert_eq!(meet_acceptor(&client, &silent).await, (RESUMED, first));
         }
-        assert_eq!(
-            meet(&resumption, &client, &silent),
-            (false, None),
-            "none made"
-        );
+        let none_made = (FULL, None);
+        assert_eq!(meet_acceptor(&client, &silent).await, none_made);
+    }
+}
+
+/// A server that makes no sessions in TLS 1.3.
+fn silent(resumption: &Resumption, mut config: ServerConfig) -> Arc<ServerConfig> {
+    config.send_tls13_tickets = 0;
+    installed(resumption, config)
+}
+
+#[tokio::test]
+async fn who_offers_a_session_and_does_not_resume_it_is_not_taken_for_its_client() {
+    let provider = CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
+        ..aws_lc_rs::default_provider()
+    };
+    for builder in modes() {
+        let resumption = builder.session_lineage().build().unwrap();
+        let server = installed(&resumption, server_config());
+        // It opens the session, declines it for its cipher suite, before it has looked at the binder,
+        // and makes no other that would show that.
+        let other = server_config_with(Arc::new(provider.clone()), false);
+        let other = silent(&resumption, other);
+        let client = client(&TLS13);
+        assert!(meet(&resumption, &client, &server).1.is_some());
+        assert_eq!(meet(&resumption, &client, &other).1, None);
+        assert_eq!(meet_acceptor(&client, &other).await, (FULL, None));
     }
 }
 
@@ -125,18 +167,9 @@ async fn nodes_tell_the_same_lineage_and_so_do_all_acceptors() {
             let client = Arc::new(config);
             let mut seen = Vec::new();
             for node in [&nodes[0], &nodes[1], &nodes[0]] {
-                let acceptor = ResumptionAcceptor::from(installed(node, server()));
-                let told = Arc::new(std::sync::Mutex::new(None));
-                let tell = Arc::clone(&told);
-                let acceptor = acceptor.on_handshake(move |handshake| {
-                    *tell.lock().unwrap() = handshake.lineage;
-                });
-                let (near, far) = duplex(1 << 18);
-                let accept = async { met(acceptor.accept(far).await.unwrap()).await.kind };
-                let (kind, visited) = tokio::join!(accept, visit(&client, near, b""));
-                visited.unwrap();
+                let (kind, lineage) = meet_acceptor(&client, &installed(node, server())).await;
                 assert_eq!(kind == FULL || seen.is_empty(), seen.is_empty());
-                seen.push(told.lock().unwrap().expect("a session was made"));
+                seen.push(lineage.expect("a session was made"));
             }
             assert!(seen.iter().all(|lineage| *lineage == seen[0]));
         }
