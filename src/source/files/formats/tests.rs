@@ -56,6 +56,22 @@ fn a_file_of_48_or_80_bytes_is_a_key_with_its_name_and_secret_apart() {
 }
 
 #[test]
+fn a_list_with_a_byte_that_is_no_text_is_not_keys_of_48_bytes() {
+    let list = [1, 2].map(|fill: u8| base64(&Vec::from_iter(fill..fill + 48)) + "\n");
+    for (byte, shown, length) in [(0, "0x00", 144), (0x12, "0x12", 192), (0x7f, "0x7f", 144)] {
+        let mut content = list.concat().into_bytes();
+        content.resize(length, byte);
+        let told = error(&content);
+        assert!(
+            told.starts_with(&format!("line 3 has a byte {shown}")),
+            "{told}"
+        );
+    }
+    let yaml = b"- name: 0\n\0".repeat(48);
+    assert!(error(&yaml).starts_with("line 2 has a byte 0x00"));
+}
+
+#[test]
 fn lines_of_base64_are_a_list_in_their_order() {
     // As `openssl rand 80 | openssl base64 -A | xargs echo` appends them.
     let keys: Vec<Vec<u8>> = [(0, 80), (100, 180), (7, 55)]

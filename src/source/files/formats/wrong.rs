@@ -16,6 +16,11 @@ pub(in super::super) enum FormatError {
     Lighttpd,
     /// This many keys of 80 bytes, one after the other.
     Dnsdist(usize),
+    /// ASCII, of which this line has a byte that is no text.
+    Control {
+        line: usize,
+        byte: u8,
+    },
     Line {
         number: usize,
         wrong: WrongLine,
@@ -73,7 +78,8 @@ impl FormatError {
             return Some(Self::ByteOrderMark);
         }
         if is_keys_of(SHORT) {
-            return None;
+            // Random bytes are not all below 128: it is a list with something in it.
+            return content.is_ascii().then(|| control(content)).flatten();
         }
         if is_keys_of(LONG) {
             return Some(Self::Dnsdist(len.checked_div(LONG).unwrap_or_default()));
@@ -87,6 +93,17 @@ impl FormatError {
             _ => Self::Length(len),
         })
     }
+}
+
+/// The first byte of ASCII that is no text.
+fn control(content: &[u8]) -> Option<FormatError> {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
+    let mut controls = lines.filter_map(|(line, bytes)| {
+        let byte = bytes.iter().copied().find(|byte| is_control(byte))?;
+        Some(FormatError::Control { line, byte })
+    });
+    controls.next()
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -149,6 +166,11 @@ impl fmt::Display for FormatError {
                 f,
                 "{count} keys of 80 bytes, as dnsdist lists them: put each in a file of its own \
                  (`split -b 80`), and list the last first, as it is the one that seals"
+            ),
+            Self::Control { line, byte } => write!(
+                f,
+                "line {line} has a byte 0x{byte:02x}, which is neither text nor a part of random \
+                 bytes: was the file cut short, or filled up?"
             ),
             Self::Line { number, wrong } => {
                 write!(f, "line {number}: ")?;
