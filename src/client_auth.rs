@@ -354,3 +354,6 @@ fn reason(error: &Error) -> Refusal {
         _ => Refusal::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;
