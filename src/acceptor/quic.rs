@@ -157,3 +157,121 @@ impl Session for FollowedSession {
         self.session.export_keying_material(output, label, context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::TransportErrorCode;
+
+    use super::*;
+
+    fn parameters() -> TransportParameters {
+        TransportParameters::read(Side::Client, &mut [].as_slice()).unwrap()
+    }
+
+    /// Gives answers that tell it from others.
+    struct Peculiar {
+        is_early: bool,
+    }
+
+    impl ServerConfig for Peculiar {
+        fn initial_keys(&self, _: u32, _: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
+            Err(UnsupportedVersion)
+        }
+
+        fn retry_tag(&self, version: u32, _: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+            [version as u8 + packet[0]; 16]
+        }
+
+        fn start_session(self: Arc<Self>, _: u32, _: &TransportParameters) -> Box<dyn Session> {
+            let is_early = self.is_early;
+            Box::new(Self { is_early })
+        }
+    }
+
+    impl Session for Peculiar {
+        fn initial_keys(&self, _: &ConnectionId, _: Side) -> Keys {
+            unreachable!("there are none")
+        }
+
+        fn handshake_data(&self) -> Option<Box<dyn Any>> {
+            Some(Box::new("handshake data"))
+        }
+
+        fn peer_identity(&self) -> Option<Box<dyn Any>> {
+            Some(Box::new("peer"))
+        }
+
+        fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
+            None
+        }
+
+        fn early_data_accepted(&self) -> Option<bool> {
+            Some(self.is_early)
+        }
+
+        fn is_handshaking(&self) -> bool {
+            true
+        }
+
+        fn read_handshake(&mut self, _: &[u8]) -> Result<bool, TransportError> {
+            Ok(false)
+        }
+
+        fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+            Err(TransportErrorCode::crypto(1).into())
+        }
+
+        fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
+            buf.push(7);
+            None
+        }
+
+        fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
+            None
+        }
+
+        fn is_valid_retry(&self, _: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+            header == payload
+        }
+
+        fn export_keying_material(
+            &self,
+            output: &mut [u8],
+            label: &[u8],
+            context: &[u8],
+        ) -> Result<(), ExportKeyingMaterialError> {
+            output[0] = label[0] + context[0];
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_of_a_followed_endpoint_is_answered_by_the_one_within() {
+        let resumption = Resumption::tickets().unwrap();
+        for is_early in [false, true] {
+            let followed = resumption.follow_quic(Arc::new(Peculiar { is_early }));
+            let session = followed.start_session(1, &parameters());
+            assert_eq!(session.early_data_accepted(), Some(is_early));
+        }
+        let followed = resumption.follow_quic(Arc::new(Peculiar { is_early: false }));
+        let id = ConnectionId::new(&[1, 2, 3]);
+        assert!(followed.initial_keys(1, &id).is_err());
+        assert_eq!(followed.retry_tag(1, &id, &[4]), [5; 16]);
+        let mut session = followed.start_session(1, &parameters());
+        let shown = |any: Option<Box<dyn Any>>| *any.unwrap().downcast::<&str>().unwrap();
+        assert_eq!(shown(session.handshake_data()), "handshake data");
+        assert_eq!(shown(session.peer_identity()), "peer");
+        assert!(session.early_crypto().is_none());
+        assert!(session.is_handshaking() && session.transport_parameters().is_err());
+        assert!(session.next_1rtt_keys().is_none());
+        assert!(session.is_valid_retry(&id, b"same", b"same"));
+        assert!(!session.is_valid_retry(&id, b"same", b"other"));
+        let (mut written, mut exported) = (Vec::new(), [0]);
+        assert!(!session.read_handshake(&[]).unwrap());
+        assert!(session.write_handshake(&mut written).is_none());
+        session
+            .export_keying_material(&mut exported, &[8], &[1])
+            .unwrap();
+        assert_eq!((written, exported), (vec![7], [9]));
+    }
+}
