@@ -110,11 +110,7 @@ impl Incoming {
             }
             match ready!(self.listener.poll_accept(context)) {
                 Ok((tcp, _)) => self.begin(tcp),
-                Err(error) if is_of_one_client(&error) => {}
-                Err(error) => {
-                    warn!(%error, "no connection can be accepted; trying again in a second");
-                    self.pause = Some(Box::pin(sleep(PAUSE)));
-                }
+                Err(error) => self.pause = pause_after(&error),
             }
         }
     }
@@ -127,14 +123,18 @@ impl Incoming {
     }
 }
 
-/// Whether only the connection failed that was to be accepted.
-fn is_of_one_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
+/// What is waited for when nothing could be accepted; nothing if only the connection failed that was
+/// to be.
+fn pause_after(error: &io::Error) -> Option<Pin<Box<Sleep>>> {
+    match error.kind() {
         io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-    )
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset => None,
+        _ => {
+            warn!(%error, "no connection can be accepted; trying again in a second");
+            Some(Box::pin(sleep(PAUSE)))
+        }
+    }
 }
 
 impl Stream for Incoming {
@@ -152,5 +152,34 @@ impl fmt::Debug for Incoming {
             .field("handshake_timeout", &self.timeout)
             .field("handshakes", &self.handshakes.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_hangs_up_delays_nobody_and_a_want_of_files_is_waited_out() {
+        let hung_up = io::Error::from(io::ErrorKind::ConnectionAborted);
+        assert!(pause_after(&hung_up).is_none());
+        let too_many_files = io::Error::from_raw_os_error(24);
+        assert!(pause_after(&too_many_files).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_stream_does_not_end_while_nobody_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut incoming = Incoming::new(listener, || unreachable!("nobody comes"));
+        let next = poll_fn(|context| {
+            let next = Pin::new(&mut incoming).poll_next(context);
+            Poll::Ready(next.is_pending())
+        });
+        assert!(next.await);
+        let shown = format!("{incoming:?}");
+        assert!(
+            shown.contains("handshake_timeout: 10s, handshakes: 0, .. }"),
+            "{shown}"
+        );
     }
 }
