@@ -182,7 +182,14 @@ impl Held {
                 None => drop(self.agenda.pop_first()),
             }
         }
-        while self.sourced as u128 > Rotation::MAX_KEYS {
+        self.shed(Rotation::MAX_KEYS, now, &mut gone);
+        self.sealing.retain(|key| may_seal(&key.window, now));
+        gone
+    }
+
+    /// Drops retired keys of the source, as long as it has more than so many.
+    fn shed(&mut self, most: u128, now: Time, gone: &mut Vec<KeyName>) {
+        while self.sourced as u128 > most {
             // What has retired has nothing due but its end.
             let retired = |(_, name): &&(Time, KeyName)| {
                 let held = self.get(name);
@@ -194,8 +201,6 @@ impl Held {
             self.take(&name);
             gone.push(name);
         }
-        self.sealing.retain(|key| may_seal(&key.window, now));
-        gone
     }
 
     /// The time went back: what seemed to be over may be to come.

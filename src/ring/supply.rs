@@ -315,3 +315,56 @@ impl Drop for Supply {
         guarded(|| drop(source));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::source_fn;
+
+    fn supply() -> Supply {
+        let source = Introduced {
+            source: Box::new(source_fn("test", |_| Ok(Vec::new()))),
+            name: "test",
+            is_shared: false,
+        };
+        Supply::new(Some(source), false)
+    }
+
+    #[test]
+    fn an_answer_is_awaited_for_as_long_as_patience_lasts_and_lateness_is_told_once() {
+        let supply = supply();
+        assert!(supply.look(Duration::ZERO, None).is_due);
+        let _asked = supply.begin(Wish::default(), Duration::ZERO).unwrap();
+        let early = supply.look(PATIENCE - Duration::from_millis(1), None);
+        assert!(early.is_awaited && early.just_late.is_none() && !early.is_due);
+        let late = supply.look(PATIENCE, None);
+        assert!(!late.is_awaited && late.just_late == Some(PATIENCE));
+        let later = supply.look(2 * PATIENCE, None);
+        assert!(!later.is_awaited && later.just_late.is_none());
+    }
+
+    #[test]
+    fn who_wishes_to_rotate_while_the_source_is_asked_has_it_done_thereafter() {
+        let supply = supply();
+        let (source, _) = supply.begin(Wish::default(), Duration::ZERO).unwrap();
+        for rotate in [true, false] {
+            let wish = Wish {
+                rotate,
+                ..Wish::default()
+            };
+            assert!(supply.begin(wish, Duration::ZERO).is_none());
+        }
+        let manners = Manners::of(&*source);
+        let (_, after) = supply.end(source, manners, true, Duration::ZERO);
+        assert!(matches!(after, After::AskAgain(_, wish) if wish.rotate));
+    }
+
+    #[test]
+    fn a_source_that_was_lost_is_never_due() {
+        let supply = supply();
+        let asked = supply.begin(Wish::default(), Duration::ZERO);
+        let heir = supply.heir(std::iter::empty());
+        assert!(heir.is_lost() && asked.is_some());
+        assert!(!heir.look(Duration::from_secs(3_600), None).is_due);
+    }
+}

@@ -251,3 +251,25 @@ fn opening<'a>(
         false => Err(TicketCount::ExpiredKey),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_refused_under_the_name_that_its_counter_has() {
+        for (refused, name) in [
+            (TicketCount::UnknownKeyName, "unknown_key_name"),
+            (TicketCount::TooLong, "too_long"),
+            (TicketCount::Malformed, "malformed"),
+            (TicketCount::Forged, "forged"),
+            (TicketCount::WrongScope, "wrong_scope"),
+            (TicketCount::ExpiredKey, "expired_key"),
+            (TicketCount::TooOld, "too_old"),
+            (TicketCount::Revoked, "revoked"),
+            (TicketCount::ClientAuth, "refused"),
+        ] {
+            assert_eq!(reason(refused), name);
+        }
+    }
+}

@@ -170,4 +170,23 @@ mod tests {
         assert_ne!(active(&keys, START), first);
         assert!(!keys.iter().any(|key| *key.stek.name() == first));
     }
+
+    #[test]
+    fn one_that_goes_on_with_keys_lists_them_and_drops_the_one_that_is_revoked() {
+        let mut source = RandomSource::default();
+        load(&mut source, START, false, &[]);
+        let keys = load(&mut source, START.plus(HOUR - HOUR / 60), false, &[]);
+        let names =
+            |keys: &[SourceKey]| -> Vec<_> { keys.iter().map(|key| *key.stek.name()).collect() };
+        let [first, second] = names(&keys)[..] else {
+            panic!("one seals, one is published")
+        };
+        let mut heir = RandomSource::with(&keys);
+        let now = START.plus(HOUR - HOUR / 60);
+        assert_eq!(names(&load(&mut heir, now, false, &[])), [first, second]);
+        heir.revoke(&second);
+        let left = names(&load(&mut heir, now, false, &[]));
+        assert!(left.contains(&first) && !left.contains(&second));
+        assert_eq!((heir.name(), heir.is_shared()), ("random", false));
+    }
 }

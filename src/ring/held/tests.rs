@@ -84,6 +84,45 @@ fn only_the_last_few_names_of_what_is_gone_are_remembered() {
 }
 
 #[test]
+fn only_of_the_last_few_keys_that_were_revoked_is_it_known_when_they_opened() {
+    let mut held = Held::default();
+    let keys: Vec<_> = (0..300).map(|_| key(100)).collect();
+    let names: Vec<_> = keys.iter().map(name).collect();
+    held.add(keys, AHEAD);
+    held.revoke(&names);
+    assert_eq!(held.openings.len(), REVOKED_NAMES);
+}
+
+#[test]
+fn a_local_key_that_the_source_has_come_to_list_stays_when_none_stands_in_any_more() {
+    let mut held = Held::default();
+    let key = key(100);
+    held.stand_in(std::slice::from_ref(&key), AHEAD);
+    held.add(vec![key.clone()], AHEAD);
+    held.stand_in(&[], AHEAD);
+    assert!(held.get(&name(&key)).is_some_and(|held| !held.is_local));
+}
+
+#[test]
+fn of_too_many_keys_those_go_that_retired_first_and_none_that_may_seal_or_stands_in() {
+    let mut held = Held::default();
+    let keys: Vec<_> = [100, 110, 120, 130].map(key).into();
+    let local = key(90);
+    held.add(keys.clone(), AHEAD);
+    held.stand_in(&[local.clone()], AHEAD);
+    let now = Time(120);
+    held.advance(now, AHEAD);
+    let mut gone = Vec::new();
+    held.shed(3, now, &mut gone);
+    assert_eq!(gone, [name(&keys[0])]);
+    held.shed(1, now, &mut gone);
+    assert_eq!(gone, [name(&keys[0]), name(&keys[1])]);
+    for key in keys[2..].iter().chain([&local]) {
+        assert!(held.get(&name(key)).is_some());
+    }
+}
+
+#[test]
 fn a_key_that_is_listed_again_keeps_its_count_of_seals_and_its_new_window_counts() {
     let mut held = Held::default();
     let first = key(100);

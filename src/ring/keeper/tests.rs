@@ -180,3 +180,42 @@ fn a_revoked_local_key_is_not_kept() {
     assert_ne!(keeper.revoke(None, now, Duration::ZERO, &mut Vec::new()), 0);
     assert!(keeper.fallback.keys().is_empty());
 }
+
+#[test]
+fn an_heir_holds_what_the_snapshot_holds_and_refuses_what_was_revoked() {
+    let settings = RingSettings::default();
+    let now = Time(1_800_000_000_000);
+    let key = || SourceKey::sealing(Stek::random(settings.sealing).unwrap());
+    let (sourced, local, revoked) = (key(), key(), key());
+    let name = |key: &SourceKey| *key.stek.name();
+    let mut keeper = Keeper::default();
+    take(
+        &mut keeper,
+        &settings,
+        vec![sourced.clone(), revoked.clone()],
+    );
+    keeper
+        .held
+        .stand_in(std::slice::from_ref(&local), Duration::ZERO);
+    keeper.held.revoke(&[name(&revoked)]);
+    let snapshot = keeper.held.snapshot(std::slice::from_ref(&local));
+    assert_eq!(snapshot.revoked_openings().len(), 1);
+
+    let mut heir = Keeper::of(&snapshot, &settings, Duration::ZERO);
+    let listed: Vec<_> = heir.sourced().map(name).collect();
+    assert_eq!(listed, [name(&sourced)]);
+    let listed: Vec<_> = heir.fallback.keys().iter().map(name).collect();
+    assert_eq!(listed, [name(&local)]);
+    let inherited = heir.held.snapshot(heir.fallback.keys());
+    assert!(Arc::ptr_eq(
+        inherited.revoked_openings(),
+        snapshot.revoked_openings()
+    ));
+    assert!(inherited.has_revoked(Some(name(&revoked))));
+    // Its source still lists the one that was revoked.
+    take(&mut heir, &settings, vec![sourced.clone(), revoked.clone()]);
+    let next = advance(&mut heir, &settings, now);
+    assert!(next.has_revoked(Some(name(&revoked))));
+    let listed: Vec<_> = heir.sourced().map(name).collect();
+    assert_eq!(listed, [name(&sourced)]);
+}
