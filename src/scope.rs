@@ -169,6 +169,12 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_is_lent_as_itself() {
+        let scope = Scope::new("a").client_cas([b"b"]);
+        assert_eq!(Scope::from(&scope), scope);
+    }
+
+    #[test]
     fn the_order_of_client_cas_does_not_matter() {
         assert_eq!(
             Scope::new("a").client_cas([b"b", b"c"]),

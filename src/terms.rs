@@ -131,4 +131,16 @@ mod tests {
         assert!(!terms.is_too_old(now.minus(age - moment), now));
         assert!(terms.is_too_old(now.minus(age), now));
     }
+
+    #[test]
+    fn the_terms_of_a_forked_process_are_the_same_and_share_nothing_that_was_locked() {
+        let terms = Terms {
+            max_session_len: 77,
+            ..Terms::default()
+        };
+        let heir = terms.afresh();
+        assert_eq!(heir.max_session_len, 77);
+        assert!(!Arc::ptr_eq(&heir.client_auth, &terms.client_auth));
+        assert!(!Arc::ptr_eq(&heir.generations, &terms.generations));
+    }
 }

@@ -141,3 +141,35 @@ fn what_others_forget_without_end_is_bounded() {
     }
     assert_eq!(generations.known.lock().forgotten.len(), 3);
 }
+
+#[test]
+fn what_others_forgot_of_another_scope_at_the_same_time_raises_nothing() {
+    let scope = Scope::new("a");
+    let generations = Generations::default();
+    generations.hear(&[], Forgotten::default());
+    generations.forget(Which::Exactly(&scope), Time(7));
+    let theirs = Forgotten {
+        generation: 7,
+        time: Time(7),
+    };
+    generations.hear(&[(*Scope::new("b").digest(), theirs)], Forgotten::default());
+    assert_eq!(generations.of(&scope).generation, 7);
+}
+
+#[test]
+fn a_forked_process_knows_what_was_forgotten_or_takes_all_for_forgotten() {
+    let (scope, other) = (Scope::new("a"), Scope::new("b"));
+    let generations = Generations::default();
+    generations.forget(Which::Exactly(&scope), Time(7));
+    let heir = generations.heir(Time(9));
+    assert_eq!(
+        [heir.of(&scope).time, heir.of(&other).time],
+        [Time(7), Time(0)]
+    );
+    let _changing = generations.known.lock(); // by a thread that was not forked
+    let heir = generations.heir(Time(9));
+    assert_eq!(
+        [heir.of(&scope).time, heir.of(&other).time],
+        [Time(9), Time(9)]
+    );
+}

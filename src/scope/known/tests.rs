@@ -1,11 +1,12 @@
 use super::*;
 
-/// A cache with sessions under these numbers.
+/// A cache with sessions under these numbers, and how often it was looked through.
 #[derive(Default)]
-struct Holds(std::cell::RefCell<HashSet<u32>>);
+struct Holds(std::cell::RefCell<HashSet<u32>>, std::cell::Cell<u32>);
 
 impl HoldsScopes for Holds {
     fn scopes(&self) -> HashSet<u32> {
+        self.1.set(self.1.get() + 1);
         self.0.borrow().clone()
     }
 
@@ -69,12 +70,47 @@ fn unneeded_scopes_are_dropped_out_of_a_million() {
     assert_eq!(state("held").number(), held.number());
     assert_eq!(state("stored").number(), number);
     assert_eq!(state("forgotten").forgotten(), NOW);
-    // What was issued before is too old by then.
-    let later = NOW.plus(MEMORY + Duration::from_millis(1));
-    for met in 0..2 * FEW {
-        scopes.state(met.to_string().into(), later, &cache);
+    // What was issued before is too old after this.
+    for (later, forgotten) in [
+        (NOW.plus(MEMORY), NOW),
+        (NOW.plus(MEMORY + Duration::from_millis(1)), Time(0)),
+    ] {
+        for met in 0..2 * FEW {
+            scopes.state(met.to_string().into(), later, &cache);
+        }
+        assert_eq!(state("forgotten").forgotten(), forgotten);
     }
-    assert_eq!(state("forgotten").forgotten(), Time(0));
+}
+
+#[test]
+fn the_cache_is_looked_through_only_for_scopes_that_have_stored() {
+    for (has_stored, is_looked_through) in [(true, true), (false, false)] {
+        let (scopes, cache) = (Scopes::default(), Holds::default());
+        let _held = scopes.state("held".into(), NOW, &cache);
+        for met in 0..4 * FEW {
+            let state = scopes.state(met.to_string().into(), NOW, &cache);
+            if has_stored {
+                state.note_stored(); // and taken since
+            }
+            assert!(scopes.len() <= FEW);
+        }
+        assert_eq!(cache.1.get() > 0, is_looked_through);
+    }
+}
+
+#[test]
+fn a_scope_is_found_once_it_was_met_and_has_a_generation_once_it_was_heard_of() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    assert!(scopes.find(&"a".into()).is_none());
+    let state = scopes.state("a".into(), NOW, &cache);
+    let found = scopes.find(&"a".into());
+    assert!(found.is_some_and(|found| Arc::ptr_eq(&found, &state)));
+    assert!(!state.has_generation());
+    state.heed(Forgotten {
+        generation: 5,
+        time: Time(0),
+    });
+    assert!(state.has_generation());
 }
 
 #[test]
