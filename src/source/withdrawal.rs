@@ -22,3 +22,20 @@ impl StdError for Withdrawal {
         self.cause.source()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_shows_its_cause_and_what_caused_that() {
+        let disk = std::io::Error::other("the disk is on fire");
+        let withdrawal = Withdrawal {
+            keys: Vec::new(),
+            cause: Box::new(crate::Error::source("files", disk)),
+        };
+        assert!(withdrawal.to_string().contains("the disk is on fire"));
+        let source = withdrawal.source().map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("the disk is on fire"));
+    }
+}

@@ -373,6 +373,9 @@ fn h2os_next_key_seals_when_it_begins_and_every_node_has_it() {
     files.write("keys.yaml", entry(1, 0) + &entry(2, begins));
     let (first, opens) = files.load();
     assert_eq!((opens.len(), first), (2, opens[0]));
+    let inventory = files.source.inspect(SEALING).unwrap();
+    let times = inventory.keys()[1].h2o_times();
+    assert_eq!(times, Some((begins, begins + 7_200)));
     files.pass(HOUR - SECOND);
     assert_eq!(files.load().0, first);
     files.pass(SECOND);

@@ -27,7 +27,7 @@ const HMAC_LEN: usize = 64;
 const NGINX_HMAC_LEN: usize = 32;
 
 /// The year 5138: a time beyond it was not meant in seconds.
-const TOO_LATE: u64 = 100_000_000_000;
+pub(super) const TOO_LATE: u64 = 100_000_000_000;
 
 /// An entry's values, as they are written.
 #[derive(Default)]

@@ -275,6 +275,9 @@ fn formats_of_other_programs_are_recognised() {
             hexadecimal.as_bytes(),
             "hexadecimal digits of one key: a file holds the 80 bytes",
         ),
+        (&[0x99; 92], "92 bytes"),
+        (b"\xff\xfe", "2 bytes"),
+        (&[&utf16(&list, b"")[..], b"x"].concat(), "441 bytes"),
     ] {
         let error = error(content);
         assert!(error.starts_with(said), "{error}");
@@ -299,4 +302,6 @@ fn traffic_servers_keys_follow_each_other_and_the_first_seals() {
     assert!(content.advice[0].contains("if these are 3 keys of dnsdist"));
     let many: Vec<u8> = (0..66 * 48).map(|i| i as u8).collect();
     assert_eq!(error(&many), "more than 64 keys");
+    let most = Content::parse(&many[..64 * 48], NOW);
+    assert_eq!((most.wrong, most.keys.len()), (None, 64));
 }

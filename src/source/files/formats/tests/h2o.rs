@@ -1,3 +1,4 @@
+use super::super::h2o::TOO_LATE;
 use super::*;
 use crate::hex::Hex;
 
@@ -36,9 +37,12 @@ fn the_newest_key_of_h2o_that_has_begun_seals() {
         (&[future, [seconds + 1, seconds + 2]], 1, 0),
         (&[[0, u64::MAX]], 0, 0),
         (&[past, [seconds * 1_000, seconds * 1_000]], 0, 1),
+        (&[past, [TOO_LATE, TOO_LATE]], 0, 0),
+        (&[[seconds - 900, seconds]], 0, 0),
     ] {
         let content = Content::parse(yaml(times).as_bytes(), NOW);
         assert_eq!(content.wrong, None);
+        assert!(content.is_list);
         assert_eq!(
             (content.sealing, content.advice.len()),
             (sealing, advice),
@@ -51,6 +55,7 @@ fn the_newest_key_of_h2o_that_has_begun_seals() {
     assert_eq!((place, key.name()), (&Place::Line(10), &[2; 16][..]));
     assert_eq!(key.secret()[..64], hmac(2, 64));
     assert_eq!(key.secret().len(), 96);
+    assert_eq!(key.h2o_times(), Some((future[0], future[1])));
 }
 
 #[test]
@@ -58,6 +63,7 @@ fn an_nginx_key_in_h2os_yaml_is_the_same_key() {
     let yaml = entry(3, 32, hmac(3, 32), [0, 1]);
     let content = Content::parse(yaml.as_bytes(), NOW);
     let cipher = content.keys[0].1.as_bytes()[48..].to_vec();
+    assert_eq!(cipher.len(), 32);
     let nginx = [&[3; 16][..], &hmac(3, 64)[..32], &cipher].concat();
     assert_eq!(content.keys[0].1.as_bytes(), nginx);
     assert_eq!(content.keys[0].1.weakness(), None);
@@ -129,6 +135,8 @@ fn errors_in_yaml_name_the_line_and_the_problem() {
     }
     assert!(error(b"a: b").starts_with("line 1: neither base64 nor YAML"));
     assert_eq!(error(b"---\n# keys: none yet\n"), "empty");
-    let many: String = (0..65).map(|i| entry(i, 32, hmac(i, 64), [5, 6])).collect();
-    assert_eq!(error(many.as_bytes()), "more than 64 keys");
+    let many = |n| -> String { (0..n).map(|i| entry(i, 32, hmac(i, 64), [5, 6])).collect() };
+    assert_eq!(error(many(65).as_bytes()), "more than 64 keys");
+    let most = Content::parse(many(64).as_bytes(), NOW);
+    assert_eq!((most.wrong, most.keys.len()), (None, 64));
 }
