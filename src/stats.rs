@@ -222,4 +222,35 @@ mod tests {
                 .contains(", its window began 1.5 s ago, OVER AGE, source redis")
         );
     }
+
+    #[test]
+    fn the_table_shows_a_store_and_certificates_and_accepting_where_there_are_any() {
+        let mut stats = Stats::default();
+        let shown = |stats: &Stats, title: &str| stats.to_string().contains(title);
+        let titles = ["\nstore up", "\nclient auth", "\nhandshakes"];
+        assert!(!titles.iter().any(|title| shown(&stats, title)), "{stats}");
+        stats.store.store = "redis";
+        stats.client_auth.verified = 1;
+        stats.acceptor.resumed = 1;
+        assert!(titles.iter().all(|title| shown(&stats, title)), "{stats}");
+        stats.store.health.is_down = true;
+        assert!(shown(&stats, "store DOWN") && !shown(&stats, "store up"));
+    }
+
+    #[test]
+    fn the_table_tells_of_housekeeping_that_is_late_or_was_lost() {
+        let mut stats = Stats::default();
+        let [late, lost] = ["LAST HOUSEKEEPING", "housekeep"];
+        for (age, is_late) in [
+            (None, false),
+            (Some(HOUSEKEEPING_IS_LATE), false),
+            (Some(HOUSEKEEPING_IS_LATE + Duration::from_millis(1)), true),
+        ] {
+            stats.housekeeper.age = age;
+            assert_eq!(stats.to_string().contains(late), is_late, "{age:?}");
+        }
+        assert!(!stats.to_string().contains(lost));
+        stats.housekeeper.lost = 1;
+        assert!(stats.to_string().contains(lost), "{stats}");
+    }
 }

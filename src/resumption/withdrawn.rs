@@ -67,3 +67,21 @@ impl fmt::Display for Reach {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_nothing_only_if_nothing_at_all_was_concerned() {
+        for concerned in 0..4 {
+            let withdrawn = Withdrawn {
+                steks: (concerned == 1).into(),
+                sessions: (concerned == 2).into(),
+                scopes: (concerned == 3).into(),
+                reach: Reach::Nobody,
+            };
+            assert_eq!(withdrawn.is_nothing(), concerned == 0);
+        }
+    }
+}

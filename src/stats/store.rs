@@ -169,3 +169,24 @@ impl fmt::Display for StoreTrouble {
 super::json::as_it_is!(StoreHealth, Option<StoreTrouble>);
 #[cfg(feature = "serde")]
 super::json::as_shown!(StoreTrouble);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_of_a_store_is_shown_as_what_it_is() {
+        for (trouble, shown) in [
+            (StoreTrouble::Unreachable, "unreachable"),
+            (StoreTrouble::TimedOut, "timed out"),
+            (StoreTrouble::ReadOnly, "read-only"),
+            (StoreTrouble::Misplaced, "not the right server"),
+            (StoreTrouble::NotPermitted, "not permitted"),
+            (StoreTrouble::Full, "full"),
+            (StoreTrouble::Unsupported, "unsupported"),
+            (StoreTrouble::Refused, "refused"),
+        ] {
+            assert_eq!(trouble.to_string(), shown);
+        }
+    }
+}
