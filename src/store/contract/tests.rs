@@ -10,6 +10,10 @@ use super::*;
 struct Map {
     values: Mutex<HashMap<Vec<u8>, Expiring>>,
     fault: Fault,
+    /// Held by each claim that is under way.
+    claims: Arc<()>,
+    /// Fetches that fail once one had no time at all.
+    failing: AtomicUsize,
 }
 
 type Expiring = (Vec<u8>, Instant);
@@ -26,6 +30,10 @@ enum Fault {
     CutsKeys,
     CutsValues,
     ClaimsUnasked,
+    FailsForGood,
+    FailsThrice,
+    IgnoresABit,
+    RacesNobodyWins,
     TakesNothing,
 }
 
@@ -33,6 +41,7 @@ impl Map {
     fn key(&self, key: &StoreKey) -> Vec<u8> {
         match self.fault {
             Fault::CutsKeys => key.0[..31].to_vec(),
+            Fault::IgnoresABit => [&[key.0[0] & 0x7f], &key.0[1..]].concat(),
             _ => key.0.to_vec(),
         }
     }
@@ -54,7 +63,20 @@ impl Map {
 struct Handle(Arc<Map>);
 
 impl SharedStore for Handle {
-    fn fetch(&self, key: &StoreKey, _deadline: Duration) -> StoreLookup {
+    fn fetch(&self, key: &StoreKey, deadline: Duration) -> StoreLookup {
+        let failing = &self.0.failing;
+        match self.0.fault {
+            Fault::FailsForGood if deadline.is_zero() => {
+                failing.store(usize::MAX, Ordering::Relaxed)
+            }
+            Fault::FailsThrice if deadline.is_zero() => failing.store(4, Ordering::Relaxed),
+            _ => {}
+        }
+        let fails = failing.load(Ordering::Relaxed);
+        if fails > 0 && deadline == DEADLINE {
+            failing.store(fails - 1, Ordering::Relaxed);
+            return Box::pin(ready(Err(StoreError::Unavailable)));
+        }
         Box::pin(ready(Ok(self
             .0
             .get(key, self.0.fault == Fault::FetchesDelete))))
@@ -69,8 +91,12 @@ impl SharedStore for Handle {
         if self.0.fault == Fault::ClaimsRace {
             return Box::pin(async move { Ok(map.get(&key, true)) });
         }
+        let claims = Arc::clone(&self.0.claims);
         Box::pin(async move {
             let mut values = map.values.lock();
+            if map.fault == Fault::RacesNobodyWins && Arc::strong_count(&claims) > 2 {
+                values.remove(&map.key(&key));
+            }
             let found = match deletes {
                 true => values.remove(&map.key(&key)),
                 false => values.get(&map.key(&key)).cloned(),
@@ -105,8 +131,9 @@ fn checked(fault: Fault) -> Result<(), String> {
 }
 
 #[test]
-fn a_store_that_keeps_the_contract_passes() {
+fn a_store_that_keeps_the_contract_passes_and_one_that_needs_a_moment_to_recover() {
     checked(Fault::None).unwrap();
+    checked(Fault::FailsThrice).unwrap();
 }
 
 #[test]
@@ -120,6 +147,12 @@ fn every_broken_contract_is_found() {
         (Fault::CutsKeys, "byte 31 of a key makes no difference"),
         (Fault::CutsValues, "as it was written"),
         (Fault::ClaimsUnasked, "never polled must claim nothing"),
+        (
+            Fault::FailsForGood,
+            "does not recover from look-ups that timed",
+        ),
+        (Fault::IgnoresABit, "byte 0 of a key makes no difference"),
+        (Fault::RacesNobodyWins, "nobody won 100 of 100 races"),
         (Fault::TakesNothing, "it took no write within"),
     ] {
         let violation = checked(fault).unwrap_err();
