@@ -209,6 +209,11 @@ mod tests {
             value == b"value" && ttl == DEFAULT_STORE_DEADLINE
         }
 
+        fn prepare(&self, deadline: Duration) {
+            assert_eq!(deadline, DEFAULT_STORE_DEADLINE);
+            panic!("prepared");
+        }
+
         fn name(&self) -> &'static str {
             "peculiar"
         }
@@ -286,5 +291,11 @@ mod tests {
             assert_eq!(error.to_string(), format!("the shared store {what}"));
             assert!(error.source().is_none());
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "prepared")]
+    fn a_store_that_is_shared_is_prepared() {
+        Arc::new(Peculiar).prepare(DEFAULT_STORE_DEADLINE);
     }
 }

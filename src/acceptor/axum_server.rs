@@ -111,3 +111,35 @@ impl fmt::Debug for AxumAcceptor {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::server::ResolvesServerCertUsingSni;
+
+    use super::*;
+
+    fn config() -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        Arc::new(config)
+    }
+
+    #[test]
+    fn whoever_is_told_of_handshakes_is_still_told_when_the_configuration_was_reloaded() {
+        let tls = RustlsConfig::from_config(config());
+        let told = Arc::new(());
+        let teller = Arc::clone(&told);
+        let acceptor = AxumAcceptor::new(tls.clone()).on_handshake(move |_| drop(teller.clone()));
+        tls.reload_from_config(config());
+        let current = acceptor.current();
+        assert!(Arc::ptr_eq(current.config(), &tls.get_inner()));
+        drop(acceptor);
+        assert_eq!(Arc::strong_count(&told), 2, "the current one's");
+    }
+}
