@@ -281,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_ahead_counts_as_far_as_the_next_whole_grain() {
+        for (jump, counted) in [(1, 1), (GRAIN_MS, 1), (GRAIN_MS + 1, 2), (9 * GRAIN_MS, 9)] {
+            let fake = FakeClock::new();
+            let clock = fake.clock();
+            let start = clock.now().steady;
+            fake.step_forward(Duration::from_millis(jump as u64));
+            let grains = Duration::from_millis((counted * GRAIN_MS) as u64);
+            assert_eq!(clock.now().steady, start.plus(grains), "{jump}");
+        }
+    }
+
+    #[test]
     fn a_clock_before_1970_or_after_2106_does_not_wrap() {
         let fake = FakeClock::starting_at(UNIX_EPOCH);
         let clock = fake.clock();

@@ -83,12 +83,14 @@ mod tests {
         let clock = time.clock();
         let pulse = Pulse::default();
         pulse.check(clock.now().wall); // nobody promised anything
+        assert!(!pulse.is_armed());
         let rescued = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&rescued);
         pulse.beat(&clock, clock.now().wall);
         pulse.arm(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
+        assert!(pulse.is_armed());
         time.advance(Duration::from_millis(OVERDUE));
         pulse.check(clock.now().wall);
         assert_eq!(rescued.load(Ordering::Relaxed), 0);

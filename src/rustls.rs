@@ -104,4 +104,11 @@ mod tests {
         let error = set_up().unwrap_err();
         assert!(error.to_string().contains(&Error::Random.to_string()));
     }
+
+    #[test]
+    fn what_makes_no_tickets_neither_seals_nor_opens() {
+        assert_eq!((NoTickets.enabled(), NoTickets.lifetime()), (false, 0));
+        assert_eq!(NoTickets.encrypt(b"session"), None);
+        assert_eq!(NoTickets.decrypt(b"ticket"), None);
+    }
 }

@@ -70,4 +70,15 @@ mod tests {
         }
         assert!(handles.0.lock().capacity() < 16);
     }
+
+    #[test]
+    fn one_that_is_in_use_is_found_however_many_come_and_go() {
+        let handles = Handles::default();
+        let one = handles.get_or_make(&"a".into(), || Arc::new(1));
+        for number in 0..1_000 {
+            handles.get_or_make(&format!("{number}").into(), || Arc::new(number));
+        }
+        let same = handles.get_or_make(&"a".into(), || unreachable!("it is in use"));
+        assert!(Arc::ptr_eq(&one, &same));
+    }
 }

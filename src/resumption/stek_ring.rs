@@ -208,3 +208,22 @@ impl fmt::Debug for StekRing {
         f.finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_the_scope_the_schedule_and_the_active_name_alone() {
+        let rotation = Rotation::new().interval(Duration::from_secs(77));
+        let ring = StekRing::with_rotation(rotation.clone()).unwrap();
+        let active = ring.stek_stats().active;
+        let scope = Scope::default();
+        assert_eq!(
+            format!("{ring:?}"),
+            format!(
+                "StekRing {{ scope: {scope:?}, rotation: {rotation:?}, active: {active:?}, .. }}"
+            )
+        );
+    }
+}

@@ -240,3 +240,23 @@ fn a_ring_that_is_told_only_what_is_new_holds_what_one_that_is_told_all_does() {
         assert_eq!(steks(&told_news), expected, "in round {round}");
     }
 }
+
+#[test]
+fn a_stek_is_listed_until_it_expires_even_if_nobody_wipes_it_in_time() {
+    let time = FakeClock::new();
+    let secret = SECRET;
+    let ring = with_source(
+        &time,
+        source_fn("windowed", move |query| {
+            let mut key = SourceKey::sealing(query.stek(secret)?);
+            key.window.expires = crate::clock::Time(FakeClock::START * 1_000).plus(HOUR);
+            Ok(vec![key])
+        }),
+    );
+    let inner = &ring.inner;
+    let listed = || inner.ring.as_ref().unwrap().steks(&inner.terms).len();
+    time.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(listed(), 1);
+    time.advance(Duration::from_millis(1));
+    assert_eq!(listed(), 0);
+}

@@ -104,7 +104,7 @@ impl Drop for Lock<'_> {
 }
 
 /// Changes whenever the record is replaced or written to.
-fn version(folder: &Folder) -> Option<(u64, i64, u64)> {
+pub(super) fn version(folder: &Folder) -> Option<(u64, i64, u64)> {
     let stat = folder.stat(RECORD).ok().flatten()?;
     #[allow(clippy::unnecessary_cast, reason = "other systems have other types")]
     Some((

@@ -291,6 +291,21 @@ fn a_held_lock_is_waited_for_up_to_the_deadline() {
 }
 
 #[test]
+fn who_waits_for_the_lock_sees_that_the_record_changes() {
+    let (_parent, mut source) = fresh();
+    let folder = Folder::open(path(&source)).unwrap();
+    let mut seen = vec![lock::version(&folder)];
+    assert_eq!(seen, [None]);
+    for rotate in [false, true, true] {
+        load(&mut source, NOW, rotate).unwrap();
+        let version = lock::version(&folder);
+        assert!(version.is_some() && !seen.contains(&version));
+        assert_eq!(lock::version(&folder), version);
+        seen.push(version);
+    }
+}
+
+#[test]
 fn a_record_that_is_replaced_and_wiped_meanwhile_is_read_again() {
     let (_parent, mut source) = fresh();
     load(&mut source, NOW, false).unwrap();
