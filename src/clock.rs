@@ -345,5 +345,6 @@ mod tests {
         let ours = Clock::system().now().wall;
         let theirs = Time::from(SystemTime::now());
         assert!(theirs.since(ours) < Duration::from_secs(5));
+        assert_eq!(ours.since(theirs), Duration::ZERO, "it is never ahead");
     }
 }

@@ -17,7 +17,7 @@ use crate::ring::{Introduced, RingSettings};
 use crate::scope::Scope;
 use crate::session::tests::encoded;
 use crate::source::{SourceKey, source_fn};
-use crate::stats::StoreMisses;
+use crate::stats::{StoreHealth, StoreMisses};
 use crate::store::{StoreKey, StoreLookup};
 use crate::terms::DEFAULT_MAX_SESSION_LEN;
 
@@ -55,6 +55,17 @@ impl SharedStore for Map {
             self.values.lock().insert(key, (value, ttl));
         }
         !self.is_full
+    }
+
+    fn name(&self) -> &'static str {
+        "map"
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            is_down: self.is_full,
+            ..StoreHealth::default()
+        }
     }
 }
 
@@ -450,8 +461,10 @@ fn trouble_of_the_store_is_counted_under_its_reason() {
     );
     assert!(!full.write(&tls13()));
     assert!(!full.write(b"not a session"));
-    let not_shared = full.sharing.stats().not_shared;
+    let stats = full.sharing.stats();
+    let not_shared = stats.not_shared;
     assert_eq!((not_shared.not_taken, not_shared.malformed), (1, 1));
+    assert!(stats.store == "map" && stats.health.is_down);
 
     let errors: [fn() -> StoreError; 4] = [
         || StoreError::Busy,
