@@ -219,3 +219,150 @@ fn an_heir_holds_what_the_snapshot_holds_and_refuses_what_was_revoked() {
     let listed: Vec<_> = heir.sourced().map(name).collect();
     assert_eq!(listed, [name(&sourced)]);
 }
+
+/// A key that seals for an hour from this time, and opens for another.
+fn scheduled(settings: &RingSettings, activates: Time) -> SourceKey {
+    let mut key = SourceKey::sealing(Stek::random(settings.sealing).unwrap());
+    key.window.activates = activates;
+    key.window.retires = activates.plus(HOUR);
+    key.window.expires = activates.plus(2 * HOUR);
+    key
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const NOW: Time = Time(1_800_000_000_000);
+
+#[test]
+fn something_is_due_when_it_changes_or_the_clock_goes_back_and_not_in_between() {
+    let settings = RingSettings::default();
+    let mut keeper = Keeper::default();
+    take(&mut keeper, &settings, vec![scheduled(&settings, NOW)]);
+    advance(&mut keeper, &settings, NOW);
+    assert!(!keeper.is_due(NOW) && !keeper.is_due(NOW.plus(HOUR / 2)));
+    assert!(keeper.is_due(NOW.plus(HOUR)) && keeper.is_due(NOW.minus(HOUR)));
+    let events = &mut Vec::new();
+    let again = keeper.advance(&settings, NOW, Duration::ZERO, false, false, events);
+    assert!(again.0.is_none(), "nothing is done twice");
+
+    let idle = keeper.idle(NOW);
+    assert!(!idle.is_zero() && idle < HOUR && !keeper.is_due_sooner());
+    take(
+        &mut keeper,
+        &settings,
+        vec![scheduled(&settings, NOW.minus(HOUR / 2))],
+    );
+    advance(&mut keeper, &settings, NOW);
+    assert!(keeper.is_due_sooner());
+    assert!(keeper.idle(NOW) < idle && !keeper.is_due_sooner());
+}
+
+#[test]
+fn local_keys_stand_in_once_nothing_is_awaited_and_go_on_then() {
+    let settings = RingSettings::default();
+    let mut keeper = Keeper::default();
+    let step = |keeper: &mut Keeper, is_awaited| {
+        keeper.is_changed = true;
+        let events = &mut Vec::new();
+        let made = keeper.advance(&settings, NOW, Duration::ZERO, false, is_awaited, events);
+        made.0.unwrap().sealing(NOW).is_some()
+    };
+    assert!(!step(&mut keeper, true));
+    assert!(keeper.is_due(NOW), "it is looked at until the answer comes");
+    assert!(!keeper.stats(Duration::ZERO).fallen_back);
+    for is_awaited in [false, true] {
+        assert!(step(&mut keeper, is_awaited));
+        assert!(!keeper.is_due(NOW));
+        assert!(keeper.stats(Duration::ZERO).fallen_back);
+    }
+}
+
+#[test]
+fn a_name_stays_known_when_its_key_expired_or_was_revoked_here_or_elsewhere() {
+    let settings = RingSettings::default();
+    let keys = [(); 4].map(|()| scheduled(&settings, NOW));
+    let [first, second, third, _] = keys.each_ref().map(|key| *key.stek.name());
+    let mut keeper = Keeper::default();
+    take(&mut keeper, &settings, keys.into());
+    advance(&mut keeper, &settings, NOW);
+    keeper.revoke(Some(&first), NOW, Duration::ZERO, &mut Vec::new());
+    assert_eq!(*keeper.revoked(false), [first]);
+    assert_eq!(*keeper.revoked(true), [first]);
+    assert!(keeper.revoked(true).is_empty(), "it was told");
+    let answer = Answer {
+        heard: Heard {
+            revoked: vec![second],
+            overflows: 7,
+            ..Heard::default()
+        },
+        others_stay: true,
+        fleet_agrees: Some(true),
+        ..answer(Ok(Vec::new()))
+    };
+    let events = &mut Vec::new();
+    let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
+    taken.unwrap();
+    let stats = keeper.stats(Duration::ZERO);
+    assert_eq!((stats.overflows, stats.fleet_agrees), (7, Some(true)));
+    let later = advance(&mut keeper, &settings, NOW.plus(2 * HOUR));
+    assert!(later.has_revoked(Some(first)) && later.has_revoked(Some(second)));
+    assert!(matches!(later.find(&third), Some(Slot::Expired)));
+}
+
+#[test]
+fn an_answer_changes_something_unless_nothing_is_new_and_the_others_stay() {
+    let settings = RingSettings::default();
+    for (keys, others_stay, is_changed) in [
+        (Vec::new(), true, false),
+        (Vec::new(), false, true),
+        (vec![scheduled(&settings, NOW)], true, true),
+        (vec![scheduled(&settings, NOW)], false, true),
+    ] {
+        let mut keeper = Keeper::default();
+        let answer = Answer {
+            others_stay,
+            ..answer(Ok(keys))
+        };
+        let events = &mut Vec::new();
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
+        assert!(taken.is_ok() && keeper.continues());
+        assert_eq!(keeper.is_changed, is_changed);
+    }
+}
+
+#[test]
+fn too_many_keys_are_refused_and_what_was_not_taken_is_not_continued() {
+    let settings = RingSettings::default();
+    let key = scheduled(&settings, NOW);
+    let most = Rotation::MAX_KEYS as usize;
+    for (number, said) in [
+        (most, "is listed twice"),
+        (most + 1, "keys are listed: at most"),
+    ] {
+        let mut keeper = Keeper::default();
+        let answer = answer(Ok(vec![key.clone(); number]));
+        let events = &mut Vec::new();
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
+        let error = taken.unwrap_err();
+        assert!(error.contains(said), "{error}");
+        assert!(!keeper.continues());
+    }
+}
+
+#[test]
+fn an_active_key_that_is_too_old_is_told_of_once() {
+    let settings = RingSettings::default();
+    let mut key = scheduled(&settings, NOW.minus(20 * HOUR));
+    key.window.retires = NOW.plus(HOUR);
+    key.window.expires = NOW.plus(2 * HOUR);
+    let mut keeper = Keeper::default();
+    take(&mut keeper, &settings, vec![key]);
+    for is_told in [true, false] {
+        keeper.is_changed = true;
+        let events = &mut Vec::new();
+        let _ = keeper.advance(&settings, NOW, Duration::ZERO, false, false, events);
+        let told = events
+            .iter()
+            .any(|event| matches!(event, Event::OverAge { .. }));
+        assert_eq!(told, is_told);
+    }
+}
