@@ -68,7 +68,7 @@ impl ResumptionBuilder {
         Ok(Resumption::on(Root::from(inner)))
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    pub(super) fn validate(&self) -> Result<(), Error> {
         let Self {
             stateful,
             manual: _,

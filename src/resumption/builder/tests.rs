@@ -207,3 +207,46 @@ fn impossible_settings_are_refused_by_name() {
         assert!(error.starts_with(message), "{error}");
     }
 }
+
+#[test]
+fn times_at_their_limits_are_taken_and_beyond_them_are_refused_by_name() {
+    type Set = fn(ResumptionBuilder, Duration) -> ResumptionBuilder;
+    let moment = Duration::from_millis(1);
+    let cases: [(&str, Set, Duration, Duration); 5] = [
+        (
+            "recheck_interval",
+            ResumptionBuilder::recheck_interval,
+            Duration::ZERO,
+            DAY,
+        ),
+        (
+            "incident_window",
+            ResumptionBuilder::incident_window,
+            Duration::ZERO,
+            DAY / 24,
+        ),
+        (
+            "session_ttl",
+            ResumptionBuilder::session_ttl,
+            moment,
+            7 * DAY,
+        ),
+        ("first_ttl", ResumptionBuilder::first_ttl, moment, 7 * DAY),
+        (
+            "max_session_age",
+            ResumptionBuilder::max_session_age,
+            1_000 * moment,
+            7 * DAY,
+        ),
+    ];
+    for (field, set, least, most) in cases {
+        for time in [least, most] {
+            set(ResumptionBuilder::new(), time).validate().unwrap();
+        }
+        let beyond = [Some(most + moment), least.checked_sub(moment)];
+        for time in beyond.into_iter().flatten() {
+            let refused = set(ResumptionBuilder::new(), time).validate().unwrap_err();
+            assert!(refused.to_string().contains(field), "{refused}");
+        }
+    }
+}
