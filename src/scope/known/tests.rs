@@ -145,6 +145,18 @@ fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
     assert_eq!(numbers, HashSet::from([1, 2, 3]));
 }
 
+#[test]
+fn each_generation_has_a_binding_of_its_own() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let state = scopes.state("a".into(), NOW, &cache);
+    let bindings: HashSet<_> = (0..1_000).map(|number| state.binding(number)).collect();
+    assert_eq!(bindings.len(), 1_000);
+    assert!(
+        bindings.contains(state.scope.digest()),
+        "without generations"
+    );
+}
+
 /// For models, which go on from one standing in several ways.
 impl Scopes {
     pub(crate) fn twin(&self) -> Self {
