@@ -120,15 +120,13 @@ impl Stek {
 
     /// What a ticket of this nonce bears if it is of this scope: two bytes of SipHash-1-3, which give
     /// away neither the scope nor which tickets are of one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hint(&self, nonce: &[u8; NONCE_LEN], scope: &ScopeDigest) -> [u8; HINT_LEN] {
-        // Of the scope's hash as much as there is room for: that two scopes are taken for one is
-        // less likely than that two hints are equal.
-        let mut bytes = [0; NONCE_LEN + 3];
-        let (first, last) = bytes.split_at_mut(NONCE_LEN);
-        first.copy_from_slice(nonce);
-        last.copy_from_slice(scope.split_at(last.len()).0);
-        let [a, b, ..] = siphash(&self.hint_key, &bytes).to_be_bytes();
+        // Of either as much as one word holds. That what is hashed is equal for two tickets, of one
+        // scope or of two, is less likely than that their hints are.
+        let [nonce, scope] = [nonce.first_chunk(), scope.first_chunk()]
+            .map(|first| u64::from_le_bytes(*first.unwrap_or(&[0; 8])));
+        let [a, b, ..] = siphash(&self.hint_key, nonce ^ scope).to_be_bytes();
         [a, b]
     }
 }
