@@ -48,8 +48,8 @@ thread_local! {
     /// access asks whether it has run: who puts a context here takes it away again.
     static CURRENT: Cell<Option<ManuallyDrop<Box<Context>>>> = const { Cell::new(None) };
 
-    /// A context that is over, for the next handshake that begins on this thread: allocating one
-    /// would be a fifth of what following costs.
+    /// A blank context, for the next handshake that begins on this thread: allocating one would be a
+    /// fifth of what following costs.
     static SPARE: Cell<Option<Box<Context>>> = const { Cell::new(None) };
 }
 
@@ -94,9 +94,19 @@ impl Context {
     /// Of a handshake that begins now.
     #[inline(always)]
     pub(crate) fn new(began: Time) -> Box<Self> {
-        let context = Self {
-            began,
-            after: scope::times_forgotten(),
+        let mut context = match SPARE.try_with(Cell::take) {
+            Ok(Some(spare)) => spare,
+            Ok(None) | Err(_) => Box::new(Self::blank()),
+        };
+        context.began = began;
+        context.after = scope::times_forgotten();
+        context
+    }
+
+    fn blank() -> Self {
+        Self {
+            began: Time(0),
+            after: 0,
             given: None,
             missed: None,
             made_renewal: None,
@@ -109,14 +119,40 @@ impl Context {
             verified: 0,
             verified_ago: None,
             inner: Inner::None,
-        };
-        match SPARE.try_with(Cell::take) {
-            Ok(Some(mut spare)) => {
-                *spare = context;
-                spare
-            }
-            Ok(None) | Err(_) => Box::new(context),
         }
+    }
+
+    /// Makes it blank, field by field: as a whole it would be made elsewhere and copied.
+    #[inline(always)]
+    fn wipe(&mut self) {
+        let Self {
+            began: _,
+            after: _,
+            given,
+            missed,
+            made_renewal,
+            made_tls12,
+            not_kept,
+            claimed,
+            from_store,
+            not_in_store,
+            tags,
+            verified,
+            verified_ago,
+            inner,
+        } = self;
+        *given = None;
+        *missed = None;
+        *made_renewal = None;
+        *made_tls12 = false;
+        *not_kept = false;
+        *claimed = None;
+        *from_store = false;
+        *not_in_store = false;
+        *tags = None;
+        *verified = 0;
+        *verified_ago = None;
+        *inner = Inner::None;
     }
 
     /// Keeps tags, from now on.
@@ -132,7 +168,7 @@ impl Context {
     /// Ends it. What was claimed and not used is wiped.
     #[inline(always)]
     pub(crate) fn retire(mut self: Box<Self>) {
-        self.claimed = None;
+        self.wipe();
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 
@@ -291,7 +327,7 @@ pub(crate) fn tell_outer(handshake: &Handshake) {
 }
 
 /// Works on the context of this thread, if there is one.
-#[inline]
+#[inline(always)]
 fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
     let done = CURRENT.try_with(|current| {
         let mut context = ManuallyDrop::into_inner(current.take()?);
@@ -303,7 +339,7 @@ fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
 }
 
 /// Notes a session that rustls is about to see. False if it cannot be told later which one renews it.
-#[inline]
+#[inline(always)]
 pub(crate) fn give(session: Option<&Session<'_>>, given: Given) -> bool {
     let noted = with(|context| context.give(session, given));
     noted.is_some() || last::give(session, given.lineage, given.key_name)

@@ -145,6 +145,7 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    #[inline(always)]
     pub(super) fn new(followed: Followed) -> Self {
         let mut context = Context::new(followed.now);
         if followed.keeps_tags {
@@ -246,6 +247,18 @@ impl Following {
         handshake
     }
 
+    /// It ends before its end.
+    #[cold]
+    fn give_up(&self, context: &Context) {
+        // A handshake that is followed once more within is counted there.
+        if !self.has_begun || context.has_inner() {
+            return;
+        }
+        if let Some(counts) = &self.counts {
+            counts.add(HandshakeCount::Failed);
+        }
+    }
+
     fn outcome(&self, context: Option<&Context>, is_resumed: Option<bool>) -> Outcome {
         let given = context.and_then(Context::given);
         let was_declined = context.is_some_and(Context::was_declined);
@@ -284,13 +297,9 @@ impl Following {
 impl Drop for Following {
     #[inline]
     fn drop(&mut self) {
-        // A handshake that is followed once more within is counted there.
-        let is_counted = |context: &Context| context.has_inner();
-        if !self.has_begun || self.context.as_deref().is_none_or(is_counted) {
-            return;
-        }
-        if let Some(counts) = &self.counts {
-            counts.add(HandshakeCount::Failed);
+        // Taken, so that nothing is to be dropped any more where there was none.
+        if let Some(context) = self.context.take() {
+            self.give_up(&context);
         }
     }
 }

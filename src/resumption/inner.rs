@@ -177,6 +177,7 @@ impl Inner {
         self.cache.drop_all(number)
     }
 
+    #[inline(always)] // it has one caller
     pub(super) fn followed(&self) -> Followed {
         Followed {
             now: self.terms.now(),
