@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{
-    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, UnboundKey,
+    AES_256_GCM, AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, RandomizedNonceKey, Tag, UnboundKey,
 };
 use zeroize::Zeroize;
 
@@ -98,19 +98,9 @@ impl AeadKey {
         in_out: &mut [u8],
     ) -> Option<[u8; TAG_LEN]> {
         let tag = match self {
-            Self::Gcm { key, sealed } => {
-                if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
-                    sealed.fetch_sub(1, Ordering::Relaxed);
-                    return None;
-                }
-                let (nonce, tag) = key
-                    .seal_in_place_separate_tag(Aad::from(aad), in_out)
-                    .ok()?;
-                *nonce_out = *nonce.as_ref();
-                tag
-            }
+            Self::Gcm { key, sealed } => seal_with_gcm(key, sealed, aad, nonce_out, in_out)?,
             Self::GcmSiv(key) => {
-                *nonce_out = batched_nonce()?;
+                draw_nonce(nonce_out)?;
                 let nonce = Nonce::assume_unique_for_key(*nonce_out);
                 key.seal_in_place_separate_tag(nonce, Aad::from(aad), in_out)
                     .ok()?
@@ -140,7 +130,7 @@ impl AeadKey {
                 Some(out)
             }
             Err(_) => {
-                out.zeroize(); // what was opened of a forgery may be most of a true session
+                wipe(out); // what was opened of a forgery may be most of a true session
                 None
             }
         }
@@ -162,6 +152,32 @@ impl AeadKey {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn wipe(mut opened: Vec<u8>) {
+    opened.zeroize();
+}
+
+/// Said to be rare, so that the compiler optimises for the other algorithm.
+#[cold]
+#[inline(never)]
+fn seal_with_gcm(
+    key: &RandomizedNonceKey,
+    sealed: &AtomicU64,
+    aad: &[u8],
+    nonce_out: &mut [u8; NONCE_LEN],
+    in_out: &mut [u8],
+) -> Option<Tag> {
+    if sealed.fetch_add(1, Ordering::Relaxed) >= Sealing::GCM_LIMIT {
+        sealed.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    let sealed = key.seal_in_place_separate_tag(Aad::from(aad), in_out);
+    let (nonce, tag) = sealed.ok()?;
+    *nonce_out = *nonce.as_ref();
+    Some(tag)
+}
+
 /// Nonces drawn at once: a draw costs about as much as two seals, whatever its size.
 const BATCH: usize = 256;
 
@@ -178,19 +194,29 @@ thread_local! {
 
 /// A random nonce. A forked process may see those left in the batch again: for AES-256-GCM-SIV
 /// only.
-fn batched_nonce() -> Option<[u8; NONCE_LEN]> {
+#[inline(always)]
+fn draw_nonce(out: &mut [u8; NONCE_LEN]) -> Option<()> {
     NONCES
         .try_with(|batch| {
             let batch = &mut *batch.try_borrow_mut().ok()?;
-            if batch.used >= BATCH {
-                aws_lc_rs::rand::fill(batch.nonces.as_flattened_mut()).ok()?;
-                batch.used = 0;
+            match batch.nonces.get(batch.used) {
+                Some(nonce) => *out = *nonce,
+                None => *out = batch.draw()?,
             }
-            let nonce = batch.nonces.get(batch.used).copied();
-            batch.used = batch.used.saturating_add(1);
-            nonce
+            batch.used = batch.used.wrapping_add(1);
+            Some(())
         })
         .ok()?
+}
+
+impl NonceBatch {
+    /// Draws the next ones. Returns the first.
+    #[cold]
+    fn draw(&mut self) -> Option<[u8; NONCE_LEN]> {
+        aws_lc_rs::rand::fill(self.nonces.as_flattened_mut()).ok()?;
+        self.used = 0;
+        self.nonces.first().copied()
+    }
 }
 
 #[cfg(test)]
@@ -234,7 +260,12 @@ mod tests {
 
     #[test]
     fn nonces_do_not_repeat_within_and_across_batches() {
-        let nonces: HashSet<_> = (0..10 * BATCH).map(|_| batched_nonce().unwrap()).collect();
+        let draw = |_| {
+            let mut nonce = [0; NONCE_LEN];
+            draw_nonce(&mut nonce).unwrap();
+            nonce
+        };
+        let nonces: HashSet<_> = (0..10 * BATCH).map(draw).collect();
         assert_eq!(nonces.len(), 10 * BATCH);
     }
 

@@ -252,7 +252,7 @@ impl Cache {
                 self.counters.add(CacheCount::RevokedStore);
                 return false;
             }
-            if scope.has_forgotten(entry.lineage, now.on(terms.basis), terms.under_way()) {
+            if scope.has_forgotten(entry.lineage, now.on(terms.basis), || terms.under_way()) {
                 self.counters.add(CacheCount::RevokedStore);
                 return false;
             }
@@ -370,7 +370,7 @@ impl Cache {
                 _ => ResumedBy::Cache,
             },
             lineage,
-            age: now.on(terms.basis).since(lineage.birth),
+            at: now.on(terms.basis),
             key_name: None,
         };
         context::give(parsed.as_ref(), given);

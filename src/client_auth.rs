@@ -228,7 +228,7 @@ impl ClientAuth {
     }
 
     /// Whether a session may resume: whether the full handshake would admit its client now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit(
         &self,
         presented: Presented<'_>,

@@ -21,9 +21,7 @@ pub struct Clock(Arc<Inner>);
 
 struct Inner {
     reading: Reading,
-    /// Wall time when the clock was made, less the monotonic reading at that moment.
-    origin: i64,
-    /// The furthest that wall time was ever ahead of `origin` plus monotonic time; only grows.
+    /// The furthest that wall time was ever ahead of the monotonic reading; only grows.
     ahead: AtomicI64,
 }
 
@@ -40,6 +38,8 @@ enum Reading {
 pub(crate) struct Now {
     pub(crate) wall: Time,
     pub(crate) steady: Time,
+    /// Since an arbitrary start.
+    pub(crate) monotonic: Duration,
 }
 
 /// Which of the two readings decides.
@@ -68,32 +68,29 @@ impl Clock {
         let (wall, monotonic) = reading.read();
         Self(Arc::new(Inner {
             reading,
-            origin: wall.saturating_sub(monotonic),
-            ahead: AtomicI64::new(0),
+            ahead: AtomicI64::new(wall.saturating_sub(monotonic)),
         }))
     }
 
+    #[inline(always)]
     pub(crate) fn now(&self) -> Now {
         let (wall, monotonic) = self.0.reading.read();
-        let elapsed = self.0.origin.saturating_add(monotonic);
         let ahead = self.0.ahead.load(Ordering::Acquire);
-        let mut steady = elapsed.saturating_add(ahead);
+        let mut steady = monotonic.saturating_add(ahead);
         if wall > steady {
-            let lead = wall.saturating_sub(elapsed);
-            let step = lead.saturating_add(GRAIN_MS - 1) / GRAIN_MS;
-            let ahead = step.saturating_mul(GRAIN_MS);
-            let ahead = ahead.max(self.0.ahead.fetch_max(ahead, Ordering::AcqRel));
-            steady = elapsed.saturating_add(ahead);
+            steady =
+                monotonic.saturating_add(self.0.move_ahead(ahead, wall.saturating_sub(steady)));
         }
         Now {
             wall: Time::from_millis(wall),
             steady: Time::from_millis(steady),
+            monotonic: since_start(monotonic),
         }
     }
 
     /// Monotonic time since an arbitrary start: for measuring how long something took.
     pub(crate) fn monotonic(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.reading.read().1).unwrap_or(0))
+        since_start(self.0.reading.read().1)
     }
 
     /// Whether time passes by itself, so that a housekeeping thread makes sense.
@@ -114,9 +111,25 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// What the monotonic clock reads, in milliseconds.
+fn since_start(monotonic: i64) -> Duration {
+    Duration::from_millis(u64::try_from(monotonic).unwrap_or(0))
+}
+
+impl Inner {
+    /// Wall time leads the steady time that was reckoned with so much `ahead`. Returns what is to be
+    /// reckoned with.
+    #[cold]
+    fn move_ahead(&self, ahead: i64, lead: i64) -> i64 {
+        let steps = lead.saturating_add(GRAIN_MS - 1) / GRAIN_MS;
+        let further = ahead.saturating_add(steps.saturating_mul(GRAIN_MS));
+        further.max(self.ahead.fetch_max(further, Ordering::AcqRel))
+    }
+}
+
 impl Reading {
     /// Wall and monotonic time in milliseconds.
-    #[inline]
+    #[inline(always)] // it is little more than two calls
     fn read(&self) -> (i64, i64) {
         match self {
             #[cfg(target_os = "linux")]
@@ -124,11 +137,10 @@ impl Reading {
                 use rustix::time::{ClockId, clock_gettime};
                 let wall = clock_gettime(ClockId::RealtimeCoarse);
                 let monotonic = clock_gettime(ClockId::MonotonicCoarse);
-                // No kernel's clock goes beyond 300 years.
+                // No kernel's clock goes beyond 300 years, and no second has more nanoseconds than fit.
                 let millis = |t: rustix::time::Timespec| {
-                    t.tv_sec
-                        .wrapping_mul(1_000)
-                        .wrapping_add(t.tv_nsec / 1_000_000)
+                    let fraction = t.tv_nsec as u32 / 1_000_000;
+                    t.tv_sec.wrapping_mul(1_000).wrapping_add(fraction.into())
                 };
                 (millis(wall), millis(monotonic))
             }

@@ -59,6 +59,7 @@ impl Lineage {
         self.is_known && !self.is_late
     }
 
+    #[inline(always)]
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         let [a, b, c, d, e, f] = self.birth.to_bytes();
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };

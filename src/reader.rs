@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What may be left out: a byte that is 0 or 1, and with 1 bytes preceded by their length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn optional<const N: usize>(&mut self) -> Option<Option<&'a [u8]>> {
         match self.u8()? {
             0 => Some(None),
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes preceded by their length, big-endian in `N` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn vector<const N: usize>(&mut self) -> Option<&'a [u8]> {
         let len = self
             .array::<N>()?

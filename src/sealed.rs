@@ -26,9 +26,8 @@ pub(crate) fn seal<const PARTS: usize>(
     aad: &[u8],
     plaintext: [&[u8]; PARTS],
 ) -> Option<Vec<u8>> {
-    let parts = plaintext.iter().map(|part| part.len());
-    let len = parts.fold(OVERHEAD.saturating_add(head.len()), usize::saturating_add);
-    let mut sealed = Vec::with_capacity(len);
+    let len: usize = plaintext.iter().map(|part| part.len()).sum();
+    let mut sealed = Vec::with_capacity(len.saturating_add(head.len()).saturating_add(OVERHEAD));
     sealed.extend_from_slice(head);
     sealed.extend_from_slice(&[0; NONCE_LEN]);
     for part in plaintext {

@@ -63,12 +63,12 @@ impl<'a> Session<'a> {
     pub(crate) fn parse(encoded: &'a [u8]) -> Option<Self> {
         let mut input = Reader::new(encoded);
         let server_name = input.optional::<1>()?;
-        let version = match input.array()? {
+        let [major, minor, cipher_suite @ ..] = input.array::<4>()?;
+        let version = match [major, minor] {
             [3, 3] => Version::Tls12,
             [3, 4] => Version::Tls13,
             _ => return None,
         };
-        let cipher_suite = input.array()?;
         let secret = input.vector::<1>()?;
         let _extended_master_secret = input.flag()?;
         let client_certificates = input.optional::<3>()?;
@@ -80,8 +80,7 @@ impl<'a> Session<'a> {
         });
         let _alpn = input.optional::<1>()?;
         let _application_data = input.vector::<2>()?;
-        let _creation_time = input.array::<8>()?;
-        let _age_obfuscation_offset = input.array::<4>()?;
+        let _creation_time_and_age_obfuscation_offset = input.array::<12>()?;
         let tag = match input.is_empty() {
             true => None,
             false => Some(input.array()?),

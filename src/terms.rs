@@ -63,12 +63,14 @@ impl Default for Terms {
 
 impl Terms {
     /// The time that births and windows go by.
+    #[inline(always)]
     pub(crate) fn now(&self) -> Time {
         self.read().on(self.basis)
     }
 
     /// Both readings of the clock. Whoever reads it for a handshake sees to it that housekeeping
     /// that is overdue is done.
+    #[inline(always)]
     pub(crate) fn read(&self) -> Now {
         let now = self.clock.now();
         self.pulse.check(now.on(self.basis));
@@ -98,6 +100,7 @@ impl Terms {
     }
 
     /// Whether a session of this birth may no longer resume.
+    #[inline(always)]
     pub(crate) fn is_too_old(&self, birth: Time, now: Time) -> bool {
         if birth <= now {
             return now >= birth.plus(self.max_session_age);

@@ -64,43 +64,64 @@ pub(crate) fn overhead(generation: u64) -> usize {
     }
 }
 
-/// The key name that a ticket bears, if it is long enough to be one.
-pub(crate) fn key_name(ticket: &[u8]) -> Option<KeyName> {
-    if ticket.len() < OVERHEAD {
-        return None;
+/// The bytes of the key name that a ticket bears, if it is long enough to be one.
+pub(crate) fn key_name(ticket: &[u8]) -> Option<&[u8; KeyName::LEN]> {
+    match ticket.len() >= OVERHEAD {
+        true => ticket.first_chunk(),
+        false => None,
     }
-    ticket.first_chunk().copied().map(KeyName::from_bytes)
 }
 
 /// Seals a session. One allocation, of the ticket's exact size.
+#[inline(always)] // it has one caller
 pub(crate) fn seal(
     stek: &Stek,
     scope: &ScopeDigest,
     trailer: &Trailer,
     session: &[u8],
 ) -> Option<Vec<u8>> {
-    let Trailer {
-        issued,
-        lineage,
-        generation,
-    } = trailer;
-    let issued = issued.to_bytes_after(lineage.birth);
-    let mut lineage = lineage.to_bytes();
+    let issued = trailer.issued.to_bytes_after(trailer.lineage.birth);
+    let lineage = trailer.lineage.to_bytes();
+    match trailer.generation {
+        0 => seal_parts(stek, scope, [session, &issued, &lineage]),
+        generation => seal_with_generation(
+            stek,
+            scope,
+            session,
+            generation.to_be_bytes(),
+            issued,
+            lineage,
+        ),
+    }
+}
+
+/// Apart, so that it does not make the usual way longer.
+#[inline(never)]
+fn seal_with_generation(
+    stek: &Stek,
+    scope: &ScopeDigest,
+    session: &[u8],
+    generation: [u8; 8],
+    issued: [u8; Time::AFTER_LEN],
+    mut lineage: [u8; Lineage::LEN],
+) -> Option<Vec<u8>> {
+    let [.., flags] = &mut lineage;
+    *flags |= HAS_GENERATION;
+    seal_parts(stek, scope, [session, &generation, &issued, &lineage])
+}
+
+#[inline(always)]
+fn seal_parts<const PARTS: usize>(
+    stek: &Stek,
+    scope: &ScopeDigest,
+    parts: [&[u8]; PARTS],
+) -> Option<Vec<u8>> {
     let mut head = [0; HEAD_LEN];
     if let Some(name) = head.first_chunk_mut() {
         *name = *stek.name().as_bytes();
     }
     let aad = aad(stek.name().as_bytes(), scope);
-    let key = stek.ticket_key();
-    let mut ticket = match generation {
-        0 => sealed::seal(key, &head, &aad, [session, &issued, &lineage]),
-        _ => {
-            let [.., flags] = &mut lineage;
-            *flags |= HAS_GENERATION;
-            let generation = generation.to_be_bytes();
-            sealed::seal(key, &head, &aad, [session, &generation, &issued, &lineage])
-        }
-    }?;
+    let mut ticket = sealed::seal(stek.ticket_key(), &head, &aad, parts)?;
     // Only now is the nonce known.
     let (head, rest) = ticket.split_first_chunk_mut::<HEAD_LEN>()?;
     *head.last_chunk_mut()? = stek.hint(rest.first_chunk()?, scope);
@@ -108,6 +129,7 @@ pub(crate) fn seal(
 }
 
 /// Opens a ticket whose key name was looked up.
+#[inline(always)] // it has one caller
 pub(crate) fn open(
     stek: &Stek,
     scope: &ScopeDigest,
@@ -122,12 +144,20 @@ pub(crate) fn open(
     let is_meant = envelope.head.last_chunk() == Some(&hint);
     match opened {
         Some(opened) if is_meant => Trailer::split(opened).ok_or(Unopened::Forged),
+        opened => Err(unopened(opened, is_meant)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn unopened(opened: Option<Vec<u8>>, is_meant: bool) -> Unopened {
+    match opened {
         Some(mut opened) => {
             opened.zeroize(); // the hint was altered
-            Err(Unopened::Forged)
+            Unopened::Forged
         }
-        None if is_meant => Err(Unopened::Forged),
-        None => Err(Unopened::WrongScope),
+        None if is_meant => Unopened::Forged,
+        None => Unopened::WrongScope,
     }
 }
 
@@ -217,7 +247,7 @@ pub(crate) mod tests {
                     assert_eq!(ticket.len(), overhead + len);
                     assert_eq!(overhead, super::overhead(generation));
                     assert_eq!(ticket.capacity(), ticket.len());
-                    assert_eq!(key_name(&ticket), Some(*stek(sealing).name()));
+                    assert_eq!(key_name(&ticket), Some(stek(sealing).name().as_bytes()));
                     let opened = open(&stek(sealing), &ticket).unwrap();
                     assert_eq!(opened, (trailer, session.clone()));
                 }
@@ -278,10 +308,7 @@ pub(crate) mod tests {
     #[test]
     fn nothing_shorter_than_an_empty_session_has_a_key_name() {
         assert_eq!(key_name(&[7; OVERHEAD - 1]), None);
-        assert_eq!(
-            key_name(&[7; OVERHEAD]),
-            Some(KeyName::from_bytes([7; KeyName::LEN]))
-        );
+        assert_eq!(key_name(&[7; OVERHEAD]), Some(&[7; KeyName::LEN]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 
-use crate::context::{self, Claimed, Context, NO_TICKETS};
+use crate::context::{self, Claimed, Context, Given, NO_TICKETS};
 use crate::counters::Counters;
 use crate::handshake::{Handshake, Outcome, ResumedBy};
 use crate::resumption::{Followed, Resumption};
@@ -266,7 +266,7 @@ impl Following {
         if is_resumed {
             return Outcome::Resumed {
                 by: given.map_or(ResumedBy::Other, |given| given.by),
-                age: given.and_then(|given| given.lineage.is_known.then_some(given.age)),
+                age: given.and_then(Given::age),
                 key_name: given.and_then(|given| given.key_name),
             };
         }

@@ -23,10 +23,9 @@ impl Time {
     /// Whole seconds after `earlier`: 0 if that is later, and 194 days at most, which is longer than
     /// any session resumes.
     pub(crate) fn to_bytes_after(self, earlier: Self) -> [u8; Self::AFTER_LEN] {
-        const MOST: u32 = (1 << 24) - 1;
-        let seconds = self.since(earlier).as_secs();
-        let seconds = u32::try_from(seconds).unwrap_or(MOST).min(MOST);
-        let [_, bytes @ ..] = seconds.to_be_bytes();
+        const MOST: u64 = (1 << 24) - 1;
+        let seconds = self.since(earlier).as_secs().min(MOST);
+        let [_, _, _, _, _, bytes @ ..] = seconds.to_be_bytes();
         bytes
     }
 

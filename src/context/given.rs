@@ -16,8 +16,17 @@ use crate::stek::KeyName;
 pub(crate) struct Given {
     pub(crate) by: ResumedBy,
     pub(crate) lineage: Lineage,
-    pub(crate) age: Duration,
+    /// When it was.
+    pub(crate) at: Time,
     pub(crate) key_name: Option<KeyName>,
+}
+
+impl Given {
+    /// How long ago its full handshake was, as far as is known.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let age = || self.at.since(self.lineage.birth);
+        self.lineage.is_known.then(age)
+    }
 }
 
 /// A session that was claimed for one connection. Wiped and counted on drop if rustls did not take

@@ -22,7 +22,7 @@ fn given(birth: Time) -> Given {
     Given {
         by: ResumedBy::Ticket,
         lineage: Lineage::of_full_handshake(birth),
-        age: Duration::ZERO,
+        at: birth,
         key_name: None,
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn read() {
 
 /// Notes a session that rustls is about to see. False of a TLS 1.3 session, whose renewals are made
 /// later, perhaps on another thread.
-#[inline]
+#[inline(always)]
 pub(super) fn give(
     session: Option<&Session<'_>>,
     lineage: Lineage,

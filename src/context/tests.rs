@@ -24,7 +24,7 @@ fn give(session: &[u8]) {
     let given = Given {
         by: ResumedBy::Cache,
         lineage: Lineage::of_full_handshake(BORN),
-        age: Duration::from_millis(1),
+        at: NOW,
         key_name: None,
     };
     super::give(Session::parse(session).as_ref(), given);
@@ -132,7 +132,7 @@ fn what_was_of_unknown_birth_stays_so() {
     let given = Given {
         by: ResumedBy::Ticket,
         lineage,
-        age: Duration::ZERO,
+        at: NOW,
         key_name: None,
     };
     within(&mut context, || {

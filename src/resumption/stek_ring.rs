@@ -180,14 +180,9 @@ impl StekRing {
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let inner = &**self.inner;
         let ring = inner.ring.as_ref()?;
-        let tag = inner.keeps_tags.then(|| context::tag(session));
-        match tag.flatten() {
-            None => ring.seal(&inner.terms, &self.at, session),
-            Some(tag) => {
-                let tagged = Zeroizing::new([session, &tag].concat());
-                ring.seal(&inner.terms, &self.at, &tagged)
-            }
-        }
+        let tagged = inner.keeps_tags.then(|| tagged(session));
+        let session = tagged.as_ref().map_or(session, |tagged| tagged.as_slice());
+        ring.seal(&inner.terms, &self.at, session)
     }
 
     pub(crate) fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
@@ -195,6 +190,14 @@ impl StekRing {
         let ring = inner.ring.as_ref()?;
         ring.open(&inner.terms, &self.at, ticket)
     }
+}
+
+/// A session with the tag that it has in common with what it renews, if it has one.
+#[cold]
+fn tagged(session: &[u8]) -> Zeroizing<Vec<u8>> {
+    let tag = context::tag(session);
+    let tag = tag.as_ref().map_or(&[][..], |tag| tag);
+    Zeroizing::new([session, tag].concat())
 }
 
 impl fmt::Debug for StekRing {

@@ -37,7 +37,7 @@ fn seal_in_handshake(ring: &StekRing) -> Option<Vec<u8>> {
 }
 
 fn name(ticket: &[u8]) -> KeyName {
-    ticket::key_name(ticket).unwrap()
+    KeyName::from_bytes(*ticket::key_name(ticket).unwrap())
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Snapshot {
 
     /// Whether a handshake that nobody follows, under way for so long at most, may have opened its
     /// session with a STEK that was revoked since. The time is only asked for if there was any.
-    #[inline]
+    #[inline(always)] // it has one caller
     pub(super) fn may_renew_revoked(
         &self,
         under_way: Duration,

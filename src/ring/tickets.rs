@@ -6,7 +6,7 @@ use zeroize::Zeroize;
 use super::Ring;
 use super::slots::{HeldKey, Slot};
 use super::snapshot::Snapshot;
-use crate::clock::Time;
+use crate::clock::{Now, Time};
 use crate::context::{self, Given};
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
@@ -31,42 +31,36 @@ pub(crate) enum SharingKey {
 
 /// What handshakes do: they read the snapshot and the clock, and take no lock.
 impl Ring {
+    #[inline(always)]
     pub(crate) fn seal(&self, terms: &Terms, at: &Installation, session: &[u8]) -> Option<Vec<u8>> {
-        match self.try_seal(terms, at, session) {
-            Ok((ticket, count)) => {
-                trace!(len = ticket.len(), "ticket sealed");
-                self.counters.add(count);
-                Some(ticket)
-            }
-            Err(why) => {
-                trace!(?why, "no ticket");
-                context::not_kept();
-                self.counters.add(why);
-                None
-            }
-        }
+        let sealed = self.try_seal(terms, at, session);
+        sealed.map_err(|why| self.note_unsealed(why)).ok()
     }
 
+    #[cold]
+    fn note_unsealed(&self, why: TicketCount) {
+        trace!(?why, "no ticket");
+        context::not_kept();
+        self.counters.add(why);
+    }
+
+    #[inline(always)]
     pub(crate) fn open(&self, terms: &Terms, at: &Installation, ticket: &[u8]) -> Option<Vec<u8>> {
-        match self.try_open(terms, at, ticket) {
-            Ok(session) => {
-                trace!("ticket opened");
-                self.counters.add(TicketCount::Opened);
-                Some(session)
-            }
-            Err(why) => {
-                match why {
-                    // Of that more is known already.
-                    TicketCount::ClientAuth => trace!("ticket of a client that is not admitted"),
-                    why => {
-                        trace!(?why, "ticket refused");
-                        context::miss(reason(why));
-                    }
-                }
-                self.counters.add(why);
-                None
+        let opened = self.try_open(terms, at, ticket);
+        opened.map_err(|why| self.note_unopened(why)).ok()
+    }
+
+    #[cold]
+    fn note_unopened(&self, why: TicketCount) {
+        match why {
+            // Of that more is known already.
+            TicketCount::ClientAuth => trace!("ticket of a client that is not admitted"),
+            why => {
+                trace!(?why, "ticket refused");
+                context::miss(reason(why));
             }
         }
+        self.counters.add(why);
     }
 
     /// The STEK under which a shared store's values are sealed now.
@@ -87,23 +81,22 @@ impl Ring {
     /// The STEK that opens a shared store's values of this key name.
     pub(crate) fn opening_key(&self, terms: &Terms, name: &KeyName) -> Option<Arc<Stek>> {
         let snapshot = self.snapshot.load();
-        let (held, _) = opening(&snapshot, name, || terms.now()).ok()?;
+        let (held, _) = opening(&snapshot, name, terms).ok()?;
         Some(Arc::clone(&held.key.stek))
     }
 
-    /// A ticket, and what to count it under.
     #[inline(always)]
     fn try_seal(
         &self,
         terms: &Terms,
         at: &Installation,
         session: &[u8],
-    ) -> Result<(Vec<u8>, TicketCount), TicketCount> {
+    ) -> Result<Vec<u8>, TicketCount> {
         let generation = at.scope.generation(); // before its times
         let parsed = Session::parse(session);
         let overhead = ticket::overhead(generation);
         if session.len().saturating_add(overhead) > self.settings.max_ticket_len {
-            return Err(TicketCount::TooLongToSeal);
+            return refused(TicketCount::TooLongToSeal);
         }
         // First the snapshot, then the clock: so the time is never before the snapshot's, in which
         // what had retired by then no longer seals.
@@ -112,38 +105,43 @@ impl Ring {
         let (lineage, renewed_key) = context::lineage_of_sealed(parsed.as_ref(), &at.scope, now);
         let lineage = at.mark(lineage);
         if !at.keeps(terms, parsed.as_ref()) {
-            return Err(TicketCount::ClientAuthToSeal);
+            return refused(TicketCount::ClientAuthToSeal);
         }
         if terms.is_too_old(lineage.birth, now) {
-            return Err(TicketCount::TooOldToSeal);
+            return refused(TicketCount::TooOldToSeal);
         }
-        if at.scope.has_forgotten(lineage, now, terms.under_way()) {
-            return Err(TicketCount::RevokedToSeal);
+        if at.scope.has_forgotten(lineage, now, || terms.under_way()) {
+            return refused(TicketCount::RevokedToSeal);
         }
-        let stek = snapshot.sealing(now).ok_or(TicketCount::NoKeyToSeal)?;
+        let Some(stek) = snapshot.sealing(now) else {
+            return refused(TicketCount::NoKeyToSeal);
+        };
         // What seals is not revoked, and need not be looked for.
         if snapshot.has_revoked(renewed_key.filter(|name| name != stek.name())) {
-            return Err(TicketCount::RevokedToSeal);
+            return refused(TicketCount::RevokedToSeal);
         }
         // What it renews is not known, if it does. It may be what a STEK sealed that is revoked.
         let monotonic = || terms.clock.monotonic();
         if lineage.begins_unknown() && snapshot.may_renew_revoked(terms.incident_window, monotonic)
         {
-            return Err(TicketCount::RevokedToSeal);
+            return refused(TicketCount::RevokedToSeal);
         }
         let trailer = Trailer {
             issued: now,
             lineage,
             generation,
         };
-        let ticket = ticket::seal(stek, at.scope.scope.digest(), &trailer, session);
-        let ticket = ticket.ok_or(TicketCount::NoKeyToSeal)?;
-        let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
-        let count = match is_tls13 && lineage.begins_unknown() {
-            true => TicketCount::SealedAgeUnknown,
-            false => TicketCount::Sealed,
+        let Some(ticket) = ticket::seal(stek, at.scope.scope.digest(), &trailer, session) else {
+            return refused(TicketCount::NoKeyToSeal);
         };
-        Ok((ticket, count))
+        let is_tls13 = parsed.is_some_and(|session| session.version == Version::Tls13);
+        trace!(len = ticket.len(), "ticket sealed");
+        self.counters
+            .add(match is_tls13 && lineage.begins_unknown() {
+                true => TicketCount::SealedAgeUnknown,
+                false => TicketCount::Sealed,
+            });
+        Ok(ticket)
     }
 
     #[inline(always)]
@@ -154,33 +152,40 @@ impl Ring {
         ticket: &[u8],
     ) -> Result<Vec<u8>, TicketCount> {
         if ticket.len() > self.settings.max_ticket_len {
-            return Err(TicketCount::TooLong);
+            return refused(TicketCount::TooLong);
         }
-        let name = ticket::key_name(ticket).ok_or(TicketCount::Malformed)?;
+        let Some(name) = ticket::key_name(ticket) else {
+            return refused(TicketCount::Malformed);
+        };
+        let name = KeyName::from_bytes(*name);
         let snapshot = self.snapshot.load();
-        let (held, now) = opening(&snapshot, &name, || terms.now())?;
+        let (held, read) = opening(&snapshot, &name, terms)?;
+        let now = read.on(terms.basis);
         let opened = ticket::open(&held.key.stek, at.scope.scope.digest(), ticket);
-        let (trailer, mut session) = opened.map_err(|unopened| match unopened {
-            Unopened::Forged => TicketCount::Forged,
-            Unopened::WrongScope => TicketCount::WrongScope,
-        })?;
+        let (trailer, mut session) = match opened {
+            Ok(opened) => opened,
+            Err(Unopened::Forged) => return refused(TicketCount::Forged),
+            Err(Unopened::WrongScope) => return refused(TicketCount::WrongScope),
+        };
         let parsed = Session::parse(&session);
         if let Err(why) = admit(terms, at, &trailer, parsed.as_ref(), now) {
             session.zeroize();
-            return Err(why);
+            return refused(why);
         }
         let given = Given {
             by: ResumedBy::Ticket,
             lineage: trailer.lineage,
-            age: now.since(trailer.lineage.birth),
+            at: now,
             key_name: Some(name),
         };
         let is_known_later = context::give(parsed.as_ref(), given);
         if !is_known_later {
-            held.opened.note(terms.clock.monotonic());
+            held.opened.note(read.monotonic);
         }
         let tag = parsed.and_then(|session| session.tag);
         Session::untag(tag, &mut session);
+        trace!("ticket opened");
+        self.counters.add(TicketCount::Opened);
         Ok(session)
     }
 }
@@ -199,18 +204,26 @@ fn admit(
         Bound::Earlier => true,
         Bound::Never => at
             .scope
-            .has_forgotten(trailer.lineage, trailer.issued, terms.under_way()),
+            .has_forgotten(trailer.lineage, trailer.issued, || terms.under_way()),
     };
     if is_forgotten {
-        return Err(TicketCount::Revoked);
+        return refused(TicketCount::Revoked);
     }
     if terms.is_too_old(trailer.lineage.birth, now) {
-        return Err(TicketCount::TooOld);
+        return refused(TicketCount::TooOld);
     }
     match at.admits(terms, session, trailer.lineage) {
         true => Ok(()),
-        false => Err(TicketCount::ClientAuth),
+        false => refused(TicketCount::ClientAuth),
     }
+}
+
+/// A way out of the usual way, said to be rare: otherwise the compiler takes what comes after a few
+/// of them for rare, and does not optimise it.
+#[cold]
+#[inline(never)]
+fn refused<T>(why: TicketCount) -> Result<T, TicketCount> {
+    Err(why)
 }
 
 /// Why a ticket was refused, as the metrics have it.
@@ -228,27 +241,28 @@ fn reason(refused: TicketCount) -> &'static str {
     }
 }
 
-/// The STEK of this name, if it opens now, and the time. The clock is not read for a name that
+/// The STEK of this name, if it opens now, and what the clock reads. It is not read for a name that
 /// means nothing.
 #[inline(always)]
 fn opening<'a>(
     snapshot: &'a Snapshot,
     name: &KeyName,
-    now: impl FnOnce() -> Time,
-) -> Result<(&'a HeldKey, Time), TicketCount> {
+    terms: &Terms,
+) -> Result<(&'a HeldKey, Now), TicketCount> {
     let held = match snapshot.find(name) {
         Some(Slot::Key(held)) => held,
-        Some(Slot::Expired) => return Err(TicketCount::ExpiredKey),
-        Some(Slot::Revoked) => return Err(TicketCount::Revoked),
-        None => return Err(TicketCount::UnknownKeyName),
+        Some(Slot::Expired) => return refused(TicketCount::ExpiredKey),
+        Some(Slot::Revoked) => return refused(TicketCount::Revoked),
+        None => return refused(TicketCount::UnknownKeyName),
     };
-    let now = now();
+    let read = terms.read();
+    let now = read.on(terms.basis);
     if now < held.key.window.published {
-        return Err(TicketCount::UnknownKeyName);
+        return refused(TicketCount::UnknownKeyName);
     }
     match held.key.window.opens(now) {
-        true => Ok((held, now)),
-        false => Err(TicketCount::ExpiredKey),
+        true => Ok((held, read)),
+        false => refused(TicketCount::ExpiredKey),
     }
 }
 

@@ -130,12 +130,18 @@ impl ScopeState {
     /// Whether a session must not be made or resumed because the scope was forgotten since its birth.
     /// Where that is not known exactly, the time at which the session was made decides: the handshake
     /// may have been `under_way` for so long.
-    pub(crate) fn has_forgotten(&self, lineage: Lineage, made: Time, under_way: Duration) -> bool {
+    #[inline(always)]
+    pub(crate) fn has_forgotten(
+        &self,
+        lineage: Lineage,
+        made: Time,
+        under_way: impl FnOnce() -> Duration,
+    ) -> bool {
         let forgotten = self.forgotten();
         if forgotten == Time(0) {
             return false;
         }
-        lineage.birth <= forgotten || !lineage.is_exact() && made <= forgotten.plus(under_way)
+        lineage.birth <= forgotten || !lineage.is_exact() && made <= forgotten.plus(under_way())
     }
 
     /// Keeps the state for as long as the cache may have a session of it.

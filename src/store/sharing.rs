@@ -113,7 +113,8 @@ impl Sharing {
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
         }
-        if at.scope.has_forgotten(lineage, now, terms.under_way()) || ring.has_revoked(renewed_key)
+        if at.scope.has_forgotten(lineage, now, || terms.under_way())
+            || ring.has_revoked(renewed_key)
         {
             return Err(StoreCount::RevokedToShare);
         }
@@ -290,7 +291,7 @@ fn try_open(
     let now = terms.now();
     // What is bound to an earlier generation has another key, and does not open.
     if !scope.has_generation()
-        && scope.has_forgotten(times.lineage, times.issued, terms.under_way())
+        && scope.has_forgotten(times.lineage, times.issued, || terms.under_way())
     {
         return Err(StoreCount::Forgotten);
     }
@@ -307,7 +308,7 @@ fn try_open(
             given: Given {
                 by: ResumedBy::SharedStore,
                 lineage: times.lineage,
-                age: now.since(times.lineage.birth),
+                at: now,
                 key_name: Some(name),
             },
         }),

@@ -150,7 +150,7 @@ fn given_as(lineage: Lineage) -> Given {
     Given {
         by: ResumedBy::Ticket,
         lineage,
-        age: Duration::ZERO,
+        at: Time(0),
         key_name: None,
     }
 }

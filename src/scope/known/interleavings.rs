@@ -26,7 +26,7 @@ fn ends_while(forget: fn(&Scopes)) {
     assert_eq!(state.forgotten(), NOW);
     for birth in [births.0, births.1] {
         let session = Lineage::of_full_handshake(birth);
-        assert!(state.has_forgotten(session, NOW, Duration::ZERO));
+        assert!(state.has_forgotten(session, NOW, || Duration::ZERO));
     }
     let next = state.birth(NOW, times_forgotten());
     assert!(next > NOW, "what begins after it is born after it");

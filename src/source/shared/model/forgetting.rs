@@ -167,7 +167,7 @@ impl Fleet {
                 (Lineage::of_full_handshake(birth), handshake.calls, index)
             }
         };
-        if !state.has_forgotten(lineage, now, UNDER_WAY) {
+        if !state.has_forgotten(lineage, now, || UNDER_WAY) {
             standing.sessions.push(Session {
                 lineage,
                 issued: now,

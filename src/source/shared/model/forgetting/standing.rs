@@ -103,7 +103,7 @@ impl Process {
         match state.bound(session.generation) {
             Bound::Current => true,
             Bound::Earlier => false,
-            Bound::Never => !state.has_forgotten(session.lineage, session.issued, UNDER_WAY),
+            Bound::Never => !state.has_forgotten(session.lineage, session.issued, || UNDER_WAY),
         }
     }
 }
