@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn debug_shows_the_scope_the_schedule_and_the_active_name_alone() {
         let rotation = Rotation::new().interval(Duration::from_secs(77));
-        let ring = StekRing::with_rotation(rotation.clone()).unwrap();
+        let ring = StekRing::with_rotation(rotation).unwrap();
         let active = ring.stek_stats().active;
         let scope = Scope::default();
         assert_eq!(

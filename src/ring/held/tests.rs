@@ -109,7 +109,7 @@ fn of_too_many_keys_those_go_that_retired_first_and_none_that_may_seal_or_stands
     let keys: Vec<_> = [100, 110, 120, 130].map(key).into();
     let local = key(90);
     held.add(keys.clone(), AHEAD);
-    held.stand_in(&[local.clone()], AHEAD);
+    held.stand_in(std::slice::from_ref(&local), AHEAD);
     let now = Time(120);
     held.advance(now, AHEAD);
     let mut gone = Vec::new();

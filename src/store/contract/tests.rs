@@ -67,7 +67,7 @@ impl SharedStore for Handle {
         let failing = &self.0.failing;
         match self.0.fault {
             Fault::FailsForGood if deadline.is_zero() => {
-                failing.store(usize::MAX, Ordering::Relaxed)
+                failing.store(usize::MAX, Ordering::Relaxed);
             }
             Fault::FailsThrice if deadline.is_zero() => failing.store(4, Ordering::Relaxed),
             _ => {}
