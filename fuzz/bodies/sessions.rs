@@ -28,7 +28,8 @@ pub fn run(session: &[u8]) {
         return;
     };
     assert_eq!(other.decrypt(&ticket), None);
-    assert_eq!(ring.decrypt(&ticket).as_deref(), Some(session));
+    let opened = ring.decrypt(&ticket).unwrap();
+    assert!(came_back(&opened, session), "{opened:?}");
 
     let (cache, other) = (
         resumption.session_storage("a"),
@@ -45,7 +46,7 @@ pub fn run(session: &[u8]) {
         u64::from(read.is_none()) + u64::from(taken.is_none())
     );
     for found in [read, taken].into_iter().flatten() {
-        assert_eq!(found, session);
+        assert!(came_back(&found, session), "{found:?}");
     }
 
     // Renewed half-way, and again: back to back, as rustls does.
@@ -63,4 +64,11 @@ pub fn run(session: &[u8]) {
     let outlives = ring.decrypt(&renewed).is_some();
     let age_unknown = resumption.stats().tickets.age_unknown;
     assert!(!outlives || age_unknown == 2, "renewal sheds no age");
+}
+
+/// Whether this is the session as it was. The 16 bytes behind one of rustls's, which has none itself,
+/// are taken for what a node with `session_lineage` put there.
+fn came_back(found: &[u8], session: &[u8]) -> bool {
+    let cut = session.strip_prefix(found);
+    cut.is_some_and(|cut| cut.is_empty() || cut.len() == 16)
 }
