@@ -1,7 +1,7 @@
 /// SipHash-1-3 ([Aumasson and Bernstein, 2012](https://www.aumasson.jp/siphash/siphash.pdf)) of the
-/// first 7 bytes of a word in little-endian: a keyed function, whose result tells nothing of its input to whoever lacks the key. With
-/// as few rounds as the standard library's hash maps have, which is enough for a result of which two
-/// bytes are shown.
+/// first 7 bytes of a little-endian word: a keyed function, whose result tells nothing of its input to
+/// whoever lacks the key. With as few rounds as the standard library's hash maps have, which is
+/// enough for a result of which two bytes are shown.
 ///
 /// Written out, because the standard library's takes twice as long for so few bytes, and may change
 /// its algorithm.
