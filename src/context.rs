@@ -160,9 +160,9 @@ impl Context {
         self.tags = Some(Tags::default());
     }
 
-    /// Of the session that the connection has.
-    pub(crate) fn session_lineage(&self, is_resumed: bool) -> Option<SessionLineage> {
-        self.tags.as_ref()?.lineage(is_resumed)
+    /// Of the session that the connection has, if lineages are told.
+    pub(crate) fn session_lineage(&self, is_resumed: impl Fn() -> bool) -> Option<SessionLineage> {
+        self.tags.as_ref()?.lineage(is_resumed())
     }
 
     /// Ends it. What was claimed and not used is wiped.

@@ -210,17 +210,17 @@ impl Following {
             return *told;
         }
         let outcome = self.outcome(context.as_deref(), seen.is_resumed);
-        // Somebody may rely on these, so they need more than a guess.
-        let is_certain =
-            seen.is_resumed.is_some() || context.as_deref().is_some_and(Context::shows_resumption);
-        let is_resumed = outcome.is_resumed() && is_certain;
+        // Somebody may rely on lineage and verification, so they need more than a guess.
+        let is_seen = seen.is_resumed.is_some();
+        let shows = || context.as_deref().is_some_and(Context::shows_resumption);
+        let is_resumed = || outcome.is_resumed() && (is_seen || shows());
         let lineage = context
             .as_deref()
             .and_then(|context| context.session_lineage(is_resumed));
         let verified = context.as_deref().and_then(Context::verified_ago);
         let handshake = Handshake {
             outcome,
-            client_verified: verified.filter(|_| is_resumed),
+            client_verified: verified.filter(|_| is_resumed()),
             early_data: seen.early_data.map(|early| early && outcome.is_resumed()),
             hello_retry: seen.hello_retry,
             lineage,
