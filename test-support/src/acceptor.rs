@@ -1,7 +1,8 @@
 //! Handshakes between rustls's client and an acceptor, over memory.
 
+use std::future::poll_fn;
 use std::io::{self, Read as _, Write as _};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -43,6 +44,28 @@ pub async fn meet_with(
     let server = async { met(acceptor.accept_with(far, f).await.unwrap()).await };
     let (met, ()) = tokio::join!(server, async { visit(client, near, early).await.unwrap() });
     met
+}
+
+/// A handshake with a server that does its part by `serve`, in the middle of which something happens:
+/// once the server has answered what the client said first, and waits for more.
+pub async fn kind_while(
+    client: &Arc<ClientConfig>,
+    serve: impl AsyncFnOnce(DuplexStream) -> HandshakeKind,
+    happens: impl FnOnce(),
+) -> HandshakeKind {
+    let (near, far) = tokio::io::duplex(1 << 18);
+    let mut client = pin!(visit(client, near, b""));
+    let mut server = pin!(serve(far));
+    assert!(is_pending(&mut client).await && is_pending(&mut server).await);
+    happens();
+    let (kind, visited) = tokio::join!(server, client);
+    visited.unwrap();
+    kind
+}
+
+/// Polls once.
+async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
 }
 
 /// The server's side after the handshake.

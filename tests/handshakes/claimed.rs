@@ -1,22 +1,18 @@
 //! What becomes of a session that was claimed in a shared store for a handshake which is then half
 //! open for long: the client must say hello again, and takes its time.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor, ResumptionBuilder};
-use test_support::acceptor::{acceptor, kind, met, visit};
+use test_support::acceptor::{acceptor, kind, met};
 use test_support::client_auth::{Authority, Date, Wallet, client_showing, config_with};
 use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
 use test_support::handshake::{RESUMED, client_config};
-use tokio::io::duplex;
 
 const RETRIED: HandshakeKind = HandshakeKind::FullWithHelloRetryRequest;
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -27,19 +23,8 @@ async fn kind_while(
     acceptor: &ResumptionAcceptor,
     happens: impl FnOnce(),
 ) -> HandshakeKind {
-    let (near, far) = duplex(1 << 18);
-    let mut client = pin!(visit(client, near, b""));
-    let mut server = pin!(async { met(acceptor.accept(far).await.unwrap()).await.kind });
-    assert!(is_pending(&mut client).await && is_pending(&mut server).await);
-    happens();
-    let (kind, visited) = tokio::join!(server, client);
-    visited.unwrap();
-    kind
-}
-
-/// Polls once.
-async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
-    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
+    let serve = async |far| met(acceptor.accept(far).await.unwrap()).await.kind;
+    test_support::acceptor::kind_while(client, serve, happens).await
 }
 
 fn node() -> (FakeClock, Resumption) {

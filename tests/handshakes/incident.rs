@@ -1,11 +1,8 @@
 //! What `revoke`, `revoke_all` and `forget` leave of handshakes that were under way.
 
-use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
@@ -16,12 +13,11 @@ use rustls_resumption::{
     FakeClock, Reach, Resumption, ResumptionBuilder, Scope, SessionCache, Stek, StekRing, Withdrawn,
 };
 use tempfile::TempDir;
-use test_support::acceptor::{met, visit};
+use test_support::acceptor::{kind_while, met};
 use test_support::handshake::{
     FULL, RESUMED, VERSIONS, client, client_without_tickets, followed, kind, server_config,
 };
 use test_support::session::{tls12, tls13};
-use tokio::io::duplex;
 use tokio_rustls::TlsAcceptor;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,9 +64,7 @@ impl Server {
         client: &Arc<ClientConfig>,
         happens: impl FnOnce(),
     ) -> HandshakeKind {
-        let (near, far) = duplex(1 << 18);
-        let mut client = pin!(visit(client, near, b""));
-        let mut server = pin!(async {
+        let serve = async |far| {
             let stream = match self.follows {
                 true => {
                     let followed = self.resumption.follow(|| self.acceptor.accept(far));
@@ -79,22 +73,13 @@ impl Server {
                 false => self.acceptor.accept(far).await.unwrap(),
             };
             met(stream).await.kind
-        });
-        assert!(is_pending(&mut client).await && is_pending(&mut server).await);
-        happens();
-        let (kind, visited) = tokio::join!(server, client);
-        visited.unwrap();
-        kind
+        };
+        kind_while(client, serve, happens).await
     }
 
     async fn meet(&self, client: &Arc<ClientConfig>) -> HandshakeKind {
         self.meet_while(client, || ()).await
     }
-}
-
-/// Polls once.
-async fn is_pending(future: &mut (impl Future + Unpin)) -> bool {
-    poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())).await
 }
 
 fn builders() -> [ResumptionBuilder; 2] {
