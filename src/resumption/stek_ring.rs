@@ -180,7 +180,7 @@ impl StekRing {
     pub(crate) fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let inner = &**self.inner;
         let ring = inner.ring.as_ref()?;
-        let tagged = inner.keeps_tags.then(|| tagged(session));
+        let tagged = inner.keeps_tags.then(|| tagged(session)).flatten();
         let session = tagged.as_ref().map_or(session, |tagged| tagged.as_slice());
         ring.seal(&inner.terms, &self.at, session)
     }
@@ -192,12 +192,11 @@ impl StekRing {
     }
 }
 
-/// A session with the tag that it has in common with what it renews, if it has one.
+/// A session with the tag that it has in common with what it renews, if it is to have one.
 #[cold]
-fn tagged(session: &[u8]) -> Zeroizing<Vec<u8>> {
-    let tag = context::tag(session);
-    let tag = tag.as_ref().map_or(&[][..], |tag| tag);
-    Zeroizing::new([session, tag].concat())
+fn tagged(session: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let tag = context::tag(session)?;
+    Some(Zeroizing::new([session, &tag].concat()))
 }
 
 impl fmt::Debug for StekRing {
