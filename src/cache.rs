@@ -248,11 +248,9 @@ impl Cache {
             if key.scope == 0 {
                 return false; // numbers are just being given out anew
             }
-            if only_while.is_some_and(|number| number != key.scope) {
-                self.counters.add(CacheCount::RevokedStore);
-                return false;
-            }
-            if scope.has_forgotten(entry.lineage, now.on(terms.basis), || terms.under_way()) {
+            let is_another = only_while.is_some_and(|number| number != key.scope);
+            let time = now.on(terms.basis);
+            if is_another || scope.has_forgotten(entry.lineage, time, || terms.under_way()) {
                 self.counters.add(CacheCount::RevokedStore);
                 return false;
             }
