@@ -3,6 +3,7 @@
 
 use tracing::warn;
 
+use super::text::is_text;
 use crate::error::Error;
 use crate::stek::{Stek, weakness};
 
@@ -18,15 +19,14 @@ const SHORTEST_HEXADECIMAL: usize = 64;
 /// Refuses a secret that is weak, or that another node is likely to get with another ending. Warns
 /// about one that can be guessed.
 pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
-    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    let is_text = secret.iter().all(is_text);
+    let is_all_text = secret.iter().all(is_text);
     let ends_in_space = secret.last().is_some_and(u8::is_ascii_whitespace);
     let why = match weakness(secret, Stek::MIN_SECRET_LEN) {
         Some(why) => Some(why),
         None if repeats(secret) => {
             Some("it is one block, repeated: generate it at random (`openssl rand -base64 32`)")
         }
-        None if is_text && ends_in_space => Some(
+        None if is_all_text && ends_in_space => Some(
             "text that ends in a newline or a space, which another node may get without it: remove \
              it (`printf %s`, `tr -d '\\n'`, or `trim_ascii_end` on all nodes)",
         ),
@@ -36,7 +36,7 @@ pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
         return Err(Error::weak_key(field, why));
     }
     let is_hexadecimal = secret.iter().all(u8::is_ascii_hexdigit);
-    if is_text && secret.len() < SHORTEST_TEXT
+    if is_all_text && secret.len() < SHORTEST_TEXT
         || is_hexadecimal && secret.len() < SHORTEST_HEXADECIMAL
     {
         warn!(
@@ -45,7 +45,9 @@ pub(super) fn check(field: &'static str, secret: &[u8]) -> Result<(), Error> {
             "secret is text, and too short to encode 32 random bytes: with one ticket it can be \
              guessed offline; generate it with `openssl rand -base64 32`"
         );
-    } else if !is_text && secret.ends_with(b"\n") && !secret.chunks_exact(8).remainder().is_empty()
+    } else if !is_all_text
+        && secret.ends_with(b"\n")
+        && !secret.chunks_exact(8).remainder().is_empty()
     {
         warn!(
             secret = field,

@@ -15,6 +15,7 @@ use std::str;
 use zeroize::Zeroizing;
 
 use crate::clock::Time;
+use crate::source::text::is_text;
 
 mod content;
 mod entry;
@@ -34,7 +35,6 @@ impl Content {
         if let Some(key) = FileKey::new(Zeroizing::new(content.to_vec())) {
             return Self::one(key);
         }
-        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
         match str::from_utf8(content) {
             Ok(text) if content.iter().all(is_text) => match text.contains(':') {
                 true => h2o::parse(text, now),

@@ -9,6 +9,7 @@ use super::content::Content;
 use super::entry::{FileKey, HAPROXY_KEYS, MAX_KEYS, Place};
 use super::wrong::{FormatError, WrongLine};
 use crate::clock::Time;
+use crate::source::text::is_text;
 
 pub(super) fn parse(text: &str) -> Content {
     let mut content = Content {
@@ -69,7 +70,6 @@ fn of_whole(text: &str) -> Option<FormatError> {
     if let len @ (48 | 80) = decoded.len() {
         return Some(FormatError::Base64OfKey { len, twice: false });
     }
-    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
     if decoded.is_empty() || !decoded.iter().all(is_text) {
         return None;
     }

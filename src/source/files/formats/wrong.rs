@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::entry::{LONG, MAX_KEYS, SHORT};
+use crate::source::text::is_text;
 
 /// Why the content of a file is neither a key nor a list of keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,13 +98,11 @@ impl FormatError {
 
 /// The first byte of ASCII that is no text.
 fn control(content: &[u8]) -> Option<FormatError> {
-    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
-    let lines = (1..).zip(content.split(|byte| *byte == b'\n'));
-    let mut controls = lines.filter_map(|(line, bytes)| {
-        let byte = bytes.iter().copied().find(|byte| is_control(byte))?;
+    let mut lines = (1..).zip(content.split(|byte| *byte == b'\n'));
+    lines.find_map(|(line, bytes)| {
+        let byte = bytes.iter().copied().find(|byte| !is_text(byte))?;
         Some(FormatError::Control { line, byte })
-    });
-    controls.next()
+    })
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -120,9 +119,8 @@ fn is_utf16(content: &[u8]) -> bool {
     let big = content.strip_prefix(b"\xfe\xff").unwrap_or(content);
     let is_ascii = |content: &[u8], high: usize| {
         let mut units = content.chunks_exact(2);
-        let plain = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
         let is_plain = |unit: &[u8]| match (unit, high) {
-            ([0, low], 0) | ([low, 0], 1) => plain(*low),
+            ([0, low], 0) | ([low, 0], 1) => is_text(low),
             _ => false,
         };
         units.remainder().is_empty() && units.len() > 0 && units.all(is_plain)
