@@ -25,6 +25,7 @@ mod settled_clock;
 #[cfg(any(unix, feature = "redis"))]
 mod shared;
 mod shared_secret;
+mod text;
 mod withdrawal;
 
 pub use derived::DerivedSource;
