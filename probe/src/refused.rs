@@ -63,10 +63,16 @@ pub(crate) async fn examine(
     Ok(findings)
 }
 
-/// Whether there is proof that sessions are refused, and none that one is not.
+/// Whether there is proof of each node that it refuses sessions, and none that it does not.
 pub(crate) fn all(findings: &[Finding]) -> bool {
-    let any = |grade| findings.iter().any(|finding| finding.grade == grade);
-    any(Grade::Good) && !any(Grade::Bad)
+    let is_proved = |node: &str| {
+        let mut good = findings.iter().filter(|it| it.grade == Grade::Good);
+        good.any(|finding| matches!(&finding.aspect, Aspect::Refused(_, to) if to == node))
+    };
+    findings.iter().all(|finding| match &finding.aspect {
+        Aspect::Refused(_, to) => finding.grade != Grade::Bad && is_proved(to),
+        _ => false,
+    })
 }
 
 struct Held {

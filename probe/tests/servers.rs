@@ -264,6 +264,20 @@ fn sessions_are_expected_to_be_refused_after_they_were_revoked() {
 }
 
 #[test]
+fn a_node_that_resumed_nothing_before_is_no_proof_that_it_refuses() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let resumption = Resumption::tickets().unwrap();
+    let [mut config, mut another] = [(); 2].map(|()| server_config(&certificates));
+    resumption.install(&mut config, "probed");
+    without_resumption(&mut another);
+    let nodes = [config, another].map(EchoServer::start);
+    let (status, report) = expect_refused(&certificates, &nodes, || resumption.revoke_all());
+    assert!(findings(&report).any(|finding| finding["grade"] == "good"));
+    assert!(findings(&report).all(|finding| finding["grade"] != "bad"));
+    assert_eq!(status, Some(1), "{report:#}");
+}
+
+#[test]
 fn nothing_is_expected_of_a_server_that_issues_no_session() {
     let certificates = Certificates::for_names(&["localhost"]);
     let server = Start::Rustls(without_resumption).server(&certificates);
