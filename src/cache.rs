@@ -176,7 +176,7 @@ impl Cache {
         let entry = Entry {
             version,
             expires: now.steady.plus(self.stay(terms, lineage, time)),
-            is_renewal: lineage.is_renewal,
+            is_renewal: lineage.is_renewal(),
             value,
             issuers,
             lineage,

@@ -214,11 +214,10 @@ impl ClientAuth {
 
     /// Writes into the lineage of a new session what its full handshake asked for.
     pub(crate) fn mark(&self, lineage: Lineage) -> Lineage {
-        let policy = self.policy();
-        Lineage {
-            was_asked: policy.is_some_and(Policy::asks),
-            is_unseen: policy.is_none(),
-            ..lineage
+        match self.policy() {
+            None => lineage.unseen(),
+            Some(policy) if policy.asks() => lineage.asked(),
+            Some(_) => lineage,
         }
     }
 

@@ -33,8 +33,8 @@ impl Installation {
         lineage: Lineage,
     ) -> bool {
         let presented = Presented {
-            is_unseen: lineage.is_unseen,
-            was_asked: lineage.was_asked,
+            is_unseen: lineage.is_unseen(),
+            was_asked: lineage.was_asked(),
             is_readable: session.is_some(),
             chain: session.and_then(|session| session.client_certificates),
         };
@@ -59,7 +59,7 @@ impl Installation {
 
     /// A session's lineage, with what this configuration asks of clients.
     pub(crate) fn mark(&self, lineage: Lineage) -> Lineage {
-        match lineage.is_renewal {
+        match lineage.is_renewal() {
             true => lineage,
             false => self.client_auth.mark(lineage),
         }

@@ -25,7 +25,7 @@ impl Given {
     /// How long ago its full handshake was, as far as is known.
     pub(crate) fn age(&self) -> Option<Duration> {
         let age = || self.at.since(self.lineage.birth);
-        self.lineage.is_known.then(age)
+        self.lineage.is_known().then(age)
     }
 }
 

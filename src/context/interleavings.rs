@@ -57,7 +57,7 @@ impl Task {
             } else {
                 thread::yield_now();
                 let (lineage, _) = lineage_of_sealed(parsed.as_ref(), &scope(), Time(2_000));
-                assert_eq!((lineage.birth, lineage.is_known), (self.birth, true));
+                assert_eq!((lineage.birth, lineage.is_known()), (self.birth, true));
             }
         });
         self.polls += 1;
@@ -77,7 +77,7 @@ fn shuttle_two_handshakes_polled_by_threads_in_turn_keep_their_own_sessions() {
                     let session = session(0);
                     let parsed = Session::parse(&session);
                     let (lineage, _) = lineage(parsed.as_ref(), &scope(), Time(3_000));
-                    assert_eq!((lineage.birth, lineage.is_known), (Time(3_000), false));
+                    assert_eq!((lineage.birth, lineage.is_known()), (Time(3_000), false));
                 }
             })
         });

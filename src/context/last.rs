@@ -87,10 +87,10 @@ pub(super) fn lineage_of_sealed(
 
 /// The same of a session that is stored.
 pub(super) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
-    Lineage {
-        is_known: session.is_some_and(|session| session.version == Version::Tls12),
-        is_late: true,
-        ..Lineage::of_full_handshake(now)
+    let lineage = Lineage::of_full_handshake(now).late();
+    match session.is_some_and(|session| session.version == Version::Tls12) {
+        true => lineage,
+        false => lineage.of_unknown_age(),
     }
 }
 

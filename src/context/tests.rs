@@ -33,12 +33,12 @@ fn give(session: &[u8]) {
 /// Its birth, and whether that is known.
 fn sealed(session: &[u8]) -> (Time, bool) {
     let (lineage, _) = lineage_of_sealed(Session::parse(session).as_ref(), &scope(), NOW);
-    (lineage.birth, lineage.is_known)
+    (lineage.birth, lineage.is_known())
 }
 
 fn stored(session: &[u8]) -> (Time, bool) {
     let (lineage, _) = lineage(Session::parse(session).as_ref(), &scope(), NOW);
-    (lineage.birth, lineage.is_known)
+    (lineage.birth, lineage.is_known())
 }
 
 fn scope() -> Arc<ScopeState> {
@@ -125,10 +125,7 @@ fn in_a_context_every_session_of_the_same_name_and_suite_inherits() {
 #[test]
 fn what_was_of_unknown_birth_stays_so() {
     let mut context = context();
-    let lineage = Lineage {
-        is_known: false,
-        ..Lineage::of_full_handshake(BORN)
-    };
+    let lineage = Lineage::of_full_handshake(BORN).of_unknown_age();
     let given = Given {
         by: ResumedBy::Ticket,
         lineage,

@@ -33,11 +33,8 @@ impl Trace {
     /// The lineage of what renews it. When its handshake began, so much had been forgotten.
     #[inline]
     pub(super) fn renewal(&self, scope: &ScopeState, times_forgotten: u64) -> Lineage {
-        Lineage {
-            birth: scope.renewed_birth(self.lineage.birth, times_forgotten),
-            is_renewal: true,
-            ..self.lineage
-        }
+        let birth = scope.renewed_birth(self.lineage.birth, times_forgotten);
+        self.lineage.renewed(birth)
     }
 }
 

@@ -119,7 +119,7 @@ impl Sharing {
             return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;
-        let ttl = match lineage.is_renewal {
+        let ttl = match lineage.is_renewal() {
             true => ttl,
             false => first_ttl.min(ttl),
         };

@@ -161,14 +161,9 @@ mod tests {
         Times {
             issued: Time(1_800_000_000_456),
             expires: Time(1_800_086_400_456),
-            lineage: Lineage {
-                birth: Time(1_799_999_000_456),
-                is_known: false,
-                is_renewal: true,
-                was_asked: false,
-                is_unseen: false,
-                is_late: false,
-            },
+            lineage: Lineage::of_full_handshake(Time(1_799_990_000_456))
+                .of_unknown_age()
+                .renewed(Time(1_799_999_000_456)),
         }
     }
 

@@ -47,14 +47,8 @@ pub fn run(data: &[u8]) {
         Version::Tls12 => other_secret == secret,
         Version::Tls13 => other_name == name,
     };
-    let lineage = Lineage {
-        birth: Time(birth.into()),
-        is_known: flags & 8 == 0,
-        is_renewal: flags & 16 == 0,
-        was_asked: flags & 32 == 0,
-        is_unseen: flags & 64 == 0,
-        is_late: flags & 128 == 0,
-    };
+    let [_, _, a, b, c, d, e, f] = u64::from(birth).to_be_bytes();
+    let lineage = Lineage::from_bytes([a, b, c, d, e, f, flags >> 3]);
     in_context(&one, &other, lineage, renews);
     without(&one, &other, lineage, version, renews);
     // As a session themselves, the bytes are one or not; what descends from them is as old.
@@ -105,10 +99,7 @@ fn in_context(given: &[u8], made: &[u8], lineage: Lineage, renews: bool) {
             super::lineage(Session::parse(made).as_ref(), &scope(), Time(2_000)).0
         });
         let expected = match renews {
-            true => Lineage {
-                is_renewal: true,
-                ..lineage
-            },
+            true => lineage.renewed(lineage.birth),
             false => Lineage::of_full_handshake(Time(1_000)),
         };
         assert_eq!(found, expected);
@@ -123,19 +114,11 @@ fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews
     let scope = scope();
     let (found, _) = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));
     let expected = match version {
-        Version::Tls12 if renews => Lineage {
-            is_renewal: true,
-            ..lineage
-        },
-        Version::Tls12 => Lineage {
-            is_late: true,
-            ..Lineage::of_full_handshake(Time(2_000))
-        },
-        Version::Tls13 => Lineage {
-            is_known: false,
-            is_late: true,
-            ..Lineage::of_full_handshake(Time(2_000))
-        },
+        Version::Tls12 if renews => lineage.renewed(lineage.birth),
+        Version::Tls12 => Lineage::of_full_handshake(Time(2_000)).late(),
+        Version::Tls13 => Lineage::of_full_handshake(Time(2_000))
+            .late()
+            .of_unknown_age(),
     };
     assert_eq!(found, expected);
     let (again, _) = lineage_of_sealed(made.as_ref(), &scope, Time(2_000));

@@ -151,14 +151,10 @@ impl Fleet {
         };
         let (lineage, calls, first) = match handshake.resumes {
             Some(session) => (
-                Lineage {
-                    birth: match self.fault {
-                        Some(Fault::RenewsAsItWas) => session.lineage.birth,
-                        _ => state.renewed_birth(session.lineage.birth, times_forgotten),
-                    },
-                    is_renewal: true,
-                    ..session.lineage
-                },
+                session.lineage.renewed(match self.fault {
+                    Some(Fault::RenewsAsItWas) => session.lineage.birth,
+                    _ => state.renewed_birth(session.lineage.birth, times_forgotten),
+                }),
                 session.calls,
                 session.process,
             ),

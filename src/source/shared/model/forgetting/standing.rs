@@ -133,10 +133,8 @@ impl fmt::Debug for Process {
 
 impl Hash for Session {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Lineage {
-            birth, is_renewal, ..
-        } = self.lineage;
-        (birth.0, is_renewal, self.issued.0, self.generation).hash(state);
+        self.lineage.to_bytes().hash(state);
+        (self.issued.0, self.generation).hash(state);
         (self.calls, self.process, &self.heard).hash(state);
     }
 }
