@@ -1,10 +1,10 @@
 //! Keeps what is logged.
 
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
 /// Keeps a line of each event at every level: `LEVEL field=value …`.
 #[derive(Clone, Default)]
@@ -22,11 +22,17 @@ impl Log {
 
     /// What is logged on this thread meanwhile.
     pub fn of<T>(run: impl FnOnce() -> T) -> (Self, T) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let outcome = tracing::subscriber::with_default(log.clone(), run);
         (log, outcome)
     }
 }
+
+/// While there is one subscriber alone, tracing has the thread that comes first upon something to log
+/// say whether anybody listens, for all threads: so one of another test said no. Where there are two
+/// all subscribers are asked.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
 
 impl Subscriber for Log {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
