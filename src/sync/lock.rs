@@ -89,6 +89,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_is_released_in_time_is_had_however_long_that_takes() {
+        let mutex = Mutex::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..3 {
+                        let mut held = mutex.try_lock_for(Duration::from_secs(3_600)).unwrap();
+                        // Far longer than anybody spins, and shorter than anybody waits.
+                        thread::sleep(Duration::from_millis(20));
+                        *held += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*mutex.lock(), 12);
+    }
+
+    #[test]
     fn a_panic_while_it_is_held_changes_nothing() {
         let mutex = Mutex::new(7);
         thread::scope(|scope| {
