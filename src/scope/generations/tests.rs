@@ -54,6 +54,7 @@ fn what_others_forgot_is_news_once_and_has_no_time_here() {
     };
     for is_new in [true, false] {
         generations.hear(&[(*scope.digest(), theirs)], Forgotten::default());
+        assert_eq!(generations.has_news(), is_new);
         assert_eq!(generations.take_news(), is_new);
     }
     let expected = Forgotten {
