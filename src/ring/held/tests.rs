@@ -104,6 +104,17 @@ fn a_local_key_that_the_source_has_come_to_list_stays_when_none_stands_in_any_mo
 }
 
 #[test]
+fn a_source_that_comes_to_list_a_local_key_and_no_other_has_no_other() {
+    let mut held = Held::default();
+    let (own, local) = (key(100), key(100));
+    held.replace(vec![own.clone()], AHEAD);
+    held.stand_in(std::slice::from_ref(&local), AHEAD);
+    assert_eq!(held.replace(vec![local.clone()], AHEAD), [name(&own)]);
+    assert!(held.get(&name(&own)).is_none());
+    assert!(held.get(&name(&local)).is_some_and(|held| !held.is_local));
+}
+
+#[test]
 fn of_too_many_keys_those_go_that_retired_first_and_none_that_may_seal_or_stands_in() {
     let mut held = Held::default();
     let keys: Vec<_> = [100, 110, 120, 130].map(key).into();

@@ -133,6 +133,48 @@ fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
 }
 
 #[test]
+fn no_fleet_agrees_with_a_node_whose_local_keys_seal() {
+    let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
+    for (keys, agrees) in [
+        (Vec::new(), None), // and no key of the source seals
+        (vec![scheduled(&settings, NOW)], Some(true)),
+    ] {
+        let answer = Answer {
+            fleet_agrees: Some(true),
+            ..answer(Ok(keys))
+        };
+        let events = &mut Vec::new();
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
+        taken.unwrap();
+        advance(&mut keeper, &settings, NOW);
+        let stats = keeper.stats(Duration::ZERO);
+        assert_eq!(
+            (stats.fleet_agrees, stats.fallen_back),
+            (agrees, agrees.is_none())
+        );
+    }
+}
+
+#[test]
+fn local_keys_are_there_once_and_are_wiped_when_they_expire() {
+    let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
+    let mut names = HashSet::new();
+    // For two days the source has no key, and then it has.
+    for hour in 0..96 {
+        let now = NOW.plus(hour * HOUR);
+        let sourced = (hour >= 48).then(|| scheduled(&settings, now));
+        take(&mut keeper, &settings, Vec::from_iter(sourced));
+        advance(&mut keeper, &settings, now);
+        let local = keeper.fallback.keys();
+        assert!(local.iter().all(|key| now < key.window.expires), "{hour}");
+        let listed: HashSet<_> = local.iter().map(|key| *key.stek.name()).collect();
+        assert_eq!(listed.len(), local.len(), "{hour}");
+        names.extend(listed);
+    }
+    assert!(names.len() > 40 && keeper.fallback.keys().is_empty());
+}
+
+#[test]
 fn tickets_of_local_keys_open_until_they_expire_however_often_the_source_fails() {
     let settings = RingSettings::default();
     let mut keeper = Keeper::default();
