@@ -335,8 +335,11 @@ mod tests {
         let supply = supply();
         assert!(supply.look(Duration::ZERO, None).is_due);
         let _asked = supply.begin(Wish::default(), Duration::ZERO).unwrap();
-        let early = supply.look(PATIENCE - Duration::from_millis(1), None);
+        let almost = PATIENCE - Duration::from_millis(1);
+        let early = supply.look(almost, None);
         assert!(early.is_awaited && early.just_late.is_none() && !early.is_due);
+        assert_eq!(supply.late_for(almost), None);
+        assert_eq!(supply.late_for(PATIENCE), Some(PATIENCE));
         let late = supply.look(PATIENCE, None);
         assert!(!late.is_awaited && late.just_late == Some(PATIENCE));
         let later = supply.look(2 * PATIENCE, None);

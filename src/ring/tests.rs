@@ -1,10 +1,11 @@
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::server::ProducesTickets;
 
 use super::*;
 use crate::clock::FakeClock;
-use crate::resumption::StekRing;
+use crate::resumption::{Inner, StekRing};
 use crate::session::Version;
 use crate::source::{DerivedSource, SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 use crate::terms::DEFAULT_MAX_SESSION_AGE;
@@ -181,6 +182,80 @@ fn stats_report_the_state_of_the_steks() {
     let stats = with_source(&time, source).stek_stats();
     assert_eq!(stats.active_age, None, "it activated at no known time");
     assert_eq!((stats.source, stats.over_age), ("counted", false));
+    assert!(stats.is_ready);
+    assert_eq!(stats.poll_interval, Some(SourceQuery::DEFAULT_INTERVAL));
+}
+
+/// A source that knows what the fleet does, and in the middle of whose answer something happens.
+struct Interrupted<F> {
+    happens: F,
+    panics_when_dropped: bool,
+}
+
+impl<F: FnMut() + Send> StekSource for Interrupted<F> {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        (self.happens)();
+        Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+    }
+
+    fn fleet_agrees(&self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+impl<F> Drop for Interrupted<F> {
+    fn drop(&mut self) {
+        assert!(!self.panics_when_dropped, "on purpose");
+    }
+}
+
+#[test]
+fn nobody_knows_whether_the_fleet_agrees_while_the_source_is_late() {
+    let time = FakeClock::new();
+    let seen = Arc::new(Mutex::new(None::<Weak<Inner>>));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (ring_of, telling, clock) = (Arc::clone(&seen), Arc::clone(&told), time.clone());
+    let happens = move || {
+        let ring = ring_of.lock().as_ref().and_then(Weak::upgrade);
+        for wait in [Duration::ZERO, PATIENCE] {
+            clock.advance(wait);
+            let stats = ring.as_ref().map(|inner| inner.stek_stats());
+            let stats = stats.map(|stats| (stats.source_late, stats.fleet_agrees));
+            telling.lock().extend(stats);
+        }
+    };
+    let source = Interrupted {
+        happens,
+        panics_when_dropped: false,
+    };
+    let ring = with_source(&time, source);
+    *seen.lock() = Some(Arc::downgrade(&ring.inner));
+    ring.rotate_now().unwrap();
+    assert_eq!(*told.lock(), [(false, Some(true)), (true, None)]);
+}
+
+#[test]
+fn a_source_that_panics_when_it_is_dropped_harms_nobody() {
+    let time = FakeClock::new();
+    for is_asked in [false, true] {
+        let seen = Arc::new(Mutex::new(None::<Weak<Inner>>));
+        let ring_of = Arc::clone(&seen);
+        let happens = move || {
+            let inner = ring_of.lock().as_ref().and_then(Weak::upgrade);
+            if let Some(ring) = inner.as_ref().and_then(|inner| inner.ring.as_ref()) {
+                ring.close();
+            }
+        };
+        let source = Interrupted {
+            happens,
+            panics_when_dropped: true,
+        };
+        let ring = with_source(&time, source);
+        *seen.lock() = is_asked.then(|| Arc::downgrade(&ring.inner));
+        let rotated = ring.rotate_now();
+        assert_eq!(rotated.is_err(), is_asked, "it was shut down meanwhile");
+        drop(ring);
+    }
 }
 
 #[test]
