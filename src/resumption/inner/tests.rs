@@ -10,11 +10,12 @@ use super::*;
 use crate::clock::{FakeClock, Time};
 use crate::context;
 use crate::resumption::{Resumption, SessionCache, StekRing};
+use crate::ring::ROTATION_DEADLINE;
 use crate::rotation::Rotation;
 use crate::scope::Forgotten;
 use crate::session::Version;
 use crate::session::tests::encoded;
-use crate::source::{SourceKey, source_fn};
+use crate::source::{SourceKey, StekSource, source_fn};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -153,4 +154,115 @@ fn a_child_of_what_was_shut_down_is_shut_down() {
     assert_eq!(ticketer.encrypt(&session()), None);
     assert!(!storage.put(vec![7; 32], session()));
     assert_eq!(resumption.stats().housekeeper.age, None);
+}
+
+#[test]
+fn a_child_that_says_at_once_what_it_is_has_no_session_of_its_parent() {
+    let resumption = Resumption::stateful(10).unwrap();
+    let storage = resumption.session_storage("a");
+    assert!(storage.put(vec![7; 32], session()));
+    resumption.inner.life.process.pretend_fork();
+    resumption.after_fork();
+    assert_eq!(storage.get(&[7; 32]), None);
+}
+
+#[test]
+fn when_somebody_last_kept_house_is_told() {
+    let time = FakeClock::new();
+    let resumption = Resumption::builder().clock(time.clock()).build().unwrap();
+    for _ in 0..2 {
+        resumption.step();
+        let stepped = time.clock().now().wall;
+        for age in [Duration::ZERO, LONG] {
+            time.advance(age);
+            let housekeeper = resumption.stats().housekeeper;
+            assert_eq!(housekeeper.age, Some(age));
+            assert_eq!(housekeeper.last_run, Some(stepped.into()));
+        }
+    }
+}
+
+#[test]
+fn forgetting_a_name_reaches_handshakes_under_way_for_a_scope_of_it_that_is_not_known_yet() {
+    for (name, is_reached) in [("b", false), ("a", true)] {
+        let resumption = Resumption::tickets().unwrap();
+        let _known = resumption.ticketer(Scope::new("a").client_cas([b"ca"]));
+        let sealed = context::in_handshake(resumption.inner.terms.now(), || {
+            let _ = resumption.forget(name);
+            resumption.ticketer("a").encrypt(&session())
+        });
+        assert_eq!(sealed.is_none(), is_reached, "{name}");
+    }
+}
+
+/// Hangs until the other end is dropped.
+fn hang() -> (mpsc::Sender<()>, impl FnOnce() + Send + 'static) {
+    let (release, hangs) = mpsc::channel();
+    let hang = move || {
+        let _ = hangs.recv();
+    };
+    (release, hang)
+}
+
+#[test]
+fn a_log_that_hangs_is_waited_for_but_not_for_ever() {
+    let resumption = Resumption::tickets().unwrap();
+    let (_release, hang) = hang();
+    resumption.inner.outside.log.run(hang);
+    let start = Instant::now();
+    returns(move || resumption.rotate_now()).unwrap();
+    assert!(start.elapsed() >= TELLING);
+}
+
+#[test]
+fn a_recorder_that_hangs_misses_one_publication_and_no_queue_of_them() {
+    let builder = Resumption::builder().cache_entries(10);
+    let resumption = builder.manual_stepping().build().unwrap();
+    let (_release, hang) = hang();
+    resumption.inner.outside.metrics.run(hang);
+    for _ in 0..2_000 {
+        resumption.step();
+    }
+    assert_eq!(resumption.stats().housekeeper.lost, 0);
+}
+
+#[test]
+fn shutting_down_tells_whether_anything_foreign_is_still_busy() {
+    for busy in ["nothing", "the log", "the recorder", "the source"] {
+        let (release, hang) = hang();
+        let (started, has_started) = mpsc::channel();
+        let mut hang = Some(hang);
+        let mut asked = hang.take_if(|_| busy == "the source");
+        let source = source_fn("shared", move |query| {
+            if query.rotate {
+                started.send(()).unwrap();
+                if let Some(hang) = asked.take() {
+                    hang();
+                }
+            }
+            let stek = query.stek(b"0123456789abcdefghijklmnopqrstuv")?;
+            Ok(vec![SourceKey::sealing(stek)])
+        });
+        let source: Box<dyn StekSource> = Box::new(source);
+        let ring = StekRing::with(RingSettings::default(), Some(source), Terms::default());
+        let ring = ring.unwrap();
+        let inner = Arc::clone(&ring.inner);
+        match (busy, hang) {
+            ("the log", Some(hang)) => inner.outside.log.run(hang),
+            ("the recorder", Some(hang)) => inner.outside.metrics.run(hang),
+            _ => {}
+        }
+        let rotating = thread::spawn(move || ring.rotate_now());
+        has_started.recv_timeout(ROTATION_DEADLINE).unwrap();
+        let is_idle = busy == "nothing";
+        let deadline = if is_idle {
+            LONG
+        } else {
+            Duration::from_millis(1)
+        };
+        assert_eq!(inner.shut_down(deadline), is_idle, "{busy}");
+        drop(release);
+        let _ = rotating.join().unwrap();
+        assert!(inner.shut_down(LONG), "{busy}, until then");
+    }
 }
