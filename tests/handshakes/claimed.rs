@@ -8,11 +8,12 @@ use std::time::Duration;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use rustls_resumption::source::{SourceKey, source_fn};
 use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor, ResumptionBuilder};
 use test_support::acceptor::{acceptor, kind, met};
 use test_support::client_auth::{Authority, Date, Wallet, client_showing, config_with};
-use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
-use test_support::handshake::{RESUMED, client_config};
+use test_support::fleet::{MemoryStore, SECRET, never_learning, retrying_server, sharing};
+use test_support::handshake::{RESUMED, client, client_config, server_config};
 
 const RETRIED: HandshakeKind = HandshakeKind::FullWithHelloRetryRequest;
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -69,6 +70,32 @@ async fn a_claimed_session_resumes_no_more_once_it_is_withdrawn_or_over() {
         assert_eq!(stats.store.unused, refused, "{event}");
         assert_eq!(stats.acceptor.full.not_found, refused, "{event}");
     }
+}
+
+#[tokio::test]
+async fn what_renews_a_claimed_session_is_not_shared_once_its_stek_is_revoked() {
+    let store = Arc::new(MemoryStore::default());
+    // Of two, so that another seals for the fleet when the first is revoked.
+    let two = source_fn("two", |query| {
+        let another = b"vutsrqponmlkjihgfedcba9876543210";
+        let steks = [query.stek(SECRET)?, query.stek(another)?];
+        Ok(steks.map(SourceKey::sealing).into())
+    });
+    let builder = sharing(&store).stek_source(two);
+    let resumption = builder.clock(FakeClock::new().clock()).build().unwrap();
+    let acceptor = acceptor(&resumption, server_config());
+    let client = client(&TLS13);
+    kind(&client, &acceptor).await;
+    let first = resumption.stats().steks.active.unwrap();
+    let revoked = || {
+        let told = resumption.revoke(&first);
+        assert_eq!(told.steks, 1);
+    };
+    let met = kind_while(&client, &acceptor, revoked).await;
+    assert_eq!(met, RESUMED, "it had resumed by then");
+    let stats = resumption.stats();
+    assert_ne!(stats.steks.active, Some(first));
+    assert_eq!((stats.store.shared, stats.store.not_shared.revoked), (2, 2));
 }
 
 /// A server of mutual TLS with which most clients must say hello twice, and what it tells of how long
