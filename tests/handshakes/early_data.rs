@@ -2,7 +2,9 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::thread;
 
 use rustls::pki_types::ServerName;
@@ -13,10 +15,10 @@ use rustls_resumption::{Resumption, ResumptionAcceptor};
 use test_support::acceptor::{ByteByByte, Met, met, visit};
 use test_support::fleet::{never_learning, retrying_server};
 use test_support::handshake::{
-    FULL, RESUMED, client_config, handshake, server_config, try_handshake,
+    FULL, RESUMED, client_config, first_flight, handshake, server_config, try_handshake,
 };
 use test_support::log::Log;
-use tokio::io::duplex;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 /// A server with these limits, and a client with a ticket of it from when it had others.
 fn visited(then: u32, now: u32) -> (Resumption, Arc<ClientConfig>, Arc<ServerConfig>) {
@@ -139,6 +141,76 @@ async fn a_client_whose_bytes_come_one_by_one_keeps_its_connection() {
     let (met, visited) = tokio::join!(accept, visit(&client, near, &[0xe7; 500]));
     visited.unwrap();
     assert_eq!(met.kind, FULL);
+}
+
+/// A stream on which what comes behind the hello comes late, when that is answered, and in pieces.
+struct Late {
+    io: DuplexStream,
+    /// How much of the hello is to come.
+    hello: usize,
+    is_answered: bool,
+}
+
+impl AsyncRead for Late {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        const PIECE: usize = 50;
+        let most = if self.hello > 0 { self.hello } else { PIECE };
+        if self.hello == 0 && !self.is_answered {
+            return Poll::Pending; // until it is written to
+        }
+        let mut piece = buffer.take(most);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+        let len = piece.filled().len();
+        self.hello = self.hello.saturating_sub(len);
+        buffer.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Late {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.is_answered = true;
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn early_data_that_comes_when_the_hello_is_answered_ends_no_connection() {
+    let (resumption, client, server) = visited(16_384, 16_384);
+    let _ = resumption.revoke_all();
+    let mut client = Arc::unwrap_or_clone(client);
+    client.max_fragment_size = Some(1_024);
+    let client = Arc::new(client);
+    let flight = first_flight(&client, b"early");
+    let hello = 5 + usize::from(u16::from_be_bytes([flight[3], flight[4]]));
+    let acceptor = ResumptionAcceptor::from(server);
+    let (near, io) = duplex(1 << 18);
+    let late = Late {
+        io,
+        hello,
+        is_answered: false,
+    };
+    let accept = async { met(acceptor.accept(late).await.unwrap()).await };
+    let (met, visited) = tokio::join!(accept, visit(&client, near, &[0xe7; 4_000]));
+    visited.unwrap();
+    assert_eq!(met.kind, FULL);
+    assert_eq!(resumption.stats().acceptor.early_data_refused, 1);
 }
 
 #[tokio::test]
