@@ -2,10 +2,10 @@
 
 use std::future::ready;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -54,6 +54,7 @@ async fn both_versions_resume_every_way_and_are_counted() {
         );
         assert_eq!(counts.full.not_offered, 2);
         assert_eq!((counts.hello_retries, counts.early_data), (0, 0));
+        assert_eq!(counts.early_data_refused, 0, "none was offered");
     }
 }
 
@@ -99,6 +100,60 @@ async fn bytes_that_are_no_client_hello_fail_as_without_an_acceptor() {
             assert_eq!(our_answer, their_answer, "case {i}");
         }
         assert_eq!(counted(&resumption), AcceptorStats::default());
+    }
+}
+
+#[tokio::test]
+async fn data_that_no_hello_announced_is_refused_as_without_an_acceptor() {
+    let record = [&[23, 3, 3, 0, 32][..], &[7; 32]].concat();
+    for (_, resumption) in ways() {
+        let acceptor = acceptor(&resumption, server_config());
+        let plain = TlsAcceptor::from(Arc::clone(acceptor.config()));
+        let flight = [first_flight(&client(&TLS13), b""), record.clone()].concat();
+        let (ours, our_answer) = answered(&flight, |io| acceptor.accept(io)).await;
+        let (theirs, their_answer) = answered(&flight, |io| plain.accept(io)).await;
+        assert_eq!(theirs.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(ours.kind(), theirs.kind(), "{ours}");
+        assert_eq!(our_answer.is_empty(), their_answer.is_empty());
+    }
+}
+
+/// A stream that was reset.
+struct Reset;
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_stream_that_fails_ends_the_handshake_with_its_error_at_once() {
+    for (_, resumption) in ways() {
+        let acceptor = acceptor(&resumption, server_config());
+        let accepted = pin!(acceptor.accept(Reset)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = accepted.map_ok(drop) else {
+            panic!("it waits, for nothing");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }
 
