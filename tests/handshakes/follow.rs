@@ -1,5 +1,6 @@
 //! `follow` around any way to accept connections: ages are carried forward, and outcomes reported.
 
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +23,7 @@ use rustls::{
 use rustls_resumption::acceptor::{Handshake, Outcome, ResumedBy};
 use rustls_resumption::stats::AcceptorStats;
 use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
+use tempfile::NamedTempFile;
 use test_support::acceptor::*;
 use test_support::fleet::{MemoryStore, never_learning, retrying_server, sharing};
 use test_support::handshake::{
@@ -30,6 +32,8 @@ use test_support::handshake::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use tracing::field::Empty;
+use tracing::{Instrument, info, info_span};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -603,6 +607,70 @@ async fn sessions_from_a_store_are_reported_as_such() {
         let told = std::mem::take(&mut *told.lock().unwrap());
         assert_eq!(told[0], Outcome::NotOffered);
         assert_eq!(resumed(told[1]).0, ResumedBy::SharedStore);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_the_store_has_lost_is_not_found() {
+    let store = Arc::new(MemoryStore::default());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let resumption = sharing(&store).build().unwrap();
+    let acceptor = acceptor(&resumption, server_config()).on_handshake({
+        let told = Arc::clone(&told);
+        move |handshake| told.lock().unwrap().push(handshake.outcome)
+    });
+    let client = client(&TLS13);
+    for expected in [Outcome::NotOffered, Outcome::NotFound { why: "not_found" }] {
+        assert_eq!(kind(&client, &acceptor).await, FULL);
+        assert_eq!(told.lock().unwrap().pop(), Some(expected));
+        store.values.lock().unwrap().clear();
+    }
+    assert_eq!(resumption.stats().cache.misses.not_claimed, 0);
+}
+
+#[tokio::test]
+async fn a_session_that_rustls_declines_is_told_as_declined_though_it_makes_no_other() {
+    let (_, resumption) = &ways()[1];
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut sparing = server_config();
+    sparing.send_tls13_tickets = 0;
+    let sparing = acceptor(resumption, sparing).on_handshake({
+        let told = Arc::clone(&told);
+        move |handshake| told.lock().unwrap().push(handshake.outcome)
+    });
+    let with_name = one_for_all(client_config(&TLS13));
+    let mut nameless = (*with_name).clone();
+    nameless.enable_sni = false;
+    assert_eq!(
+        kind(&with_name, &acceptor(resumption, server_config())).await,
+        FULL
+    );
+    assert_eq!(kind(&Arc::new(nameless), &sparing).await, FULL);
+    assert_eq!(*told.lock().unwrap(), [Outcome::Declined]);
+}
+
+#[tokio::test]
+async fn the_span_around_a_handshake_is_told_what_happened() {
+    let log = NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(Mutex::new(log.reopen().unwrap()))
+        .finish();
+    let _shown = tracing::subscriber::set_default(subscriber);
+    let (_, resumption) = &ways()[1];
+    let acceptor = plain(resumption, server_config());
+    let client = client(&TLS13);
+    for outcome in ["not_offered", "resumed"] {
+        let span = info_span!("tls", resumption.outcome = Empty);
+        let meet = followed(&client, &acceptor, resumption);
+        meet.instrument(span.clone()).await;
+        span.in_scope(|| info!("{outcome}"));
+    }
+    let log = fs::read_to_string(log.path()).unwrap();
+    for outcome in ["not_offered", "resumed"] {
+        let told = format!(r#"tls{{resumption.outcome="{outcome}"}}"#);
+        let line = log.lines().find(|line| line.ends_with(outcome)).unwrap();
+        assert!(line.contains(&told), "{line}");
     }
 }
 
