@@ -319,7 +319,12 @@ fn tls13_without_an_acceptor_has_no_known_age_and_that_is_counted() {
     let (_, resumption) = fake(Resumption::builder());
     let server = installed(&resumption, "a");
     handshake(&client(&TLS13), &server);
-    assert_eq!(resumption.stats().tickets.age_unknown, 2);
+    let tickets = resumption.stats().tickets;
+    assert_eq!(
+        (tickets.age_unknown, tickets.sealed),
+        (2, 2),
+        "they are sealed too"
+    );
     let (_, resumption) = fake(Resumption::builder().stateful(20_000));
     let server = installed(&resumption, "a");
     handshake(&client(&TLS13), &server);
