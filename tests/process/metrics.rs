@@ -220,3 +220,16 @@ fn the_latency_of_a_shared_source_is_measured() {
     let answers = board.value("resumption_stek_source_seconds{source=vault}");
     assert_eq!(answers, Some(2.0));
 }
+
+#[test]
+fn a_step_publishes() {
+    let board = Board::default();
+    let time = FakeClock::new();
+    metrics::with_local_recorder(&board, || {
+        let builder = Resumption::builder().clock(time.clock());
+        let resumption = builder.build().unwrap();
+        assert_eq!(board.value("resumption_stek_active"), None);
+        resumption.step();
+    });
+    assert_eq!(board.value("resumption_stek_active"), Some(1.0));
+}
