@@ -1,5 +1,6 @@
 //! The session cache against a naive model, its budgets, and a flood.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use fuzz_bodies::cache::{Op, TTL, check};
 use proptest::prelude::*;
 use rustls::HandshakeKind;
 use rustls::server::StoresServerSessions;
+use rustls_resumption::store::{SharedStore, StoreKey, StoreLookup};
 use rustls_resumption::{FakeClock, Resumption, SessionCache};
+use test_support::fleet::sharing;
 use test_support::handshake::{client_without_tickets, kind, server_config};
 use test_support::session::{id, tls12, tls13};
 
@@ -216,4 +219,34 @@ fn the_byte_budget_is_kept_whatever_the_sizes() {
     let stats = resumption.stats().cache;
     assert!(stats.bytes > 800_000, "{} bytes are in use", stats.bytes);
     assert!(stats.evictions.bytes > 0);
+}
+
+/// A store that takes what it is given, or nothing.
+struct Picky {
+    takes: bool,
+}
+
+impl SharedStore for Picky {
+    fn fetch(&self, _: &StoreKey, _: Duration) -> StoreLookup {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn claim(&self, _: &StoreKey, _: Duration) -> StoreLookup {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn write(&self, _: StoreKey, _: Vec<u8>, _: Duration) -> bool {
+        self.takes
+    }
+}
+
+#[test]
+fn a_session_is_kept_if_the_cache_or_the_store_takes_it() {
+    for (entries, takes) in [(0, false), (0, true), (10, false), (10, true)] {
+        let store = Arc::new(Picky { takes });
+        let resumption = sharing(&store).stateful(entries).build().unwrap();
+        let storage = resumption.session_storage("a");
+        let is_kept = storage.put(id(7).to_vec(), tls12(&[7; 48]));
+        assert_eq!(is_kept, entries > 0 || takes, "{entries}, {takes}");
+    }
 }
