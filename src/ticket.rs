@@ -51,7 +51,7 @@ const HAS_GENERATION: u8 = 0x80;
 const HEAD_LEN: usize = KeyName::LEN + HINT_LEN;
 
 /// By how much a ticket is longer than the session in it, at least.
-pub(crate) const OVERHEAD: usize = HEAD_LEN + Time::AFTER_LEN + Lineage::LEN + sealed::OVERHEAD;
+pub(crate) const OVERHEAD: usize = HEAD_LEN + Trailer::LEN + sealed::OVERHEAD;
 
 /// The same where the scope has a generation.
 const MAX_OVERHEAD: usize = OVERHEAD + size_of::<u64>();
@@ -80,18 +80,10 @@ pub(crate) fn seal(
     trailer: &Trailer,
     session: &[u8],
 ) -> Option<Vec<u8>> {
-    let issued = trailer.issued.to_bytes_after(trailer.lineage.birth);
-    let lineage = trailer.lineage.to_bytes();
+    let written = trailer.to_bytes();
     match trailer.generation {
-        0 => seal_parts(stek, scope, [session, &issued, &lineage]),
-        generation => seal_with_generation(
-            stek,
-            scope,
-            session,
-            generation.to_be_bytes(),
-            issued,
-            lineage,
-        ),
+        0 => seal_parts(stek, scope, [session, &written]),
+        generation => seal_with_generation(stek, scope, session, generation, written),
     }
 }
 
@@ -101,13 +93,12 @@ fn seal_with_generation(
     stek: &Stek,
     scope: &ScopeDigest,
     session: &[u8],
-    generation: [u8; 8],
-    issued: [u8; Time::AFTER_LEN],
-    mut lineage: [u8; Lineage::LEN],
+    generation: u64,
+    mut written: [u8; Trailer::LEN],
 ) -> Option<Vec<u8>> {
-    let [.., flags] = &mut lineage;
+    let [.., flags] = &mut written;
     *flags |= HAS_GENERATION;
-    seal_parts(stek, scope, [session, &generation, &issued, &lineage])
+    seal_parts(stek, scope, [session, &generation.to_be_bytes(), &written])
 }
 
 #[inline(always)]
@@ -170,6 +161,16 @@ fn aad(name: &[u8; KeyName::LEN], scope: &ScopeDigest) -> [u8; KeyName::LEN + Sc
 }
 
 impl Trailer {
+    /// But for the generation.
+    const LEN: usize = Time::AFTER_LEN + Lineage::LEN;
+
+    /// But for the generation: one part to copy, not two.
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let [a, b, c] = self.issued.to_bytes_after(self.lineage.birth);
+        let [d, e, f, g, h, i, flags] = self.lineage.to_bytes();
+        [a, b, c, d, e, f, g, h, i, flags]
+    }
+
     /// Cuts the trailer off what was opened.
     fn split(mut opened: Vec<u8>) -> Option<(Self, Vec<u8>)> {
         let (rest, lineage) = opened.split_last_chunk::<{ Lineage::LEN }>()?;
