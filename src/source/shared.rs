@@ -283,10 +283,7 @@ impl Next {
             return Err(Error::config("rotate", why));
         }
         let mut record = base.updated(now, clocks, query, make)?;
-        let must_be_written = match found {
-            Some(found) => !record.says_the_same(found),
-            None => !record.is_empty(),
-        };
+        let must_be_written = found.is_none_or(|found| !record.says_the_same(found));
         let loss = match found {
             Some(found) if found.version < held.version => Some(Loss::RolledBack {
                 found: found.version,

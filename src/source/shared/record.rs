@@ -154,10 +154,6 @@ impl Record {
         self.withdrawn.is_floor_raised(&before.withdrawn)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.withdrawn == Withdrawn::default()
-    }
-
     /// Revokes the keys of these names, whether or not they are here.
     pub(super) fn revoke(
         &mut self,
