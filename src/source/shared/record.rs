@@ -274,21 +274,10 @@ impl Record {
         let tombstones = tombstones.values().map(|tombstone| tombstone.until);
         let scopes = scopes.values().chain([&self.withdrawn.scopes_floor]);
         let scopes = scopes.map(|forgotten| forgotten.time.plus(LONGEST_SESSION).plus(MIN_SKEW));
-        let scopes = scopes.filter(|_| self.forgets());
         keys.chain(tombstones)
             .chain(scopes)
             .max()
             .unwrap_or(Time(0))
-    }
-
-    #[cfg(feature = "redis")]
-    fn forgets(&self) -> bool {
-        let Withdrawn {
-            scopes,
-            scopes_floor,
-            ..
-        } = &self.withdrawn;
-        !scopes.is_empty() || *scopes_floor != Forgotten::default()
     }
 
     fn find(&self, secret: &[u8], sealing: Sealing) -> Option<Arc<Key>> {
