@@ -156,6 +156,34 @@ fn an_unknown_key_stays_revoked_for_the_longest_life() {
 }
 
 #[test]
+fn what_has_expired_does_not_go_back_into_a_record() {
+    let golden = golden();
+    let end = golden.keys[0].window.expires;
+    let before = golden.unexpired(Time(end.0 - 1));
+    assert_eq!(names(&before), names(&golden));
+    assert_eq!(names(&golden.unexpired(end)), names(&golden)[1..]);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_record_lasts_until_its_keys_have_expired_and_what_it_withdrew_cannot_come_back() {
+    let mut record = golden();
+    let keys = record.keys.iter().map(|key| key.window.expires).max();
+    let keys = keys.unwrap();
+    let forgotten = NOW.plus(7 * 24 * HOUR).plus(MIN_SKEW);
+    assert_eq!(record.expires(), forgotten);
+    // For want of room.
+    let scopes = std::mem::take(&mut record.withdrawn.scopes);
+    record.withdrawn.scopes_floor = *scopes.values().next().unwrap();
+    assert_eq!(record.expires(), forgotten);
+    record.withdrawn.scopes_floor = Forgotten::default();
+    assert_eq!(record.expires(), keys);
+    let tombstones = record.withdrawn.tombstones.values_mut();
+    tombstones.for_each(|tombstone| tombstone.until = keys.plus(HOUR));
+    assert_eq!(record.expires(), keys.plus(HOUR));
+}
+
+#[test]
 fn what_is_revoked_with_one_algorithm_is_so_with_every_other() {
     let golden = golden();
     let with = |sealing| Record::decode(&golden.encode(), sealing, None).unwrap();

@@ -245,7 +245,10 @@ mod tests {
             .map(|number| (number, 5))
             .collect();
         assert_eq!(withdraw(&all[1..]).keys_floor, Time(0));
-        let floor = withdraw(&all).keys_floor;
+        let more = withdraw(&all);
+        let floor = more.keys_floor;
+        // What it withdraws takes no room.
+        assert!(more.tombstones.values().all(|key| key.revoked > floor));
         assert_eq!(
             Some(floor),
             all.iter().map(|(number, _)| published(*number)).min()
