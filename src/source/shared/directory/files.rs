@@ -101,7 +101,7 @@ impl Folder {
     /// The record as it is at this moment. Without the directory's lock it may be torn because it
     /// was replaced after it was opened, and wiped before it was read.
     pub(super) fn look(&self, max_len: usize) -> Result<Found, String> {
-        let Some(mut file) = self.open_file(RECORD, OFlags::RDONLY)? else {
+        let Some(file) = self.open_file(RECORD, OFlags::RDONLY)? else {
             return Ok(Found::Nothing);
         };
         let stat = fstat(&file).map_err(|error| self.trouble(RECORD, &error))?;
@@ -110,15 +110,12 @@ impl Folder {
         if len > file_len(max_len) {
             return Ok(Found::Torn(format!("{len} bytes long")));
         }
-        // Of its final size at once: a buffer that grows leaves copies of secrets behind.
-        let mut bytes = Zeroizing::new(vec![0; len]);
-        match file.read_exact(&mut bytes) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Found::Torn("it is cut short".into()));
-            }
-            Err(error) => return Err(self.trouble(RECORD, &error)),
-        }
+        // Of its final size at once: a buffer that grows leaves copies of secrets behind. What was cut
+        // short meanwhile has no checksum that is right.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len));
+        file.take(len as u64)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.trouble(RECORD, &error))?;
         Ok(parse(&bytes, max_len).unwrap_or_else(Found::Torn))
     }
 
