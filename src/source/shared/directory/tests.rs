@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use test_support::log::Log;
 
 use super::*;
 use crate::clock::{Time, instant_in};
@@ -288,6 +289,32 @@ fn a_held_lock_is_waited_for_up_to_the_deadline() {
     drop(held);
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
     assert_eq!(load(&mut source, NOW, true).unwrap().len(), 2);
+}
+
+#[test]
+fn the_time_for_the_lock_is_that_of_all_attempts_of_a_load_and_of_no_other_load() {
+    let (_parent, source) = fresh();
+    let mut directory = source.0.backend;
+    let rotation = Rotation::new();
+    let query = query(NOW, &rotation, false, &[]);
+    let [soon, later] = [1, 2].map(|hours| instant_in(hours * HOUR));
+    for (attempt, deadline, until) in [(0, soon, soon), (1, later, soon), (0, later, later)] {
+        directory.read(&query, attempt, deadline).unwrap();
+        assert_eq!(directory.until, Some(until));
+    }
+}
+
+#[test]
+fn a_record_that_was_missing_is_logged_with_its_path() {
+    let (_parent, mut source) = fresh();
+    load(&mut source, NOW, false).unwrap();
+    let file = files::record(path(&source));
+    fs::remove_file(&file).unwrap();
+    let (log, loaded) = Log::of(|| load(&mut source, NOW, false));
+    loaded.unwrap();
+    let said = format!("place={} ", file.display());
+    let warnings = log.warnings();
+    assert!(warnings[0].contains(&said), "{warnings:?}");
 }
 
 #[test]

@@ -91,6 +91,25 @@ fn a_name_that_is_slow_to_resolve_is_resolved() {
 }
 
 #[test]
+fn a_value_that_was_missing_is_logged_with_its_key_and_server() {
+    let server = RedisServer::start();
+    let mut source = RedisSource::new(&server.url(), &kek()).unwrap();
+    let rotation = Rotation::new();
+    let question = query(NOW, &rotation, false, &[]);
+    source.load(&question).unwrap();
+    server.ask("DEL rustls-resumption:steks:2");
+    let (log, loaded) = Log::of(|| source.load(&question));
+    loaded.unwrap();
+    let port = server.port();
+    let said = format!("place=rustls-resumption:steks:2 at Redis 127.0.0.1:{port} ");
+    let warnings = log.warnings();
+    assert!(
+        warnings.iter().any(|line| line.contains(&said)),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn debug_shows_only_what_is_public() {
     let source = RedisSource::new("redis://user:hunter2@localhost", &kek()).unwrap();
     let keks = format!("{:?}", source.0.backend.keks);
