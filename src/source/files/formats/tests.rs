@@ -275,7 +275,7 @@ fn formats_of_other_programs_are_recognised() {
             hexadecimal.as_bytes(),
             "hexadecimal digits of one key: a file holds the 80 bytes",
         ),
-        (&[0x99; 92], "92 bytes"),
+        (&[0x99; 92], "92 bytes: a key of"),
         (b"\xff\xfe", "2 bytes"),
         (&[&utf16(&list, b"")[..], b"x"].concat(), "441 bytes"),
     ] {

@@ -203,6 +203,16 @@ fn files_with_errors_still_list_their_good_keys() {
 }
 
 #[test]
+fn a_key_made_of_text_gives_advice_and_one_of_random_bytes_gives_none() {
+    let text = b"0123456789abcdef".repeat(5);
+    let listing = read(&[&text, &key(1)]).unwrap();
+    let [advice] = &listing.advice[..] else {
+        panic!("{:?}", listing.advice);
+    };
+    assert!(advice.contains("/0: a key made of text"), "{advice}");
+}
+
+#[test]
 fn usable_but_poor_keys_give_advice() {
     let listing = read(&[&key(1)[..48]]).unwrap();
     assert!(
