@@ -178,6 +178,25 @@ impl Slots {
     }
 }
 
+#[cfg(test)]
+impl Slots {
+    /// Of servers on loopback: the first and the last slot of each range, and the ports of its master
+    /// and replicas.
+    pub(crate) fn on_loopback(ranges: &[(u16, u16, &[u16])]) -> Self {
+        let address = |port: &u16| Address {
+            host: "127.0.0.1".into(),
+            port: *port,
+        };
+        let range = |(first, last, ports): &(u16, u16, &[u16])| Range {
+            first: *first,
+            last: *last,
+            master: address(&ports[0]),
+            replicas: ports[1..].iter().map(address).collect(),
+        };
+        Self(ranges.iter().map(range).collect())
+    }
+}
+
 fn parse_node(node: &Value, own: Option<&Address>) -> Option<Address> {
     let Value::Array(node) = node else {
         return None;
@@ -280,6 +299,23 @@ mod tests {
         assert_eq!(Slots::parse(&Value::Array(vec![]), Some(&own)), None);
         assert_eq!(Slots::parse(&answer, None), None);
         assert_eq!(Slots::parse(&Value::Nil, None), None);
+    }
+
+    #[test]
+    fn all_slots_are_covered_from_the_first_to_the_last() {
+        for (ranges, all) in [
+            (&[(0, 16_383)][..], true),
+            (&[(0, 99), (100, 16_383)], true),
+            (&[(0, 98), (100, 16_383)], false),
+            (&[(1, 16_383)], false),
+            (&[(0, 16_382)], false),
+        ] {
+            let ranges: Vec<_> = ranges
+                .iter()
+                .map(|(first, last)| (*first, *last, &[1][..]))
+                .collect();
+            assert_eq!(Slots::on_loopback(&ranges).are_all_covered(), all);
+        }
     }
 
     #[test]

@@ -73,3 +73,44 @@ impl Finder {
         self.client.as_cluster().is_some()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use test_support::fake_redis;
+
+    use super::*;
+
+    /// Looks until it finds this one: on a busy machine either may be the first to answer.
+    async fn finds(finder: &mut Finder, port: u16, mut not_yet: impl FnMut(&mut Finder)) -> bool {
+        for _ in 0..20 {
+            finder.connect("key").await.unwrap();
+            if finder.last.as_ref().is_some_and(|last| last.port == port) {
+                return true;
+            }
+            not_yet(finder);
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn a_node_that_failed_is_passed_over_for_another_until_that_serves() {
+        // Each of the two says that it has all slots.
+        let prompt = fake_redis::start_node(|_| None);
+        let late = fake_redis::start_node(|command| {
+            if command == "CLUSTER" {
+                thread::sleep(Duration::from_millis(50));
+            }
+            None
+        });
+        let urls = [prompt, late].map(|port| format!("redis://127.0.0.1:{port}"));
+        let mut finder = Finder::new(RedisClient::cluster(urls).unwrap());
+        assert!(finds(&mut finder, prompt, |_| {}).await);
+        finder.failed();
+        assert!(finds(&mut finder, late, Finder::failed).await);
+        finder.served();
+        assert!(finds(&mut finder, prompt, |_| {}).await);
+    }
+}

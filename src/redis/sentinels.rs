@@ -168,6 +168,8 @@ mod tests {
     static RESOLVED: AtomicUsize = AtomicUsize::new(0);
     static IS_OVER: AtomicBool = AtomicBool::new(false);
 
+    const PATIENT: Duration = Duration::from_secs(30);
+
     /// More than were asked in the time of a TCP connection.
     const FAILOVER: usize = 12;
 
@@ -180,6 +182,68 @@ mod tests {
         Ok(Vec::new())
     }
 
+    fn info(url: &str) -> ConnectionInfo {
+        url.parse().unwrap()
+    }
+
+    /// Sentinels at these ports, given so long for an answer.
+    async fn connect(sentinels: &[u16], command_timeout: Duration) -> RedisError {
+        let sentinels = sentinels.iter();
+        let sentinels = Sentinels {
+            sentinels: sentinels
+                .map(|port| info(&format!("redis://127.0.0.1:{port}")))
+                .collect(),
+            name: "sessions".into(),
+            master: info("redis://master.test"),
+        };
+        let dialer = Dialer {
+            connect_timeout: PATIENT,
+            command_timeout,
+            ..Dialer::default()
+        };
+        let connected = timeout(PATIENT, sentinels.connect(dialer)).await;
+        connected.expect("it comes to an end").err().unwrap()
+    }
+
+    /// A Sentinel's word for the master.
+    fn named(port: u16) -> Vec<u8> {
+        let port = port.to_string();
+        let host = "$9\r\n127.0.0.1";
+        format!("*2\r\n{host}\r\n${}\r\n{port}\r\n", port.len()).into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_a_sentinel_names_but_is_no_master_is_not_taken() {
+        let replica = fake_redis::start(|command| {
+            (command == "ROLE").then(|| b"*1\r\n$5\r\nslave\r\n".to_vec())
+        });
+        let sentinel =
+            fake_redis::start(move |command| (command == "SENTINEL").then(|| named(replica)));
+        let error = connect(&[sentinel], PATIENT).await.to_string();
+        let said = format!("127.0.0.1:{replica}: not a master");
+        assert!(error.contains(&said), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_hangs_in_a_later_round_is_not_waited_for() {
+        let unknown = |questions: usize| {
+            let asked = AtomicUsize::new(0);
+            fake_redis::start(move |command| {
+                if command != "SENTINEL" {
+                    return None;
+                }
+                if asked.fetch_add(1, Ordering::Relaxed) >= questions {
+                    thread::sleep(2 * PATIENT);
+                }
+                Some(b"*-1\r\n".to_vec())
+            })
+        };
+        // The second is asked once more before the time of the first is over.
+        let limit = 3 * Sentinels::NEXT_ROUND;
+        let error = connect(&[unknown(0), unknown(2)], limit).await.to_string();
+        assert!(error.contains("no answer within 1.5s"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_sentinel_that_is_well_is_asked_until_the_failover_is_over_and_one_that_hangs_once() {
         let master = fake_redis::start(|command| match command {
@@ -190,12 +254,9 @@ mod tests {
             let question =
                 (command == "SENTINEL").then(|| ASKED.fetch_add(1, Ordering::Relaxed))?;
             let port = if question + 1 < FAILOVER { 1 } else { master };
-            let port = port.to_string();
-            let host = "$9\r\n127.0.0.1";
-            Some(format!("*2\r\n{host}\r\n${}\r\n{port}\r\n", port.len()).into_bytes())
+            Some(named(port))
         });
         let well = format!("redis://127.0.0.1:{sentinel}");
-        let info = |url: &str| url.parse::<ConnectionInfo>().unwrap();
         let sentinels = Sentinels {
             sentinels: vec![info("redis://sentinel.test"), info(&well)],
             name: "sessions".into(),

@@ -262,6 +262,12 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[cfg(unix)]
+    use test_support::fake_redis;
+
     use super::*;
 
     #[test]
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn an_error_reply_without_end_or_with_lines_of_its_own_is_told_in_few_words() {
         let reply = format!("-ERR one\ntwo {}\r\n", "x".repeat(1_000_000));
-        let port = test_support::fake_redis::start(move |command| {
+        let port = fake_redis::start(move |command| {
             (command == "EVAL").then(|| reply.clone().into_bytes())
         });
         let client = RedisClient::open(format!("redis://127.0.0.1:{port}")).unwrap();
@@ -285,6 +291,108 @@ mod tests {
             why.len() < 2_000 && why.contains("one\u{fffd}two"),
             "{why:.100}"
         );
+    }
+
+    #[cfg(unix)]
+    fn read(exchange: &mut Exchange) -> Result<Vec<u8>, String> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let found = exchange.read("key", 10, deadline);
+        found.map(|found| found.value)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_redirection_is_followed_and_only_one_for_good_is_kept_to() {
+        const FOUND: &str = "*3\r\n:1800000000\r\n:0\r\n";
+        let (tell, told) = std::sync::mpsc::channel();
+        let said = tell.clone();
+        let other = fake_redis::start_node(move |command| {
+            said.send(format!("{command} of the other")).unwrap();
+            match command {
+                "ASKING" => Some(b"+OK\r\n".to_vec()),
+                "EVAL" => Some(format!("{FOUND}$5\r\nother\r\n").into_bytes()),
+                _ => None,
+            }
+        });
+        let asked = AtomicUsize::new(0);
+        let one = fake_redis::start_node(move |command| {
+            tell.send(format!("{command} of the one")).unwrap();
+            let answer = match (command, asked.load(Ordering::Relaxed)) {
+                ("EVAL", 1) => format!("-ASK 1 127.0.0.1:{other}\r\n"),
+                ("EVAL", 3) => format!("-MOVED 1 127.0.0.1:{other}\r\n"),
+                ("EVAL", _) => format!("{FOUND}$3\r\none\r\n"),
+                _ => return None,
+            };
+            asked.fetch_add(1, Ordering::Relaxed);
+            Some(answer.into_bytes())
+        });
+        let client = RedisClient::cluster([format!("redis://127.0.0.1:{one}")]).unwrap();
+        let mut exchange = Exchange::new(client);
+        for found in ["one", "other", "one", "other", "other"] {
+            assert_eq!(read(&mut exchange).unwrap(), found.as_bytes());
+        }
+        let told: Vec<_> = told
+            .try_iter()
+            .filter(|line| !line.starts_with("CL")) // CLIENT, CLUSTER
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "EVAL of the one",
+                "EVAL of the one",
+                "ASKING of the other",
+                "EVAL of the other",
+                "EVAL of the one",
+                "EVAL of the one",
+                "EVAL of the other",
+                "EVAL of the other"
+            ]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_node_of_a_cluster_that_sends_us_away_is_told_as_what_it_is() {
+        let port = fake_redis::start(|command| {
+            (command == "EVAL").then(|| b"-MOVED 1 127.0.0.1:1\r\n".to_vec())
+        });
+        let client = RedisClient::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        let why = read(&mut Exchange::new(client)).unwrap_err();
+        let said = "this server is a node of a Cluster: use RedisClient::cluster";
+        assert!(why.contains(said), "{why}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_has_as_long_as_the_client_says() {
+        let port = fake_redis::start(|command| {
+            if command == "EVAL" {
+                thread::sleep(Duration::from_secs(60));
+            }
+            None
+        });
+        let client = RedisClient::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        let client = client
+            .connect_timeout(Duration::from_secs(30))
+            .command_timeout(Duration::from_millis(20));
+        let why = read(&mut Exchange::new(client)).unwrap_err();
+        assert!(why.contains("no answer within 20ms"), "{why}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn on_a_connection_that_turns_out_dead_only_a_read_is_repeated() {
+        let server = test_support::redis::RedisServer::start();
+        let mut exchange = Exchange::new(RedisClient::open(server.url()).unwrap());
+        assert_eq!(read(&mut exchange).unwrap(), b"");
+        server.ask("CLIENT KILL TYPE normal");
+        let lifetime = Duration::from_secs(60 * 60);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let swapped = exchange.swap("key", Vec::new(), b"next".to_vec(), lifetime, deadline);
+        assert!(swapped.is_err());
+        assert_eq!(read(&mut exchange).unwrap(), b"");
+        server.ask("CLIENT KILL TYPE normal");
+        assert_eq!(read(&mut exchange).unwrap(), b"");
     }
 
     #[cfg(unix)]
