@@ -26,9 +26,6 @@ mod write;
 /// How often a server is tried when nothing else is asked of it.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
-/// A connection that lasted for as long is not part of the trouble before it.
-const STABLE: Duration = Duration::from_secs(10);
-
 /// What serves a node.
 pub(in crate::store) struct Driver<B: Backend> {
     line: Arc<Line<B::Connection>>,
@@ -161,9 +158,7 @@ impl<C: Connection> Line<C> {
                             cause, "shared store is down: full handshakes until it serves again"
                         );
                     }
-                    if since.elapsed() >= STABLE {
-                        pauses = Pauses::new();
-                    }
+                    pauses.after(since.elapsed());
                 }
                 Err((trouble, error)) => {
                     // First: whoever sees that there is trouble wants to know which.

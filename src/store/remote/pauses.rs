@@ -10,8 +10,18 @@ impl Pauses {
     const MIN: Duration = Duration::from_millis(50);
     pub(in crate::store) const MAX: Duration = Duration::from_secs(1);
 
+    /// A connection that lasted for as long is not part of the trouble before it.
+    const STABLE: Duration = Duration::from_secs(10);
+
     pub(in crate::store) fn new() -> Self {
         Self { next: Self::MIN }
+    }
+
+    /// Begins anew after a connection that lasted for so long, if that is long enough.
+    pub(super) fn after(&mut self, lasted: Duration) {
+        if lasted >= Self::STABLE {
+            *self = Self::new();
+        }
     }
 
     /// Half of it at least, so that a fleet that lost its server at once does not come back at
@@ -39,5 +49,17 @@ mod tests {
             bound = (bound * 2).min(Pauses::MAX);
         }
         assert_ne!(pauses.next(), pauses.next());
+    }
+
+    #[test]
+    fn they_are_short_again_after_a_connection_that_lasted() {
+        for (lasted, bound) in [(9_999, Pauses::MIN * 4), (10_000, Pauses::MIN)] {
+            let mut pauses = Pauses::new();
+            pauses.next();
+            pauses.next();
+            pauses.after(Duration::from_millis(lasted));
+            let pause = pauses.next();
+            assert!((bound / 2..=bound).contains(&pause), "{pause:?} {bound:?}");
+        }
     }
 }
