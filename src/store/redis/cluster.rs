@@ -317,8 +317,16 @@ impl Backend for Member {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
+    use test_support::fake_redis;
+
     use super::*;
     use crate::redis::RedisClient;
+    #[cfg(unix)]
+    use crate::store::{RedisStore, SharedStore, StoreKey};
+
+    #[cfg(unix)]
+    const PATIENT: Duration = Duration::from_secs(30);
 
     fn masters() -> (Arc<Masters>, Arc<Common>) {
         let client = RedisClient::cluster(["redis://127.0.0.1:1"]).unwrap();
@@ -331,6 +339,28 @@ mod tests {
     fn to(address: impl Into<String>, asking: bool) -> Redirection {
         let address = address.into();
         Redirection { address, asking }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_claim_that_is_redirected_is_made_where_the_session_is() {
+        let other = fake_redis::start_node(|command| {
+            (command == "GETDEL").then(|| b"$5\r\nvalue\r\n".to_vec())
+        });
+        let one = fake_redis::start_node(move |command| {
+            (command == "GETDEL").then(|| format!("-MOVED 1 127.0.0.1:{other}\r\n").into_bytes())
+        });
+        let client = RedisClient::cluster([format!("redis://127.0.0.1:{one}")]).unwrap();
+        let store = RedisStore::with_client(client.connect_timeout(PATIENT)).unwrap();
+        store.prepare(PATIENT);
+        let up = async {
+            while store.health().is_down {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENT, up).await.unwrap();
+        let claimed = store.claim(&StoreKey([7; StoreKey::LEN]), PATIENT).await;
+        assert_eq!(claimed.unwrap(), Some(b"value".to_vec()));
     }
 
     #[tokio::test]

@@ -138,11 +138,7 @@ impl<C: Connection> Line<C> {
                     last_error = None;
                     self.common.connections.fetch_add(1, Ordering::Relaxed);
                     let since = Instant::now();
-                    let link = Link {
-                        connection,
-                        generation: self.breaker.close(trouble),
-                    };
-                    *self.link.lock() = Some(link.clone());
+                    let link = self.serve_with(connection, trouble);
                     self.watch(link, &probe_key).await;
                     *self.link.lock() = None;
                     let cause = std::mem::take(&mut *self.cause.lock());
@@ -228,6 +224,17 @@ impl<C: Connection> Line<C> {
                 Err(_) => self.timed_out(link.generation),
             }
         }
+    }
+
+    /// Whoever sees that the breaker is closed, or waited for that, finds the connection.
+    fn serve_with(&self, connection: C, trouble: Option<StoreTrouble>) -> Link<C> {
+        let mut serving = self.link.lock();
+        let link = Link {
+            connection,
+            generation: self.breaker.close(trouble),
+        };
+        *serving = Some(link.clone());
+        link
     }
 
     fn link(&self) -> Option<Link<C>> {
