@@ -143,9 +143,8 @@ impl Masters {
         let known = map.slots.nodes().into_iter();
         let mut others: Vec<_> = known.filter(|node| !suspects.contains(*node)).collect();
         if ask_all || others.is_empty() {
-            let suspects = suspects.iter().filter(|node| !others.contains(node));
-            let known: Vec<_> = others.iter().copied().chain(suspects).collect();
-            let nodes = known.into_iter().filter_map(|node| self.cluster.node(node));
+            let known = others.into_iter().chain(suspects);
+            let nodes = known.filter_map(|node| self.cluster.node(node));
             return self.cluster.seeds().iter().cloned().chain(nodes).collect();
         }
         let random = RandomState::new();
@@ -245,10 +244,11 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
             return;
         };
         ask_all = found.is_err();
-        match found {
+        let is_well = match found {
             Ok(slots) => {
                 last_error = None;
                 masters.renew(slots);
+                masters.is_whole()
             }
             Err(error) => {
                 let error = harmless(&error.to_string());
@@ -258,9 +258,10 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
                     warn!(error, "the shared store's cluster cannot be used");
                     last_error = Some(error);
                 }
+                false
             }
-        }
-        let pause = if masters.is_whole() && !ask_all {
+        };
+        let pause = if is_well {
             pauses = Pauses::new();
             CALM
         } else {
@@ -318,27 +319,202 @@ impl Backend for Member {
 #[cfg(test)]
 mod tests {
     #[cfg(unix)]
+    use std::sync::atomic::AtomicU32;
+
+    #[cfg(unix)]
     use test_support::fake_redis;
+    use test_support::log::Log;
+    #[cfg(unix)]
+    use tokio::runtime::Builder;
 
     use super::*;
     use crate::redis::RedisClient;
     #[cfg(unix)]
     use crate::store::{RedisStore, SharedStore, StoreKey};
 
-    #[cfg(unix)]
     const PATIENT: Duration = Duration::from_secs(30);
 
     fn masters() -> (Arc<Masters>, Arc<Common>) {
-        let client = RedisClient::cluster(["redis://127.0.0.1:1"]).unwrap();
+        let (masters, common, _) = found_by(1);
+        (masters, common)
+    }
+
+    /// And what finds them, by the node at this port.
+    fn found_by(
+        port: u16,
+    ) -> (
+        Arc<Masters>,
+        Arc<Common>,
+        impl Future<Output = ()> + Send + 'static,
+    ) {
+        let client = RedisClient::cluster([format!("redis://127.0.0.1:{port}")]).unwrap();
+        let client = client.command_timeout(Duration::from_secs(7));
         let common = Arc::new(Common::new("test:session:".into()));
         let cluster = client.as_cluster().unwrap();
-        let masters = Masters::new(cluster, Arc::clone(&common), Handle::current()).0;
-        (masters, common)
+        let (masters, driven) = Masters::new(cluster, Arc::clone(&common), Handle::current());
+        (masters, common, driven)
+    }
+
+    fn at(port: u16) -> Address {
+        let host = "127.0.0.1".into();
+        Address { host, port }
+    }
+
+    fn node(masters: &Masters, port: u16) -> Node {
+        masters.map.load().nodes[&at(port)].clone()
+    }
+
+    fn member(masters: &Arc<Masters>, port: u16) -> Member {
+        let cluster = Arc::clone(&masters.cluster);
+        Member {
+            info: cluster.node(&at(port)).unwrap(),
+            cluster,
+            address: at(port),
+            masters: Arc::downgrade(masters),
+        }
     }
 
     fn to(address: impl Into<String>, asking: bool) -> Redirection {
         let address = address.into();
         Redirection { address, asking }
+    }
+
+    #[tokio::test]
+    async fn outages_of_nodes_that_are_gone_still_count_and_others_count_once() {
+        let (masters, _common) = masters();
+        let both = Slots::on_loopback(&[(0, 99, &[1]), (100, 16_383, &[2])]);
+        let logged = |slots: &Slots| Log::of(|| masters.renew(slots.clone())).0.lines();
+        let said = "INFO message=slots of the shared store's cluster masters=2";
+        assert_eq!(logged(&both), [said]);
+        assert!(logged(&both).is_empty(), "they are the same");
+        node(&masters, 1).fails();
+        let other = node(&masters, 2);
+        other.fails();
+        other.fails();
+        assert_eq!(masters.health().outages, 3);
+        for _ in 0..2 {
+            masters.renew(Slots::on_loopback(&[(0, 16_383, &[1])]));
+            assert_eq!(masters.map.load().nodes.len(), 1);
+            assert_eq!(masters.health().outages, 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_whole_if_each_slot_has_a_master_that_serves() {
+        let (masters, _common) = masters();
+        masters.renew(Slots::on_loopback(&[(0, 99, &[1]), (100, 16_383, &[2])]));
+        assert!(!masters.is_whole(), "none was connected to");
+        assert_eq!(masters.suspects(), [].into());
+        for port in [1, 2] {
+            node(&masters, port).serves();
+        }
+        assert!(masters.is_whole());
+        node(&masters, 2).fails();
+        assert!(!masters.is_whole());
+        assert_eq!(masters.suspects(), [at(2)].into());
+        masters.renew(Slots::on_loopback(&[(0, 99, &[1])]));
+        assert!(!masters.is_whole(), "there are slots that none has");
+    }
+
+    #[tokio::test]
+    async fn two_nodes_that_are_not_suspected_are_asked_or_all_if_that_does_not_help() {
+        let (masters, _common) = masters();
+        masters.renew(Slots::on_loopback(&[
+            (0, 99, &[2, 4]),
+            (100, 16_383, &[3, 5]),
+        ]));
+        let asked = |suspects: &[u16], ask_all| {
+            let suspects = suspects.iter().copied().map(at).collect();
+            let asked = masters.whom_to_ask(&suspects, ask_all);
+            let mut ports: Vec<_> = asked
+                .iter()
+                .map(|info| Address::of(info).unwrap().port)
+                .collect();
+            ports.sort_unstable();
+            ports
+        };
+        assert_eq!(asked(&[2, 5], false), [3, 4]);
+        assert_eq!(asked(&[], false).len(), 2);
+        let with_the_one_configured = [1, 2, 3, 4, 5];
+        assert_eq!(asked(&[2], true), with_the_one_configured);
+        assert_eq!(asked(&[2, 3, 4, 5], false), with_the_one_configured);
+    }
+
+    #[tokio::test]
+    async fn a_master_is_tried_out_with_a_key_of_its_own_slots() {
+        let (masters, _common) = masters();
+        masters.renew(Slots::on_loopback(&[(0, 99, &[1]), (100, 16_383, &[2])]));
+        let key = member(&masters, 1).probe_key("eu:session:");
+        assert!(
+            key.starts_with("eu:session:probe{") && slot_of(&key) <= 99,
+            "{key}"
+        );
+        assert_eq!(
+            member(&masters, 3).probe_key("eu:session:"),
+            "eu:session:probe"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_master_is_logged_by_its_address_and_written_to_in_the_time_of_a_command() {
+        let (masters, _common) = masters();
+        let member = member(&masters, 1);
+        assert_eq!(member.to_string(), "127.0.0.1:1");
+        assert_eq!(member.write_timeout(), Duration::from_secs(7));
+    }
+
+    #[tokio::test]
+    async fn who_finds_the_masters_ends_with_the_store_even_if_that_was_never_used() {
+        let (masters, _common, driven) = found_by(1);
+        let driven = tokio::spawn(driven);
+        tokio::task::yield_now().await;
+        assert!(!driven.is_finished());
+        drop(masters);
+        timeout(PATIENT, driven).await.unwrap().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_masters_are_found_of_a_store_that_is_used_at_once() {
+        let (masters, common, driven) = found_by(fake_redis::start_node(|_| None));
+        common.begin();
+        tokio::spawn(driven);
+        let up = async {
+            while masters.health().is_down {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENT, up).await.unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn why_a_cluster_cannot_be_used_is_logged_once() {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let port = fake_redis::start(move |command| {
+            (command == "CLUSTER").then(|| {
+                count.fetch_add(1, Ordering::Relaxed);
+                b"-ERR told to\r\n".to_vec()
+            })
+        });
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (log, ()) = Log::of(|| {
+            runtime.block_on(async {
+                let (_masters, common, driven) = found_by(port);
+                common.begin();
+                tokio::spawn(driven);
+                let asked = async {
+                    while asked.load(Ordering::Relaxed) < 4 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                timeout(PATIENT, asked).await.unwrap();
+            });
+        });
+        let warnings = log.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("cluster cannot be used") && warnings[0].contains("told to"));
     }
 
     #[cfg(unix)]

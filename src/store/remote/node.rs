@@ -133,6 +133,20 @@ impl Node {
     }
 }
 
+#[cfg(test)]
+impl Node {
+    /// As if it had been connected to.
+    pub(in crate::store) fn serves(&self) {
+        self.breaker.close(None);
+    }
+
+    /// As if it had been connected to, and the connection were lost.
+    pub(in crate::store) fn fails(&self) {
+        let connection = self.breaker.close(None);
+        self.breaker.useless(connection, StoreTrouble::Unreachable);
+    }
+}
+
 impl Common {
     pub(in crate::store) fn new(prefix: Arc<str>) -> Self {
         Self {
@@ -268,6 +282,47 @@ pub(super) mod tests {
         drop(queued);
         assert!(!write(1), "after its driver has ended");
         assert!(node.writes.room_for(room).is_some(), "it left no trace");
+    }
+
+    #[test]
+    fn a_node_has_failed_if_it_was_up_and_is_down() {
+        let (node, _queued) = idle();
+        assert!(node.is_down() && !node.has_failed());
+        node.serves();
+        assert!(!node.has_failed());
+        node.breaker.close(Some(StoreTrouble::Full));
+        assert!(!node.has_failed(), "it serves what it has");
+        node.fails();
+        assert!(node.has_failed());
+    }
+
+    #[test]
+    fn a_write_is_taken_over_by_a_node_that_is_new_or_up_and_has_room() {
+        let written = || {
+            let (other, mut queued) = idle();
+            other.serves();
+            assert!(other.write("key".into(), vec![7], DEFAULT_STORE_DEADLINE));
+            queued.try_recv().unwrap()
+        };
+        let (node, mut queued) = idle();
+        for asking in [true, false] {
+            assert!(node.take_over(written(), asking));
+            let write = queued.try_recv().unwrap();
+            assert_eq!(
+                (write.key.as_str(), write.value.as_slice()),
+                ("key", &[7][..])
+            );
+            assert!(write.asking == asking && write.is_redirected);
+            node.serves();
+        }
+        let all = node.writes.room_for(Node::MAX_QUEUED);
+        assert!(!node.take_over(written(), false), "it has no room");
+        drop(all);
+        assert!(node.take_over(written(), false));
+        node.fails();
+        assert!(!node.take_over(written(), false), "it is down");
+        queued.try_recv().unwrap();
+        assert!(queued.try_recv().is_err(), "what was refused is not queued");
     }
 
     #[test]
