@@ -165,3 +165,26 @@ fn is_unknown_command(error: &RedisError) -> bool {
     let detail = error.detail().unwrap_or_default();
     detail.starts_with("unknown command")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_is_useless_for_is_told_apart() {
+        let useless = |error: RedisError| match failure(error, false).kind {
+            FailureKind::Useless(trouble) => Some(trouble),
+            _ => None,
+        };
+        let io = |kind: io::ErrorKind| useless(io::Error::from(kind).into());
+        assert_eq!(io(io::ErrorKind::TimedOut), Some(StoreTrouble::TimedOut));
+        let unreachable = Some(StoreTrouble::Unreachable);
+        assert_eq!(io(io::ErrorKind::ConnectionRefused), unreachable);
+        // What no server of Redis says.
+        assert_eq!(useless((ErrorKind::Parse, "nonsense").into()), unreachable);
+        let odd = (ErrorKind::UnexpectedReturnType, "a list");
+        assert_eq!(useless(odd.into()), None);
+    }
+}

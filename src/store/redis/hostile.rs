@@ -7,7 +7,7 @@ use test_support::fake_redis;
 use tokio::runtime::Builder;
 
 use super::RedisStore;
-use crate::stats::StoreHealth;
+use crate::stats::{StoreHealth, StoreTrouble};
 use crate::store::{SharedStore, StoreKey};
 
 const PATIENT: Duration = Duration::from_secs(30);
@@ -42,6 +42,20 @@ fn a_reply_that_cannot_be_read_is_told_as_trouble_and_harms_nothing() {
         let store = store("GETDEL", reply);
         until(&store, |health| health.trouble.is_some());
     }
+}
+
+#[test]
+fn a_full_server_that_may_not_be_read_is_of_no_use() {
+    let port = fake_redis::start(|command| match command {
+        "SET" => Some(b"-OOM command not allowed\r\n".to_vec()),
+        "GET" => Some(b"-NOPERM no permissions\r\n".to_vec()),
+        _ => None,
+    });
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}")).unwrap();
+    until(&store, |health| health.trouble.is_some());
+    let health = store.health();
+    assert_eq!(health.trouble, Some(StoreTrouble::NotPermitted));
+    assert!(health.is_down);
 }
 
 #[test]

@@ -223,6 +223,9 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     const READ_ONLY: StoreTrouble = StoreTrouble::ReadOnly;
@@ -235,6 +238,23 @@ mod tests {
         breaker.close(None);
         assert!(!breaker.is_open());
         assert_eq!(breaker.outages(), 0);
+    }
+
+    #[test]
+    fn a_server_is_new_until_a_connection_was_made_or_could_not_be() {
+        let tries: [fn(&Breaker); 2] = [
+            |breaker| _ = breaker.close(None),
+            |breaker| breaker.note(StoreTrouble::Unreachable),
+        ];
+        for tried in tries {
+            let breaker = Breaker::default();
+            let context = &mut Context::from_waker(Waker::noop());
+            let mut first = pin!(breaker.first_tried());
+            assert!(breaker.is_new() && first.as_mut().poll(context).is_pending());
+            tried(&breaker);
+            assert!(!breaker.is_new() && first.poll(context).is_ready());
+            assert!(pin!(breaker.first_tried()).poll(context).is_ready());
+        }
     }
 
     #[test]
@@ -298,9 +318,11 @@ mod tests {
     fn a_full_server_is_reported_until_it_accepts_a_write() {
         let breaker = Breaker::default();
         let connection = breaker.close(None);
+        assert!(breaker.full(connection), "that is new");
         for _ in 0..2 * MAX_FAILURES {
             breaker.full(connection);
         }
+        assert!(!breaker.full(connection), "that is not new");
         breaker.succeeded(connection, Function::Claim);
         assert!(!breaker.is_open());
         assert_eq!(breaker.trouble(), Some(StoreTrouble::Full));

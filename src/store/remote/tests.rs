@@ -265,7 +265,9 @@ fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why(
     assert!(last.what.ends_with(": told to") && !last.is_over, "{last}");
     memory.fail(FailureKind::Full);
     until(&remote, |health| health.trouble == Some(StoreTrouble::Full));
-    assert!(!remote.health().is_down, "it serves what it has");
+    let health = remote.health();
+    assert!(!health.is_down, "it serves what it has");
+    assert!(!health.last_trouble.unwrap().is_over, "it is full");
     memory.fail(None);
     assert!(write(&remote));
     until(&remote, |health| health.trouble.is_none());
@@ -296,6 +298,18 @@ fn nothing_is_connected_before_it_is_used() {
     remote.prepare(Duration::from_secs(2));
     assert_eq!(remote.served.common.deadline(), Duration::from_secs(2));
     until(&remote, |health| !health.is_down);
+}
+
+#[test]
+fn a_store_that_cannot_be_served_in_a_forked_process_is_down_there() {
+    let remote = Remote::idle("test");
+    remote.served.process.pretend_fork();
+    assert!(remote.heir.set(None).is_ok(), "the system gives no thread");
+    let health = remote.health();
+    assert!(health.is_down && health.trouble.is_none());
+    assert!(!write(&remote));
+    let found = answer(remote.fetch(&KEY, PATIENT));
+    assert!(matches!(found, Err(StoreError::Unavailable)), "{found:?}");
 }
 
 #[test]
