@@ -211,20 +211,81 @@ impl Backend for Server {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
+    use std::thread;
+    #[cfg(unix)]
+    use std::time::Instant;
+
+    #[cfg(unix)]
+    use test_support::redis::{RedisServer, as_user};
+    #[cfg(unix)]
+    use tokio::runtime::Builder;
+
     use super::*;
+
+    #[cfg(unix)]
+    const PATIENT: Duration = Duration::from_secs(30);
+
+    #[cfg(unix)]
+    fn until(store: &RedisStore, reached: impl Fn(&StoreHealth) -> bool) {
+        let start = Instant::now();
+        while !reached(&store.health()) {
+            assert!(start.elapsed() < PATIENT, "{:?}", store.health());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[cfg(unix)]
     #[test]
     fn a_name_that_is_slow_to_resolve_is_resolved() {
-        let server = test_support::redis::RedisServer::start();
+        let server = RedisServer::start();
         let url = format!("redis://redis.test:{}", server.port());
         let client = RedisClient::open(url).unwrap().with_slow_names();
         let store = RedisStore::with_client(client).unwrap();
-        let start = std::time::Instant::now();
-        while store.health().is_down {
-            assert!(start.elapsed() < Duration::from_secs(30));
-            std::thread::yield_now();
-        }
+        until(&store, |health| !health.is_down);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn one_prefix_in_redis_is_all_that_either_connection_needs_rights_to() {
+        let server = RedisServer::start();
+        server.ask("ACL SETUSER user on >p +get +set +getdel ~eu:session:*");
+        let store = RedisStore::new(&as_user(&server.url())).unwrap();
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        let store = store.prefix("eu").lookup_runtime(runtime.handle().clone());
+        store.prepare(PATIENT);
+        until(&store, |health| health.connections == 2);
+        let health = store.health();
+        assert!(
+            !health.is_down && health.last_trouble.is_none(),
+            "{health:?}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_look_up_runtime_that_cannot_connect_is_told_with_the_reason() {
+        let server = RedisServer::start();
+        let told = |runtime: &Handle| {
+            let store = RedisStore::new(&server.url()).unwrap();
+            let store = store.lookup_runtime(runtime.clone());
+            store.prepare(PATIENT);
+            until(&store, |health| health.last_trouble.is_some());
+            store.health().last_trouble.unwrap().what
+        };
+        let mut builder = Builder::new_multi_thread();
+        let without_io = builder.worker_threads(1).build().unwrap();
+        let who = format!("127.0.0.1:{}, by the look-up runtime: ", server.port());
+        let what = told(without_io.handle());
+        assert!(
+            what.starts_with(&who) && what.contains("disabled"),
+            "{what}"
+        );
+        let ended = builder.build().unwrap();
+        let handle = ended.handle().clone();
+        ended.shutdown_background();
+        assert_eq!(&*told(&handle), format!("{who}the runtime has ended"));
     }
 
     #[test]
