@@ -56,7 +56,7 @@ impl RefusedEarlyData {
                     self.to_drop = header.record_len();
                 }
                 Some(_) | None if header.record_len() > self.held.len() => return others,
-                Some(_) | None => others.extend(self.held.drain(..header.record_len())),
+                Some(_) | None => others.append(&mut self.cut(header.record_len())),
             }
         }
     }
@@ -76,7 +76,13 @@ impl RefusedEarlyData {
             }
             end = next;
         }
-        self.held.drain(..end).collect()
+        self.cut(end)
+    }
+
+    /// Takes the first bytes of what is held, which are there.
+    fn cut(&mut self, len: usize) -> Vec<u8> {
+        let rest = self.held.split_off(len);
+        std::mem::replace(&mut self.held, rest)
     }
 
     /// The beginning of a record that rustls has not seen.
