@@ -5,7 +5,7 @@
 )]
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
 
 use foldhash::quality::RandomState;
@@ -27,7 +27,7 @@ pub(crate) struct Certificates {
     /// The first free place in `kept`, linked by `next`.
     free: Option<u32>,
     /// The first of those with the same hash, which are linked by `next`.
-    by_hash: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
+    by_hash: HashMap<u64, u32, RandomState>,
 }
 
 struct Kept {
@@ -172,22 +172,6 @@ impl Issuers {
 /// Unequal parts with equal hashes are told apart, so that this need not withstand more than clients
 /// who would like chains of them to grow long.
 static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-
-/// What is hashed already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
 
 #[cfg(test)]
 mod tests {
