@@ -212,7 +212,18 @@ mod tests {
             let mut out = Vec::new();
             issuers.put_back(&left, &mut out);
             assert!(out == session, "{leaf} {others:?}");
+            assert_eq!(out.capacity(), session.len(), "no copy is left behind");
         }
+    }
+
+    #[test]
+    fn a_part_that_is_cut_out_is_counted_whole_and_pays_when_two_have_it() {
+        let chain = [certificate(1, 10), certificate(2, MIN_LEN - 3)].concat();
+        let session = encoded_with(Version::Tls12, &[7; 48], Some(&chain), b"");
+        let cut = Issuers::cut(&session, Session::parse(&session).as_ref());
+        let (left, issuers) = cut.unwrap();
+        assert!(left.len() + issuers.cost() > session.len());
+        assert!(2 * left.len() + issuers.cost() < 2 * session.len());
     }
 
     #[test]

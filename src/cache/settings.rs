@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(count(much, None, Some(usize::MAX)), MAX_SHARDS);
         assert_eq!(count(0, None, Some(8)), 1);
         assert_eq!(count(2 * 64 - 1, None, Some(8)), 1);
+        assert_eq!(count(2 * 64 - 1, Some(much), Some(8)), 1);
         assert_eq!(count(2 * 64, None, Some(8)), 2);
         assert_eq!(count(7 * 64, None, Some(8)), 4);
         assert_eq!(count(much, Some(2 * 64 * 1024 - 1), Some(8)), 1);

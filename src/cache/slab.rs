@@ -222,4 +222,13 @@ mod tests {
     fn a_slot_is_as_small_as_it_says() {
         assert_eq!((size_of::<Slot>(), size_of::<Link>()), (64, 16));
     }
+
+    #[test]
+    fn there_is_no_more_memory_than_the_slots_given_out_need() {
+        let mut slab = Slab::default();
+        for number in 1..=2 * CHUNK {
+            assert_eq!(slab.allocate() as usize, number);
+            assert_eq!(slab.chunks.len(), number / CHUNK + 1);
+        }
+    }
 }
