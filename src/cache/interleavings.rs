@@ -56,6 +56,29 @@ fn shuttle_a_session_is_taken_by_one_of_many() {
 }
 
 #[test]
+fn shuttle_no_scope_finds_what_another_stored_under_a_number_that_was_its_own() {
+    try_schedules(TRIES, || {
+        let cache = cache(128);
+        let other = cache.scoped("other");
+        let numbers = [&cache, &other].map(|cache| cache.at.scope.number());
+        let held = Vec::from_iter(cache.inner.cache.shards.iter().map(|shard| shard.lock()));
+        let taker = {
+            let cache = cache.clone();
+            thread::spawn(move || cache.take(&id(1)))
+        };
+        // As when scopes are numbered anew.
+        cache.at.scope.pretend_number(numbers[1]);
+        other.at.scope.pretend_number(numbers[0]);
+        drop(held);
+        assert!(other.put(id(1), tls13()));
+        assert_eq!(taker.join().unwrap(), None);
+        assert!(other.take(&id(1)).is_some());
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses.unknown), (1, 1));
+    });
+}
+
+#[test]
 fn shuttle_forgetting_reaches_all_that_was_stored_before_and_nothing_is_left_out_of_reach() {
     try_schedules(TRIES, || {
         let cache = cache(128);

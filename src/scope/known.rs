@@ -47,6 +47,11 @@ impl ScopeState {
         self.number.load(Ordering::Acquire)
     }
 
+    #[cfg(all(test, rustls_resumption_shuttle))]
+    pub(crate) fn pretend_number(&self, number: u32) {
+        self.number.store(number, Ordering::Release);
+    }
+
     fn forgotten(&self) -> Time {
         let all = self.all_forgotten.load(Ordering::Acquire);
         Time(self.forgotten.load(Ordering::Acquire).max(all))
@@ -325,6 +330,12 @@ impl Scopes {
             all_forgotten: Arc::clone(&self.all_forgotten),
             all_incident: Arc::clone(&self.all_incident),
         }
+    }
+
+    /// As if all but the last number had been given out.
+    #[cfg(test)]
+    pub(crate) fn use_up_numbers(&self) {
+        self.last_number.store(u32::MAX - 1, Ordering::Release);
     }
 
     #[cfg(test)]

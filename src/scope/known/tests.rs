@@ -136,7 +136,7 @@ fn when_numbers_are_used_up_the_cache_is_emptied_and_they_begin_again() {
     let state = |name: &str| scopes.state(name.into(), NOW, &cache);
     let first = state("first");
     cache.0.borrow_mut().insert(first.number());
-    scopes.last_number.store(u32::MAX - 1, Ordering::Release);
+    scopes.use_up_numbers();
     assert_eq!(state("last").number(), u32::MAX);
     assert!(!cache.0.borrow().is_empty());
     let next = state("next");
