@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -13,6 +14,7 @@ use crate::client_auth::ClientAuth;
 use crate::clock::FakeClock;
 use crate::housekeeper::EverySecond;
 use crate::resumption::SessionCache;
+use crate::scope::Which;
 use crate::session::tests::{encoded, encoded_with};
 use crate::stats::{Evictions, Misses, NotStored};
 
@@ -52,10 +54,18 @@ fn a_thread_that_gets_no_processor_while_it_holds_a_lock_costs_nobody_a_session(
     let cache = SessionCache::new(10);
     assert!(cache.put(id(1), vec![7; 8]));
     let shards = &cache.inner.cache.shards;
+    let start = Barrier::new(3);
     thread::scope(|scope| {
         let held = Vec::from_iter(shards.iter().map(|shard| shard.lock()));
-        let stored = scope.spawn(|| cache.put(id(2), vec![8; 8]));
-        let found = scope.spawn(|| cache.take(&id(1)));
+        let stored = scope.spawn(|| {
+            start.wait();
+            cache.put(id(2), vec![8; 8])
+        });
+        let found = scope.spawn(|| {
+            start.wait();
+            cache.take(&id(1))
+        });
+        start.wait();
         thread::sleep(Duration::from_millis(250));
         drop(held);
         assert!(stored.join().unwrap());
@@ -190,7 +200,8 @@ fn stats_include_all_that_shards_and_cache_count() {
 
     let stats = cache.stats();
     assert_eq!((held.entries, held.max_entries), (2, 3));
-    assert_eq!(held.bytes, 900 + tls12.len() as u64);
+    let bytes = 900 + tls12.len() as u64;
+    assert_eq!((held.bytes, held.max_bytes), (bytes, 1_000));
     assert_eq!((stats.entries, stats.bytes, stats.max_entries), (0, 0, 3));
     assert_eq!((stats.stored, stats.hits), (8, 1));
     let misses = Misses {
@@ -219,6 +230,72 @@ fn stats_include_all_that_shards_and_cache_count() {
     };
     assert_eq!(stats.not_stored, not_stored);
     assert_eq!((stats.expired, stats.age_unknown), (1, 1));
+}
+
+#[test]
+fn scopes_that_have_sessions_stay_known_however_many_others_come() {
+    let cache = cache(&FakeClock::new(), of_entries(2_000, 1));
+    let scoped = |number: u64| cache.scoped(number.to_string());
+    for number in 0..1_000 {
+        assert!(scoped(number).put(id(number), vec![7; 8]));
+    }
+    for number in 1_000..3_000 {
+        scoped(number);
+    }
+    for number in 0..1_000 {
+        assert_eq!(scoped(number).get(&id(number)), Some(vec![7; 8]));
+    }
+}
+
+#[test]
+fn scopes_that_are_numbered_anew_find_nothing_of_each_other() {
+    let cache = cache(&FakeClock::new(), of_entries(10, 1));
+    let scopes = ["a", "b", "c"].map(|scope| cache.scoped(scope));
+    assert!(scopes[0].put(id(1), vec![7; 8]));
+    cache.inner.scopes.use_up_numbers();
+    for scope in ["last", "first"] {
+        let _ = cache.scoped(scope);
+    }
+    assert_eq!(cache.stats().entries, 0, "wiped");
+    assert!(scopes.iter().all(|scope| scope.get(&id(1)).is_none()));
+    assert!(scopes[0].put(id(1), vec![7; 8]));
+    assert!(scopes[0].get(&id(1)).is_some());
+}
+
+#[test]
+fn forgetting_a_scope_tells_how_many_sessions_that_cost() {
+    let cache = cache(&FakeClock::new(), of_entries(2_000, 1));
+    for number in 0..1_000 {
+        let scope = ["few", "many", "many", "many"][number as usize % 4];
+        assert!(cache.scoped(scope).put(id(number), vec![7; 8]));
+    }
+    let forget = |scope: &str| cache.inner.here().forget(Which::Named(&scope.into()));
+    assert_eq!(
+        ["many", "few", "few"].map(|scope| forget(scope).sessions),
+        [750, 250, 0]
+    );
+}
+
+#[test]
+fn a_session_of_the_greatest_length_is_kept_whoever_made_it() {
+    let cache = cache(&FakeClock::new(), of_entries(10, 1));
+    let (inner, terms) = (&cache.inner.cache, &cache.inner.terms);
+    let longest = terms.max_session_len;
+    for (len, fits) in [(longest, true), (longest + 1, false)] {
+        let value = vec![7; len];
+        assert_eq!(cache.put(id(len as u64), value.clone()), fits);
+        let now = terms.now();
+        let id = [fits.into(); 32];
+        let fetched = Fetched {
+            value: Zeroizing::new(value),
+            lineage: Lineage::of_full_handshake(now),
+            expires: now.plus(MINUTE),
+            scope_number: cache.at.scope.number(),
+        };
+        inner.put_fetched(terms, &cache.at.scope, &id, fetched);
+        assert_eq!(inner.holds(terms, &cache.at.scope, &id), fits);
+    }
+    assert_eq!(cache.stats().not_stored.too_long, 2);
 }
 
 #[test]
