@@ -258,11 +258,17 @@ mod tests {
             assert!(certificates.release(*number).is_none(), "{fill}");
         }
         // The middle, the first and the last of those with one hash.
-        for fill in [2, 4, 0, 1, 3, 5] {
+        let order = [2, 4, 0, 1, 3, 5];
+        for (at, fill) in order.into_iter().enumerate() {
             let number = numbers[12 + fill];
             assert_eq!(certificates.get(number).unwrap().bytes[0], fill as u8);
             assert!(certificates.release(number).is_some());
             assert!(certificates.get(number).is_none());
+            for fill in &order[at + 1..] {
+                let (number, cost, left) = certificates.keep(issuers(*fill as u8));
+                assert_eq!((number, cost), (numbers[12 + fill], 0));
+                assert!(left.is_some() && certificates.release(number).is_none());
+            }
         }
         assert!(certificates.by_hash.is_empty());
         assert_eq!(

@@ -77,3 +77,52 @@ impl Index {
         hash as usize & (self.buckets.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::slab::Entry;
+    use crate::cache::value::Value;
+    use crate::clock::Time;
+    use crate::lineage::Lineage;
+
+    #[test]
+    fn what_shares_a_bucket_is_found_until_it_is_removed() {
+        let (mut index, mut slab) = (Index::new(4, 8), Slab::default());
+        let ids = [[1; 32], [2; 32], [3; 32], [4; 32]];
+        let key = |id| Key {
+            hash: 7,
+            scope: 1,
+            id,
+        };
+        let slots = ids.each_ref().map(|id| {
+            let entry = Entry {
+                value: Value::default(),
+                issuers: None,
+                version: None,
+                expires: Time(1),
+                lineage: Lineage::of_full_handshake(Time(0)),
+                is_renewal: false,
+            };
+            let slot = slab.insert(key(id), entry, false);
+            index.insert(7, slot, &mut slab);
+            slot
+        });
+        assert_eq!(index.longest_chain(&slab), 4);
+        // From the middle of the chain, its end and its start.
+        let mut left = vec![0, 1, 2, 3];
+        for gone in [2, 0, 3, 1] {
+            index.remove(7, slots[gone], &mut slab);
+            left.retain(|number| *number != gone);
+            let found = (0..4).filter(|number| index.find(key(&ids[*number]), &slab).is_some());
+            assert!(found.eq(left.iter().copied()), "without {gone}");
+        }
+        let other = Key {
+            scope: 2,
+            ..key(&ids[1])
+        };
+        index.insert(7, slots[1], &mut slab);
+        assert!(index.find(key(&ids[1]), &slab).is_some());
+        assert!(index.find(other, &slab).is_none());
+    }
+}
