@@ -75,7 +75,9 @@ pub(crate) struct Context {
     tags: Option<Tags>,
     /// Fresh verifications of client certificates.
     verified: u8,
-    /// How long ago those of the session were verified that rustls was given last.
+    /// How long ago those of a session were found good that rustls is about to be given.
+    found_good: Option<Duration>,
+    /// The same of the session that rustls was given last.
     verified_ago: Option<Duration>,
     /// Whether the handshake is followed once more within, by an acceptor of ours, say. That one
     /// counts it, and knows more.
@@ -117,6 +119,7 @@ impl Context {
             not_in_store: false,
             tags: None,
             verified: 0,
+            found_good: None,
             verified_ago: None,
             inner: Inner::None,
         }
@@ -138,6 +141,7 @@ impl Context {
             not_in_store,
             tags,
             verified,
+            found_good,
             verified_ago,
             inner,
         } = self;
@@ -151,6 +155,7 @@ impl Context {
         *not_in_store = false;
         *tags = None;
         *verified = 0;
+        *found_good = None;
         *verified_ago = None;
         *inner = Inner::None;
     }
@@ -258,6 +263,8 @@ impl Context {
         if self.from_store && matches!(given.by, ResumedBy::Cache | ResumedBy::SessionId) {
             given.by = ResumedBy::SharedStore;
         }
+        // Of this session: an earlier one, of another client, may have been found good and declined.
+        self.verified_ago = self.found_good.take();
         self.given = Some((given, trace));
     }
 
@@ -358,9 +365,10 @@ pub(crate) fn may_verify(now: Time) -> bool {
     within_bounds.unwrap_or_else(|| last::may_verify(now, MAX_VERIFICATIONS))
 }
 
-/// Notes that client certificates were found good, and how long ago.
+/// Notes that the client certificates of a session were found good that rustls is given next, and how
+/// long ago.
 pub(crate) fn verified(ago: Duration) {
-    with(|context| context.verified_ago = Some(ago));
+    with(|context| context.found_good = Some(ago));
 }
 
 /// Notes that a fresh verification ended in a refusal.

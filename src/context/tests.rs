@@ -57,6 +57,19 @@ fn without_a_context_the_same_secret_inherits_once() {
 }
 
 #[test]
+fn certificates_are_verified_of_the_session_that_was_given_last_alone() {
+    let mut context = context();
+    let session = Duration::from_secs(7);
+    within(&mut context, || {
+        verified(session);
+        give(&tls13(b"of another client, seen on the wire"));
+    });
+    assert_eq!(context.as_ref().unwrap().verified_ago(), Some(session));
+    within(&mut context, || give(&tls13(b"without certificates")));
+    assert_eq!(context.unwrap().verified_ago(), None);
+}
+
+#[test]
 fn without_a_context_another_secret_ends_the_trace() {
     give(&tls12(b"secret"));
     assert_eq!(sealed(&tls12(b"other")), (NOW, true));
