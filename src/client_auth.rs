@@ -122,7 +122,6 @@ pub(crate) struct Rechecks {
     interval: Duration,
     /// Made for the first client with a certificate; `None` if there were no random bytes.
     verdicts: OnceLock<Option<Verdicts>>,
-    verifiers: AtomicU64,
     pub(crate) counts: Counters<ClientAuthStats>,
 }
 
@@ -130,34 +129,16 @@ pub(crate) struct Rechecks {
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Rechecks {
-    /// Another that remembers nothing. Its verifiers are numbered on: those of before are still
-    /// installed.
+    /// Another that remembers nothing.
     pub(crate) fn afresh(&self) -> Self {
-        Self {
-            verifiers: AtomicU64::new(self.verifiers.load(Ordering::Relaxed)),
-            ..Self::new(self.interval)
-        }
+        Self::new(self.interval)
     }
 
     pub(crate) fn new(interval: Duration) -> Self {
         Self {
             interval,
             verdicts: OnceLock::new(),
-            verifiers: AtomicU64::new(0),
             counts: Counters::new(),
-        }
-    }
-
-    /// A verifier that was not met before: nothing is remembered of it.
-    pub(crate) fn meet(
-        &self,
-        verifier: Arc<dyn ClientCertVerifier>,
-        time: Arc<dyn TimeProvider>,
-    ) -> Verifier {
-        Verifier {
-            verifier,
-            time,
-            number: self.verifiers.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -258,11 +239,22 @@ impl ClientAuth {
 pub(crate) struct Verifier {
     verifier: Arc<dyn ClientCertVerifier>,
     time: Arc<dyn TimeProvider>,
-    /// Tells its verdicts from those of other verifiers.
+    /// Tells its verdicts from those of other verifiers, also in a process that was forked, where
+    /// those of before are still installed.
     number: u64,
 }
 
 impl Verifier {
+    /// One of which nothing is remembered.
+    pub(crate) fn new(verifier: Arc<dyn ClientCertVerifier>, time: Arc<dyn TimeProvider>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            verifier,
+            time,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// One that panics is taken for the strictest.
     fn policy(&self) -> Policy {
         let verifier = &self.verifier;

@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, StoresServerSessions};
 use tracing::warn;
 
-use crate::client_auth::{self, ClientAuth};
+use crate::client_auth::{self, ClientAuth, Verifier};
 use crate::installation::Installation;
 use crate::scope::Scope;
 
@@ -146,8 +146,7 @@ impl Resumption {
         scope: impl Into<Scope>,
         verifier: Arc<dyn ClientCertVerifier>,
     ) {
-        let rechecks = &self.inner.terms.client_auth;
-        let verifier = rechecks.meet(verifier, Arc::clone(&config.time_provider));
+        let verifier = Verifier::new(verifier, Arc::clone(&config.time_provider));
         self.install_at(config, scope.into(), ClientAuth::verified(verifier));
     }
 

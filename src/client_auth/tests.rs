@@ -46,6 +46,10 @@ fn nothing_is_shown_of_verdicts_and_verifiers() {
     let rechecks = Rechecks::new(DEFAULT_INTERVAL);
     assert_eq!(format!("{rechecks:?}"), "Rechecks { interval: 60s, .. }");
     let anyone = WebPkiClientVerifier::no_client_auth();
-    let verifier = rechecks.meet(anyone, Arc::new(DefaultTimeProvider));
-    assert_eq!(format!("{verifier:?}"), "Verifier { number: 0, .. }");
+    let verifier = Verifier::new(anyone, Arc::new(DefaultTimeProvider));
+    let number = verifier.number;
+    assert_eq!(
+        format!("{verifier:?}"),
+        format!("Verifier {{ number: {number}, .. }}")
+    );
 }
