@@ -10,7 +10,7 @@ declare! {
             /// Sessions resumed on a cached verdict.
             remembered as Remembered: "resumption_client_auth_remembered_total";
             /// Sessions with client certificates not kept, because no verifier was given.
-            /// Hand it over with
+            /// Each counts once in the cache, in the store and as a ticket. Hand the verifier over with
             /// [`install_with_client_verifier`](crate::Resumption::install_with_client_verifier).
             not_kept as NotKept: "resumption_client_auth_not_kept_total";
         }
