@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn golden_lineage() {
-        let lineage = Lineage::of_full_handshake(Time(0x0102_0304_0506));
+        let birth = Time(0x0102_0304_0506);
+        let lineage = Lineage::of_full_handshake(birth);
+        let renewal = Lineage::of_full_handshake(Time(0)).renewed(birth);
         let all = |lineage: Lineage| {
             lineage
                 .of_unknown_age()
@@ -133,7 +135,7 @@ mod tests {
         for (lineage, flags) in [
             (lineage, 0),
             (lineage.of_unknown_age(), 1),
-            (lineage.renewed(lineage.birth), 2),
+            (renewal, 2),
             (lineage.asked(), 4),
             (lineage.unseen(), 8),
             (lineage.late(), 16),
