@@ -41,11 +41,13 @@ use lock::Lock;
 /// process reads it every [`SourceQuery::DEFAULT_INTERVAL`], without a lock, and the first to do so
 /// when a rotation is due makes it. The file is replaced as a whole, under a lock that the kernel
 /// releases when its holder dies, so a process that is killed at any moment leaves either the old
-/// or the new one; leftovers beside it are wiped by the next process. The next file is written and
-/// synced before the lock is taken: a busy disk makes a rotation wait, but no process waits for
-/// another. A replaced file is overwritten before it is unlinked. That is the best that can be
-/// done, and enough on a tmpfs that is not swapped out; a copy-on-write or journalling file system,
-/// or a flash medium, may keep old blocks.
+/// or the new one; leftovers beside it are wiped by the next process. A child that was forked under
+/// the lock, and that runs no other program, has it too: should the parent be killed before it
+/// releases it, it is held until that child ends. The next file is written and synced before the
+/// lock is taken: a busy disk makes a rotation wait, but no process waits for another. A replaced
+/// file is overwritten before it is unlinked. That is the best that can be done, and enough on a
+/// tmpfs that is not swapped out; a copy-on-write or journalling file system, or a flash medium, may
+/// keep old blocks.
 ///
 /// # Trouble
 ///
@@ -117,8 +119,16 @@ struct Directory {
 struct Basis {
     folder: Folder,
     checksum: Option<Checksum>,
-    /// Whether the lock was taken before it was read, and is held until the directory is closed.
+    /// Whether the lock was taken before it was read, and is held for as long as this value lives.
     is_locked: bool,
+}
+
+impl Drop for Basis {
+    fn drop(&mut self) {
+        if self.is_locked {
+            drop(Lock::kept(&self.folder));
+        }
+    }
 }
 
 /// How often a process prepares the next record without the lock, only to find that another was

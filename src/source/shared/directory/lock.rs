@@ -16,7 +16,8 @@ const READS: usize = 4;
 const BETWEEN_READS: Duration = Duration::from_millis(1);
 
 /// The directory's lock, held for as long as this value lives. The kernel releases it when the
-/// directory is closed, however the process ends.
+/// directory is closed, however the process ends; but a child that was forked meanwhile has it open
+/// as well, so it is released by hand.
 pub(super) struct Lock<'a>(&'a Folder);
 
 impl<'a> Lock<'a> {
@@ -47,7 +48,7 @@ impl<'a> Lock<'a> {
         }
     }
 
-    /// Keeps it until the directory is closed.
+    /// Keeps it until the [`kept`](Self::kept) one is dropped.
     pub(super) fn keep(self) {
         std::mem::forget(self);
     }

@@ -318,6 +318,25 @@ fn a_record_that_was_missing_is_logged_with_its_path() {
 }
 
 #[test]
+fn a_lock_that_is_held_while_a_child_is_forked_is_released_none_the_less() {
+    let (_parent, mut source) = fresh();
+    let keys = load(&mut source, NOW, false).unwrap();
+    let rotation = Rotation::new();
+    let read = source.0.backend.read(
+        &query(NOW, &rotation, false, &keys),
+        OVERTAKEN,
+        instant_in(HOUR),
+    );
+    let basis = read.unwrap().basis;
+    // What the child has: the same open directory.
+    let _child = basis.folder.fd.try_clone().unwrap();
+    let other = Folder::open(path(&source)).unwrap();
+    assert!(Lock::if_free(&other).unwrap().is_none(), "it is held");
+    drop(basis);
+    assert!(Lock::if_free(&other).unwrap().is_some());
+}
+
+#[test]
 fn who_waits_for_the_lock_sees_that_the_record_changes() {
     let (_parent, mut source) = fresh();
     let folder = Folder::open(path(&source)).unwrap();
