@@ -19,7 +19,7 @@ pub(crate) fn convert(
     let set = KeySet::read(files)?;
     let from = set.format;
     let keys = ordered(set, to, schedule)?;
-    let _lock = file::lock(&out[0])?;
+    let _lock = file::lock(out)?;
     make(out, to, &keys)?;
     say!("converted {} keys from {from:?} to {to:?}", keys.len());
     Ok(())

@@ -1,6 +1,8 @@
 //! Files that are replaced whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
+#[cfg(unix)]
+use std::io::Read;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +21,8 @@ impl Replacement {
     pub(crate) fn write(path: &Path, content: &[u8]) -> Result<Self, Error> {
         // The link's target is replaced, not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.stek-{}", std::process::id()));
+        let process = std::process::id();
+        let temporary = path.with_file_name(format!("{}{process}", waiting(&path)));
         let failed = |cause| Error::file(&temporary, "write")(cause);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -59,7 +61,64 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         // It is gone if it was renamed.
-        let _ = fs::remove_file(&self.temporary);
+        let _ = wipe(&self.temporary);
+    }
+}
+
+/// What the names of files that wait beside this one begin with; a process ID follows.
+fn waiting(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!(".{name}.stek-")
+}
+
+/// Wipes what killed runs left beside this file: the process ID may be this one's, and there are
+/// keys in it. To be called under the [`lock`], when nothing of this run waits there yet.
+#[cfg(unix)]
+pub(crate) fn clean_up(path: &Path) -> Result<(), Error> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let (directory, waiting) = (directory(&path), waiting(&path));
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    for entry in entries.map_err(Error::file(directory, "list"))? {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(&waiting));
+        if process.is_some_and(|process| process.parse::<u32>().is_ok()) {
+            wipe(&entry.path()).map_err(Error::file(&entry.path(), "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Without a lock, what waits there may be in use.
+#[cfg(not(unix))]
+pub(crate) fn clean_up(_path: &Path) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Overwrites a file, as far as that goes, and removes it.
+fn wipe(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Ok(mut file) = open_to_wipe(path) {
+        let len = file.metadata().map_or(0, |metadata| metadata.len());
+        let _ = io::copy(&mut io::repeat(0).take(len), &mut file);
+        let _ = file.sync_all();
+    }
+    fs::remove_file(path)
+}
+
+/// The file, if it has no other name: under that it is in use.
+#[cfg(unix)]
+fn open_to_wipe(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::MetadataExt;
+
+    use rustix::fs::{Mode, OFlags};
+
+    // A FIFO must not block, and nothing else is to be overwritten by way of a link.
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    match metadata.is_file() && metadata.nlink() == 1 {
+        true => Ok(file),
+        false => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -107,26 +166,43 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Keeps other runs away from the files of this directory, until it is dropped.
+/// Keeps other runs away from the directories of these files, until it is dropped.
 #[cfg(unix)]
-pub(crate) fn lock(path: &Path) -> Result<impl Drop, Error> {
-    struct Lock(File);
+pub(crate) fn lock(files: &[PathBuf]) -> Result<impl Drop, Error> {
+    use std::os::unix::fs::MetadataExt;
+
+    struct Lock(Vec<File>);
 
     impl Drop for Lock {
         fn drop(&mut self) {
-            let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+            for file in &self.0 {
+                let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+            }
         }
     }
 
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let directory = directory(&path);
-    let file = File::open(directory).map_err(Error::file(directory, "open"))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|error| Error::file(directory, "lock")(error.into()))?;
-    Ok(Lock(file))
+    let mut directories = Vec::new();
+    for path in files {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let directory = directory(&path).to_path_buf();
+        let file = File::open(&directory).map_err(Error::file(&directory, "open"))?;
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(Error::file(&directory, "look at"))?;
+        directories.push(((metadata.dev(), metadata.ino()), directory, file));
+    }
+    // Each once, and in the same order in each run, so that none waits for ever.
+    directories.sort_by_key(|(id, ..)| *id);
+    directories.dedup_by_key(|(id, ..)| *id);
+    let mut lock = Lock(Vec::new());
+    for (_, directory, file) in directories {
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| Error::file(&directory, "lock")(error.into()))?;
+        lock.0.push(file);
+    }
+    Ok(lock)
 }
 
 #[cfg(not(unix))]
-pub(crate) fn lock(_path: &Path) -> Result<(), Error> {
+pub(crate) fn lock(_files: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(crate) fn new(
     if let (Format::H2o, [key]) = (format, &mut keys[..]) {
         key.times = Some(schedule.times(seconds(schedule.time())));
     }
-    let _lock = file::lock(&files[0])?;
+    let _lock = file::lock(files)?;
     make(files, format, &keys)?;
     say!("made {}", counted(keys.len()));
     Ok(())
@@ -71,7 +71,7 @@ pub(crate) fn make(files: &[PathBuf], format: Format, keys: &[Key]) -> Result<()
 }
 
 pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Result<(), Error> {
-    let _lock = file::lock(&files[0])?;
+    let _lock = file::lock(files)?;
     let set = KeySet::read(files)?;
     let time = schedule.time();
     if !now && let Some(wait) = schedule.not_due(&set, time)? {

@@ -72,6 +72,9 @@ pub(crate) fn prepare(
             files.len()
         )));
     }
+    for file in files {
+        file::clean_up(file)?;
+    }
     let written = files.iter().zip(&contents);
     let written = written.map(|(path, content)| Replacement::write(path, content));
     let written = written.collect::<Result<Vec<_>, _>>()?;

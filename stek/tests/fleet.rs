@@ -2,7 +2,8 @@
 #![cfg(unix)]
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -273,6 +274,40 @@ fn files_are_replaced_whole_with_their_modes_and_nothing_is_left_behind() {
             inode,
             "{format}: renamed"
         );
+        let left = fs::read_dir(host.directory.path()).unwrap().count();
+        assert_eq!(left, host.files.len(), "{format}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_wiped_and_hinders_none_that_has_its_process_id() {
+    for format in FORMATS {
+        let host = Host::made(format);
+        let file = host.files.last().unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let beside = |suffix: &str| file.with_file_name(format!(".{name}.stek-{suffix}"));
+        // Killed while it wrote, and after `new` had given its file the other name.
+        fs::write(beside("1"), "secrets").unwrap();
+        fs::hard_link(file, beside("2")).unwrap();
+        // Made by somebody else.
+        symlink(file, beside("3")).unwrap();
+        fs::write(beside("old"), "").unwrap();
+        let mut left = File::open(beside("1")).unwrap();
+        let (mut used, before) = (File::open(file).unwrap(), fs::read(file).unwrap());
+
+        let as_before = "echo secrets > $0$$ && exec \"$@\" --now --lifetime 3h";
+        let mut command = Command::new("sh");
+        command.args(["-c", as_before]).arg(beside(""));
+        command.arg(env!("CARGO_BIN_EXE_stek")).arg("rotate");
+        done(&command.args(&host.files).output().unwrap());
+
+        let mut bytes = Vec::new();
+        left.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [0; 7], "{format}: overwritten");
+        bytes.clear();
+        used.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, before, "{format}: it was in use");
+        fs::remove_file(beside("old")).unwrap();
         let left = fs::read_dir(host.directory.path()).unwrap().count();
         assert_eq!(left, host.files.len(), "{format}");
     }
