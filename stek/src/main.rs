@@ -15,6 +15,14 @@ macro_rules! say {
     }};
 }
 
+/// Writes a line to standard error, likewise.
+macro_rules! warn {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "stek: warning: {}", format_args!($($line)*));
+    }};
+}
+
 mod convert;
 mod error;
 mod file;
@@ -66,7 +74,8 @@ enum Command {
     Rotate {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Rotate even if it is not yet time
+        /// Rotate even if it is not yet time, as after an incident: it warns if a key may be dropped
+        /// too early
         #[arg(long)]
         now: bool,
         #[command(flatten)]

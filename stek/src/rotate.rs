@@ -74,7 +74,10 @@ pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Resul
     let _lock = file::lock(files)?;
     let set = KeySet::read(files)?;
     let time = schedule.time();
-    if !now && let Some(wait) = schedule.not_due(&set, time)? {
+    let not_due = schedule.not_due(&set, time);
+    // H2O's keys are dropped by their dates, whenever that is.
+    let is_early = !matches!(not_due, Ok(None)) && set.format != Format::H2o;
+    if !now && let Some(wait) = not_due? {
         let wait = humantime::format_duration(Duration::from_secs(wait.as_secs()));
         say!("nothing to do: the next rotation is in {wait}");
         return Ok(());
@@ -107,6 +110,14 @@ pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Resul
         counted(keys.len()),
         humantime::format_duration(schedule.publish_ahead)
     );
+    if is_early && dropped > 0 {
+        let wait = Duration::from_secs(schedule.least_interval().as_secs());
+        warn!(
+            "it was not yet time for a new key: tickets under what was dropped may not have \
+             expired, and then cost full handshakes. Each --now within the next {} drops another",
+            humantime::format_duration(wait)
+        );
+    }
     Ok(())
 }
 

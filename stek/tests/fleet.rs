@@ -252,6 +252,32 @@ fn it_rotates_when_it_is_time_and_not_before() {
 }
 
 #[test]
+fn a_key_that_now_drops_before_its_time_is_warned_of() {
+    for format in FORMATS {
+        let host = Host::made(format);
+        let rotate = |clock: &[&str]| {
+            let rest = [&["--now", "--lifetime", "3h"], clock].concat();
+            let output = stek(&["rotate"], &host.files, &rest);
+            let dropped = !done(&output).contains("dropped 0");
+            (dropped, String::from_utf8(output.stderr).unwrap())
+        };
+        for _ in 0..7 {
+            let (dropped, warning) = rotate(&[]);
+            let says = "not yet time for a new key: tickets under what was dropped may not have";
+            assert_eq!(warning.contains(says), dropped, "{format}: {warning}");
+            assert_eq!(warning.is_empty(), !dropped, "{format}: {warning}");
+        }
+        let (dropped, _) = rotate(&[]);
+        assert_eq!(dropped, format != "h2o", "{format}: it has dates");
+        // In time there is nothing to warn of.
+        let later = SystemTime::now() + HOUR;
+        let later = later.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let (dropped, warning) = rotate(&["--clock", &later.to_string()]);
+        assert_eq!((dropped, warning), (format != "h2o", String::new()));
+    }
+}
+
+#[test]
 fn files_are_replaced_whole_with_their_modes_and_nothing_is_left_behind() {
     for format in FORMATS {
         let host = Host::made(format);
