@@ -13,7 +13,7 @@
 //! Exit status: 0 after a report, 1 if the server cannot be reached or every handshake fails, 2 for
 //! a bad flag or an unreadable file. With `--fail-on bad`: 1 as well if a line of the report is
 //! graded `bad`. With `--expect-refused`: 0 if sessions that resumed before are refused on every
-//! node, else 1.
+//! node, by each mechanism by which any resumed, and no connection failed, else 1.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -12,7 +12,9 @@ use crate::visit::{Offered, Visitor};
 /// have been revoked, and offers them. `target` is what the user calls the first node.
 ///
 /// Each session is offered once and to one node: a node that refuses a session may have removed it
-/// from a store that it shares with the others. There are no findings if no node issued a session.
+/// from a store that it shares with the others. A connection that fails before the call is a finding
+/// too, unless the version of TLS is not spoken there: what it was to find out is not known. There
+/// are no findings if no node issued a session.
 ///
 /// # Errors
 ///
@@ -37,6 +39,7 @@ pub(crate) async fn examine(
     }
 
     let mut held = Vec::new();
+    let mut findings = Vec::new();
     let mut error = None;
     for mechanism in Mechanism::ALL {
         for from in &nodes {
@@ -44,7 +47,13 @@ pub(crate) async fn examine(
                 match hold(visitor, mechanism, &from.1, &to.1).await {
                     Ok(Some(session)) => held.push((mechanism, from.0, to, session)),
                     Ok(None) => {}
-                    Err(failed) => error = Some(failed),
+                    Err(failed) => {
+                        if !failed.is_about_version() {
+                            let aspect = Aspect::Refused(from.0.to_owned(), to.0.to_owned());
+                            findings.push(not_held(mechanism, aspect, &failed));
+                        }
+                        error = Some(failed);
+                    }
                 }
             }
         }
@@ -54,23 +63,33 @@ pub(crate) async fn examine(
     }
     revoked();
 
-    let mut findings = Vec::new();
     for (mechanism, from, (to, place), held) in held {
         let offered = visitor.offer(mechanism, place, held.session, None).await;
         let aspect = Aspect::Refused(from.to_owned(), (*to).to_owned());
         findings.push(judge(mechanism, aspect, held.resumed_before, &offered));
     }
+    findings.sort_by_key(|finding| finding.mechanism.id());
     Ok(findings)
 }
 
-/// Whether there is proof of each node that it refuses sessions, and none that it does not.
+/// Whether there is proof of each node that it refuses sessions, by each mechanism by which sessions
+/// resumed anywhere, and none that it does not.
 pub(crate) fn all(findings: &[Finding]) -> bool {
-    let is_proved = |node: &str| {
-        let mut good = findings.iter().filter(|it| it.grade == Grade::Good);
-        good.any(|finding| matches!(&finding.aspect, Aspect::Refused(_, to) if to == node))
+    let good = |finding: &&Finding| finding.grade == Grade::Good;
+    let proved: Vec<_> = findings.iter().filter(good).collect();
+    let is_proved = |node: &str, mechanism| {
+        let mut of_node = proved
+            .iter()
+            .filter(|finding| matches!(&finding.aspect, Aspect::Refused(_, to) if to == node));
+        let mut by_mechanism = proved.iter().filter(|it| it.mechanism == mechanism);
+        match by_mechanism.next() {
+            Some(_) => of_node.any(|finding| finding.mechanism == mechanism),
+            // Nothing resumed by it, such as the session IDs of a server without a cache.
+            None => of_node.next().is_some(),
+        }
     };
     findings.iter().all(|finding| match &finding.aspect {
-        Aspect::Refused(_, to) => finding.grade != Grade::Bad && is_proved(to),
+        Aspect::Refused(_, to) => finding.grade != Grade::Bad && is_proved(to, finding.mechanism),
         _ => false,
     })
 }
@@ -93,11 +112,25 @@ async fn hold(
     let (Some(tried), Some(session)) = (tried.copies.pop(), kept.copies.pop()) else {
         return Ok(None);
     };
-    let resumed_before = visitor.offer(mechanism, to, tried, None).await.resumed();
+    let resumed_before = match visitor.offer(mechanism, to, tried, None).await {
+        Offered::Broken(error) if !error.is_about_version() => return Err(error),
+        offered => offered.resumed(),
+    };
     Ok(Some(Held {
         session,
         resumed_before,
     }))
+}
+
+fn not_held(mechanism: Mechanism, aspect: Aspect, error: &ConnectError) -> Finding {
+    Finding {
+        mechanism,
+        aspect,
+        value: json!(null),
+        seen: error.to_string(),
+        grade: Grade::Bad,
+        verdict: "cannot tell: no session was held".to_owned(),
+    }
 }
 
 fn judge(mechanism: Mechanism, aspect: Aspect, resumed_before: bool, offered: &Offered) -> Finding {

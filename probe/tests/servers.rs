@@ -5,11 +5,16 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::CipherSuite::TLS_EMPTY_RENEGOTIATION_INFO_SCSV;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::NoServerSessionStorage;
-use rustls_resumption::Resumption;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, StoresServerSessions,
+};
+use rustls::sign::CertifiedKey;
+use rustls_resumption::{Resumption, StekRing};
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::echo::{EchoServer, server_config};
@@ -275,6 +280,67 @@ fn a_node_that_resumed_nothing_before_is_no_proof_that_it_refuses() {
     assert!(findings(&report).any(|finding| finding["grade"] == "good"));
     assert!(findings(&report).all(|finding| finding["grade"] != "bad"));
     assert_eq!(status, Some(1), "{report:#}");
+}
+
+#[test]
+fn a_node_that_fails_while_sessions_are_taken_is_not_known_to_refuse_them() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    let resumption = Resumption::tickets().unwrap();
+    let is_well = Arc::new(AtomicBool::new(false));
+    let config = || {
+        let mut config = server_config(&certificates);
+        config.max_early_data_size = 0;
+        resumption.install(&mut config, "probed");
+        config
+    };
+    let mut another = config();
+    another.cert_resolver = Arc::new(WellInTls12 {
+        resolver: another.cert_resolver,
+        is_well: Arc::clone(&is_well),
+    });
+    let nodes = [config(), another].map(EchoServer::start);
+    let (status, report) = expect_refused(&certificates, &nodes, || {
+        is_well.store(true, Ordering::Relaxed);
+        resumption.revoke_all()
+    });
+    let [well, other] = nodes.each_ref().map(|node| node.address);
+    for (from, to) in [(well, other), (other, well), (other, other)] {
+        let subject = format!("{from} to {to}");
+        let finding = find(&report, "tls1.3-ticket", "refused", Some(&subject));
+        assert_eq!(finding["grade"], "bad", "{finding}");
+        assert_eq!(finding["value"], Value::Null, "{finding}");
+    }
+    let bad = findings(&report).filter(|finding| finding["grade"] == "bad");
+    assert_eq!(bad.count(), 3, "{report:#}");
+    assert_eq!(status, Some(1), "{report:#}");
+}
+
+#[test]
+fn each_node_is_to_refuse_by_each_mechanism_that_resumed_somewhere() {
+    let certificates = Certificates::for_names(&["localhost"]);
+    // Only one of them, or both, issue session IDs that they then do not know.
+    for (forgetful, expected) in [(1, 1), (2, 0)] {
+        let resumption = Resumption::tickets().unwrap();
+        let ring = StekRing::new().unwrap();
+        let mut configs = [(); 2].map(|()| server_config(&certificates));
+        for (i, config) in configs.iter_mut().enumerate() {
+            config.max_early_data_size = 0;
+            match i < forgetful {
+                true => {
+                    config.ticketer = Arc::new(ring.clone());
+                    config.session_storage = Arc::new(Forgetful);
+                }
+                false => resumption.install(config, "probed"),
+            }
+        }
+        let revoke = || (ring.revoke_all(), resumption.revoke_all());
+        let nodes = configs.map(EchoServer::start);
+        let (status, report) = expect_refused(&certificates, &nodes, revoke);
+        assert!(findings(&report).all(|finding| finding["grade"] != "bad"));
+        assert_eq!(status, Some(expected), "{forgetful}: {report:#}");
+        let ids = findings(&report).filter(|it| it["mechanism"] == "tls1.2-session-id");
+        assert_eq!(ids.count(), 4, "{report:#}");
+    }
 }
 
 #[test]
@@ -549,6 +615,48 @@ fn our_sessions(config: &mut ServerConfig) {
 fn without_resumption(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+}
+
+/// Has no certificate for clients of TLS 1.3 until it is well.
+#[derive(Debug)]
+struct WellInTls12 {
+    resolver: Arc<dyn ResolvesServerCert>,
+    is_well: Arc<AtomicBool>,
+}
+
+impl ResolvesServerCert for WellInTls12 {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls sends this only where it offers TLS 1.2.
+        let is_tls12 = hello
+            .cipher_suites()
+            .contains(&TLS_EMPTY_RENEGOTIATION_INFO_SCSV);
+        match is_tls12 || self.is_well.load(Ordering::Relaxed) {
+            true => self.resolver.resolve(hello),
+            false => None,
+        }
+    }
+}
+
+/// Says that it keeps sessions.
+#[derive(Debug)]
+struct Forgetful;
+
+impl StoresServerSessions for Forgetful {
+    fn put(&self, _: Vec<u8>, _: Vec<u8>) -> bool {
+        true
+    }
+
+    fn get(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn take(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
 }
 
 fn probe(certificates: &Certificates, address: SocketAddr, flags: &[&str]) -> Output {
