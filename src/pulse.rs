@@ -42,7 +42,8 @@ impl Pulse {
     /// One relaxed load, while all is well.
     pub(crate) fn check(&self, now: Time) {
         let beat = self.beat.load(Ordering::Relaxed);
-        if now.0.saturating_sub(beat) > OVERDUE {
+        // A clock that was set back must not hide it either.
+        if now.0.abs_diff(beat) > OVERDUE {
             self.rescue();
         }
     }
@@ -104,5 +105,12 @@ mod tests {
         pulse.beat(&clock, clock.now().wall);
         pulse.check(clock.now().wall);
         assert_eq!(rescued.load(Ordering::Relaxed), 1);
+        time.step_back(Duration::from_millis(OVERDUE + 1));
+        pulse.check(clock.now().wall);
+        assert_eq!(
+            rescued.load(Ordering::Relaxed),
+            2,
+            "a clock that was set back"
+        );
     }
 }
