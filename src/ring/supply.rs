@@ -201,8 +201,12 @@ impl Supply {
                 is_due: !state.is_lost && (left.is_zero() || without > state.asked),
                 is_awaited: false,
                 just_late: None,
-                // One that costs nothing to ask is asked when anything else is due.
-                next: if poll.is_zero() { Duration::MAX } else { left },
+                // One that costs nothing to ask is asked when anything else is due, and one that is
+                // lost no more.
+                next: match self.is_own || state.is_lost || poll.is_zero() {
+                    true => Duration::MAX,
+                    false => left,
+                },
             };
         };
         let waited = now.saturating_sub(under_way.since);
@@ -369,5 +373,19 @@ mod tests {
         let heir = supply.heir(std::iter::empty());
         assert!(heir.is_lost() && asked.is_some());
         assert!(!heir.look(Duration::from_secs(3_600), None).is_due);
+    }
+
+    #[test]
+    fn what_a_child_has_no_need_to_ask_or_cannot_ask_wakes_nobody() {
+        let own = Supply::new(None, false);
+        let heir = own.heir(std::iter::empty());
+        assert_eq!(heir.look(Duration::ZERO, None).next, Duration::MAX);
+        let foreign = supply();
+        let held = foreign.hold();
+        let heir = foreign.heir(std::iter::empty());
+        drop(held);
+        let standing = heir.look(Duration::ZERO, None);
+        assert!(heir.is_lost() && !standing.is_due);
+        assert_eq!(standing.next, Duration::MAX);
     }
 }
