@@ -225,7 +225,7 @@ impl Ring {
             let Err(error) = self.ask_and_wait(terms, outside, false, left) else {
                 return Ok(());
             };
-            if terms.basis == Basis::Steady {
+            if self.supply.is_own {
                 return Err(error); // the random source: there is nothing to wait for
             }
             let left = until.saturating_duration_since(Instant::now());

@@ -234,6 +234,26 @@ fn nobody_knows_whether_the_fleet_agrees_while_the_source_is_late() {
     assert_eq!(*told.lock(), [(false, Some(true)), (true, None)]);
 }
 
+/// Fails, and is this process's own.
+struct Broken;
+
+impl StekSource for Broken {
+    fn load(&mut self, _: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        Err("on purpose".into())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_source_of_this_process_alone_that_fails_is_stood_in_for_like_any_other() {
+    let ring = with_source(&FakeClock::new(), Broken);
+    assert!(ring.stek_stats().fallen_back);
+    assert!(ring.seal(b"session").is_some());
+}
+
 #[test]
 fn a_source_that_panics_when_it_is_dropped_harms_nobody() {
     let time = FakeClock::new();
