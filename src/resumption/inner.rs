@@ -161,6 +161,17 @@ impl Inner {
         for state in self.scopes.named(None) {
             self.bring_up_to_date(&state);
         }
+        self.follow_for_unknown();
+    }
+
+    /// Where not all scopes are known that have handles, any of them may be the one that was
+    /// forgotten.
+    pub(super) fn follow_for_unknown(&self) {
+        let greatest = self.terms.generations.greatest();
+        if self.scopes.may_be_behind(greatest) {
+            self.put_all_out_of_reach();
+            self.scopes.heed_for_all(greatest);
+        }
     }
 
     /// Has a scope forget what was forgotten of it elsewhere.

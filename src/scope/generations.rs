@@ -202,6 +202,14 @@ impl Generations {
         }
     }
 
+    /// The greatest generation of any scope, or 0 if there are none.
+    pub(crate) fn greatest(&self) -> u64 {
+        match self.are_carried() {
+            true => self.known.lock().greatest(),
+            false => 0,
+        }
+    }
+
     /// The same in a process that was forked. If another thread was changing them, all that was
     /// forgotten until now by this process is forgotten of every scope.
     pub(crate) fn heir(&self, now: Time) -> Arc<Self> {

@@ -19,17 +19,24 @@ pub(crate) struct ScopeState {
     number: AtomicU32,
     /// Sessions born up to this time (in milliseconds) do not resume.
     forgotten: AtomicU64,
-    /// The same for every scope.
-    all_forgotten: Arc<AtomicU64>,
     /// What is sealed for it is bound to this, and what is bound to an earlier one does not resume.
     /// 0 unless all processes that share its STEKs know it.
     generation: AtomicU64,
     /// Which call forgot it last, as [`times_forgotten`] counts them.
     incident: AtomicU64,
-    /// The same for every scope.
-    all_incident: Arc<AtomicU64>,
+    /// The same three for every scope.
+    all: Arc<All>,
     /// Whether anything was stored under any of its numbers.
     has_stored: AtomicBool,
+}
+
+/// What holds for every scope, known or not. It changes under the lock of [`Scopes`].
+#[derive(Debug, Default)]
+struct All {
+    forgotten: AtomicU64,
+    incident: AtomicU64,
+    /// 0 but in a forked child that does not know all scopes that have handles.
+    generation: AtomicU64,
 }
 
 /// To which generation of its scope a session is bound.
@@ -53,7 +60,7 @@ impl ScopeState {
     }
 
     fn forgotten(&self) -> Time {
-        let all = self.all_forgotten.load(Ordering::Acquire);
+        let all = self.all.forgotten.load(Ordering::Acquire);
         Time(self.forgotten.load(Ordering::Acquire).max(all))
     }
 
@@ -76,7 +83,8 @@ impl ScopeState {
     /// Whoever seals reads it before anything else. Whoever forgets stores it last, so nothing is bound
     /// to a generation that was not compared with the call and the time of it.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        let all = self.all.generation.load(Ordering::Acquire);
+        self.generation.load(Ordering::Acquire).max(all)
     }
 
     /// How a session of this generation stands to what is forgotten here.
@@ -129,7 +137,7 @@ impl ScopeState {
 
     fn is_forgotten_since(&self, times_forgotten: u64) -> bool {
         let incident = self.incident.load(Ordering::Acquire);
-        incident.max(self.all_incident.load(Ordering::Acquire)) > times_forgotten
+        incident.max(self.all.incident.load(Ordering::Acquire)) > times_forgotten
     }
 
     /// Whether a session must not be made or resumed because the scope was forgotten since its birth.
@@ -186,10 +194,7 @@ pub(crate) struct Scopes {
     known: Mutex<Known>,
     /// The last number that was given out; changes under the lock.
     last_number: AtomicU32,
-    /// Up to when all scopes were forgotten, unknown ones too; changes under the lock.
-    all_forgotten: Arc<AtomicU64>,
-    /// Which call that was; so too.
-    all_incident: Arc<AtomicU64>,
+    all: Arc<All>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -233,17 +238,16 @@ impl Scopes {
             return Arc::clone(state);
         }
         if known.states.len() >= known.limit.max(FEW) {
-            let all_forgotten = Time(self.all_forgotten.load(Ordering::Acquire));
+            let all_forgotten = Time(self.all.forgotten.load(Ordering::Acquire));
             known.drop_unneeded(now, all_forgotten, cache, &mut dropped);
         }
         let state = Arc::new(ScopeState {
             scope: scope.clone(),
             number: AtomicU32::new(self.fresh_number(known, cache)),
             forgotten: AtomicU64::new(forgotten.time.0),
-            all_forgotten: Arc::clone(&self.all_forgotten),
             generation: AtomicU64::new(forgotten.generation),
             incident: AtomicU64::new(0),
-            all_incident: Arc::clone(&self.all_incident),
+            all: Arc::clone(&self.all),
             has_stored: AtomicBool::new(false),
         });
         known.states.insert(scope, Arc::clone(&state));
@@ -262,6 +266,18 @@ impl Scopes {
         let number = self.fresh_number(&mut self.known.lock(), cache);
         state.forget(now);
         Some(state.number.swap(number, Ordering::AcqRel))
+    }
+
+    /// Whether there may be a scope that is not known here, and is not at this generation.
+    pub(crate) fn may_be_behind(&self, generation: u64) -> bool {
+        let all = self.all.generation.load(Ordering::Acquire);
+        self.known.lock().is_partial && all < generation
+    }
+
+    /// Binds every scope to this generation at least, also those that are not known here. What was made
+    /// before must be out of reach by then.
+    pub(crate) fn heed_for_all(&self, generation: u64) {
+        self.all.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
     pub(crate) fn find(&self, scope: &Scope) -> Option<Arc<ScopeState>> {
@@ -283,12 +299,13 @@ impl Scopes {
         let known = &mut *self.known.lock();
         let latest = known.states.values().map(|state| state.forgotten().0).max();
         let before = self
-            .all_forgotten
+            .all
+            .forgotten
             .load(Ordering::Acquire)
             .max(latest.unwrap_or(0));
         let forgotten = now.0.max(before.saturating_add(1));
-        self.all_incident.store(next_incident(), Ordering::Release);
-        self.all_forgotten.store(forgotten, Ordering::Release);
+        self.all.incident.store(next_incident(), Ordering::Release);
+        self.all.forgotten.store(forgotten, Ordering::Release);
         let states: Vec<_> = known.states.values().map(Arc::clone).collect();
         for state in states {
             let number = self.fresh_number(known, cache);
@@ -327,8 +344,7 @@ impl Scopes {
         Self {
             known: Mutex::new(known),
             last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
-            all_forgotten: Arc::clone(&self.all_forgotten),
-            all_incident: Arc::clone(&self.all_incident),
+            all: Arc::clone(&self.all),
         }
     }
 

@@ -49,6 +49,7 @@ impl Inner {
         for state in &states {
             state.heed(self.terms.generations.of(&state.scope));
         }
+        self.follow_for_unknown();
         (states.len(), sessions)
     }
 
@@ -57,7 +58,7 @@ impl Inner {
         self.put_all_out_of_reach();
     }
 
-    fn put_all_out_of_reach(&self) -> usize {
+    pub(super) fn put_all_out_of_reach(&self) -> usize {
         self.scopes.forget_all(self.terms.now(), &self.cache);
         self.cache.drop_all(None)
     }

@@ -157,6 +157,47 @@ fn a_child_of_what_was_shut_down_is_shut_down() {
 }
 
 #[test]
+fn a_child_that_does_not_know_which_scopes_there_are_forgets_all_that_anybody_forgets() {
+    let others = |resumption: &Resumption| {
+        let forgotten = Forgotten {
+            generation: u64::from(u32::MAX),
+            time: Time(9),
+        };
+        let digest = *Scope::new("a").digest();
+        let inner = resumption.inner.here();
+        let generations = &inner.terms.generations;
+        generations.hear(&[(digest, forgotten)], Forgotten::default());
+        inner.step();
+    };
+    let itself = |resumption: &Resumption| {
+        let _ = resumption.forget("a");
+    };
+    let forget: [&dyn Fn(&Resumption); 2] = [&others, &itself];
+    for (earlier, forget) in [0, 7]
+        .into_iter()
+        .flat_map(|earlier| forget.map(|by| (earlier, by)))
+    {
+        let resumption = Resumption::tickets().unwrap();
+        let parent = Arc::clone(&resumption.inner);
+        let earlier = Forgotten {
+            generation: earlier,
+            time: Time(1),
+        };
+        let digest = *Scope::new("a").digest();
+        let generations = &parent.terms.generations;
+        generations.hear(&[(digest, earlier)], Forgotten::default());
+        let ticketer = resumption.ticketer("a");
+        let ticket = ticketer.encrypt(&session()).unwrap();
+        let _held = parent.scopes.hold();
+        parent.life.process.pretend_fork();
+        resumption.after_fork();
+        assert!(ticketer.decrypt(&ticket).is_some());
+        forget(&resumption);
+        assert_eq!(ticketer.decrypt(&ticket), None, "{earlier:?}");
+    }
+}
+
+#[test]
 fn a_child_that_says_at_once_what_it_is_has_no_session_of_its_parent() {
     let resumption = Resumption::stateful(10).unwrap();
     let storage = resumption.session_storage("a");

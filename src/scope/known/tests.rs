@@ -161,26 +161,27 @@ fn each_generation_has_a_binding_of_its_own() {
 impl Scopes {
     pub(crate) fn twin(&self) -> Self {
         let load = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Acquire));
-        let all_forgotten = Arc::new(load(&self.all_forgotten));
-        let all_incident = Arc::new(load(&self.all_incident));
+        let all = Arc::new(All {
+            forgotten: load(&self.all.forgotten),
+            incident: load(&self.all.incident),
+            generation: load(&self.all.generation),
+        });
         let mut known = self.known.lock().clone();
         for state in known.states.values_mut() {
             *state = Arc::new(ScopeState {
                 scope: state.scope.clone(),
                 number: AtomicU32::new(state.number()),
                 forgotten: load(&state.forgotten),
-                all_forgotten: Arc::clone(&all_forgotten),
                 generation: load(&state.generation),
                 incident: load(&state.incident),
-                all_incident: Arc::clone(&all_incident),
+                all: Arc::clone(&all),
                 has_stored: AtomicBool::new(false),
             });
         }
         Self {
             known: Mutex::new(known),
             last_number: AtomicU32::new(self.last_number.load(Ordering::Acquire)),
-            all_forgotten,
-            all_incident,
+            all,
         }
     }
 }
