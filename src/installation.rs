@@ -48,6 +48,7 @@ impl Installation {
     }
 
     /// Whether a session may be made: not if it could never resume.
+    #[inline(always)]
     pub(crate) fn keeps(&self, terms: &Terms, session: Option<&Session<'_>>) -> bool {
         let has_certificates = session.is_some_and(|s| s.client_certificates.is_some());
         if has_certificates && !self.client_auth.keeps_certificates() {
@@ -58,6 +59,7 @@ impl Installation {
     }
 
     /// A session's lineage, with what this configuration asks of clients.
+    #[inline(always)]
     pub(crate) fn mark(&self, lineage: Lineage) -> Lineage {
         match lineage.is_renewal() {
             true => lineage,
