@@ -124,10 +124,11 @@ impl Resumption {
     ///
     /// Without this call a child finds out by itself, in its first handshake 2 seconds or more
     /// after the fork, or when any other method is called. Until then it keeps the keys that it
-    /// inherited, and a handshake may wait for 100 ms, then do without a session. A STEK source
-    /// that another thread was asking at the fork is lost to the child
-    /// ([`source_late`](crate::stats::StekStats::source_late)), and keys that another thread was
-    /// just using stay in the child's memory: fork while the parent does nothing, if you can.
+    /// inherited and takes sessions that its parent may take too, and a handshake may wait for 100
+    /// ms, then do without a session. A STEK source that another thread was asking at the fork is
+    /// lost to the child ([`source_late`](crate::stats::StekStats::source_late)), which then hears
+    /// of nothing that other processes withdraw; and keys that another thread was just using stay
+    /// in the child's memory: fork while the parent does nothing, if you can.
     pub fn after_fork(&self) {
         let _ = self.inner.here();
     }

@@ -92,6 +92,17 @@ impl SessionCache {
         self.inner.here().clear();
     }
 
+    /// For a process that was forked from the one that made the cache: call it in the child, first of
+    /// all. The child's cache starts empty, so that no single-use session is used in two processes.
+    ///
+    /// A cache used alone has no thread that would find out, and handshakes do not ask the system:
+    /// without this call the child goes on with the sessions that it inherited, until another method
+    /// is called. Within a [`Resumption`](crate::Resumption) it does
+    /// [find out](crate::Resumption::after_fork).
+    pub fn after_fork(&self) {
+        let _ = self.inner.here();
+    }
+
     /// Counters of the cache.
     pub fn stats(&self) -> CacheStats {
         self.inner.here().cache.stats()

@@ -84,6 +84,15 @@ fn a_child_waits_for_no_lock_that_it_inherited() {
 }
 
 #[test]
+fn a_cache_used_alone_starts_empty_in_a_child_that_says_what_it_is() {
+    let cache = SessionCache::new(10);
+    assert!(cache.put(vec![7; 32], session()));
+    cache.inner.life.process.pretend_fork();
+    cache.after_fork();
+    assert_eq!(cache.get(&[7; 32]), None);
+}
+
+#[test]
 fn a_cache_used_alone_tells_its_counters_in_a_child_too() {
     let cache = SessionCache::new(10);
     assert!(cache.put(vec![7; 32], session()));
