@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::clock::{Basis, Clock, instant_in};
 use crate::context;
 use crate::counters::Counters;
-use crate::errands::guarded;
 use crate::error::Error;
 use crate::outside::Outside;
 use crate::rotation::Rotation;
@@ -151,11 +150,10 @@ impl Ring {
             keeper.close();
             self.snapshot.store(Arc::default());
         }
-        let source = self.supply.close();
-        guarded(|| drop(source));
+        self.supply.close();
     }
 
-    /// Waits until the source is not being asked. False if the deadline passed first.
+    /// Waits until the source is not being asked or dropped. False if the deadline passed first.
     pub(crate) fn wait_for_source(&self, deadline: Duration) -> bool {
         let until = instant_in(deadline);
         while self.supply.is_busy() {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::introduced::Introduced;
@@ -29,6 +31,8 @@ pub(super) struct Supply {
     /// Whether it is asked on a thread of its own.
     pub(super) on_thread: bool,
     state: Mutex<State>,
+    /// There twice while the source is being dropped.
+    is_leaving: Arc<()>,
 }
 
 struct State {
@@ -136,6 +140,7 @@ impl Supply {
                 is_closed: false,
                 is_lost: false,
             }),
+            is_leaving: Arc::default(),
         }
     }
 
@@ -166,6 +171,7 @@ impl Supply {
                 next: None,
                 is_closed: false,
             }),
+            is_leaving: Arc::default(),
         }
     }
 
@@ -274,16 +280,40 @@ impl Supply {
     }
 
     /// Has it asked no more. Returns the source, unless it is just being asked.
-    pub(super) fn close(&self) -> Option<Box<dyn StekSource>> {
-        let state = &mut *self.state.lock();
-        state.is_closed = true;
-        state.next = None;
-        state.source.take()
+    pub(super) fn close(&self) {
+        let source = {
+            let state = &mut *self.state.lock();
+            state.is_closed = true;
+            state.next = None;
+            state.source.take()
+        };
+        if let Some(source) = source {
+            self.leave(source);
+        }
     }
 
-    /// Whether it is being asked.
+    /// Whether it is being asked, or dropped.
     pub(super) fn is_busy(&self) -> bool {
-        self.state.lock().under_way.is_some()
+        Arc::strong_count(&self.is_leaving) > 1 || self.state.lock().under_way.is_some()
+    }
+
+    /// Drops the source where nobody waits for it: it may join threads of its own, or hang.
+    fn leave(&self, source: Box<dyn StekSource>) {
+        let drop_it = || guarded(|| drop(source));
+        if !self.on_thread {
+            drop_it();
+            return;
+        }
+        let leaving = Arc::clone(&self.is_leaving);
+        let started = guarded(|| {
+            thread::Builder::new()
+                .name("resumption-source".into())
+                .spawn(move || {
+                    drop_it();
+                    drop(leaving);
+                })
+        });
+        drop(started); // without a thread it was dropped here
     }
 }
 

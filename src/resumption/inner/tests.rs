@@ -15,7 +15,7 @@ use crate::rotation::Rotation;
 use crate::scope::Forgotten;
 use crate::session::Version;
 use crate::session::tests::encoded;
-use crate::source::{SourceKey, StekSource, source_fn};
+use crate::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -315,4 +315,32 @@ fn shutting_down_tells_whether_anything_foreign_is_still_busy() {
         let _ = rotating.join().unwrap();
         assert!(inner.shut_down(LONG), "{busy}, until then");
     }
+}
+
+/// Hangs when it is dropped.
+struct Clinging(mpsc::Receiver<()>);
+
+impl StekSource for Clinging {
+    fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
+        let stek = query.stek(b"0123456789abcdefghijklmnopqrstuv")?;
+        Ok(vec![SourceKey::sealing(stek)])
+    }
+}
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let _ = self.0.recv();
+    }
+}
+
+#[test]
+fn shutting_down_waits_for_a_source_that_is_dropped_until_the_deadline_alone() {
+    let (release, hangs) = mpsc::channel();
+    let source: Box<dyn StekSource> = Box::new(Clinging(hangs));
+    let ring = StekRing::with(RingSettings::default(), Some(source), Terms::default());
+    let inner = Arc::clone(&ring.unwrap().inner);
+    let theirs = Arc::clone(&inner);
+    assert!(!returns(move || theirs.shut_down(Duration::from_millis(1))));
+    drop(release);
+    assert!(inner.shut_down(LONG));
 }
