@@ -279,7 +279,7 @@ impl Supply {
         (waiting, After::Nothing)
     }
 
-    /// Has it asked no more. Returns the source, unless it is just being asked.
+    /// Has it asked no more, and drops it, unless it is just being asked: then whoever asks does.
     pub(super) fn close(&self) {
         let source = {
             let state = &mut *self.state.lock();
