@@ -292,9 +292,9 @@ impl ResumptionBuilder {
 
     /// How long a session that a full handshake made stays in the shared store. Once its client
     /// comes back, the next stays for the [`session_ttl`](ResumptionBuilder::session_ttl), which
-    /// also bounds this; but resuming a TLS 1.2 session makes no next one. So clients that never return cannot fill the store for long, and a store
-    /// that evicts what expires first, as Redis does with `volatile-ttl`, evicts their sessions.
-    /// From 1 millisecond to 7 days.
+    /// also bounds this; but resuming a TLS 1.2 session makes no next one. So clients that never
+    /// return cannot fill the store for long, and a store that evicts what expires first, as Redis
+    /// does with `volatile-ttl`, evicts their sessions. From 1 millisecond to 7 days.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_FIRST_TTL`].
     pub fn first_ttl(mut self, ttl: Duration) -> Self {
