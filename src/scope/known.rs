@@ -30,9 +30,10 @@ pub(crate) struct ScopeState {
     has_stored: AtomicBool,
 }
 
-/// What holds for every scope, known or not. It changes under the lock of [`Scopes`].
+/// What holds for every scope, known or not.
 #[derive(Debug, Default)]
 struct All {
+    /// Changes under the lock of [`Scopes`], and so does the next one.
     forgotten: AtomicU64,
     incident: AtomicU64,
     /// 0 but in a forked child that does not know all scopes that have handles.
