@@ -31,8 +31,8 @@ pub(super) struct Supply {
     /// Whether it is asked on a thread of its own.
     pub(super) on_thread: bool,
     state: Mutex<State>,
-    /// There twice while the source is being dropped.
-    is_leaving: Arc<()>,
+    /// Held once more by the thread that drops the source.
+    leaving: Arc<()>,
 }
 
 struct State {
@@ -140,7 +140,7 @@ impl Supply {
                 is_closed: false,
                 is_lost: false,
             }),
-            is_leaving: Arc::default(),
+            leaving: Arc::default(),
         }
     }
 
@@ -171,7 +171,7 @@ impl Supply {
                 next: None,
                 is_closed: false,
             }),
-            is_leaving: Arc::default(),
+            leaving: Arc::default(),
         }
     }
 
@@ -294,7 +294,7 @@ impl Supply {
 
     /// Whether it is being asked, or dropped.
     pub(super) fn is_busy(&self) -> bool {
-        Arc::strong_count(&self.is_leaving) > 1 || self.state.lock().under_way.is_some()
+        Arc::strong_count(&self.leaving) > 1 || self.state.lock().under_way.is_some()
     }
 
     /// Drops the source where nobody waits for it: it may join threads of its own, or hang.
@@ -304,7 +304,7 @@ impl Supply {
             drop_it();
             return;
         }
-        let leaving = Arc::clone(&self.is_leaving);
+        let leaving = Arc::clone(&self.leaving);
         let started = guarded(|| {
             thread::Builder::new()
                 .name("resumption-source".into())
