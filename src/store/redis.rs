@@ -212,28 +212,13 @@ impl Backend for Server {
 #[cfg(test)]
 mod tests {
     #[cfg(unix)]
-    use std::thread;
-    #[cfg(unix)]
-    use std::time::Instant;
-
-    #[cfg(unix)]
     use test_support::redis::{RedisServer, as_user};
     #[cfg(unix)]
     use tokio::runtime::Builder;
 
+    #[cfg(unix)]
+    use super::hostile::{PATIENT, until};
     use super::*;
-
-    #[cfg(unix)]
-    const PATIENT: Duration = Duration::from_secs(30);
-
-    #[cfg(unix)]
-    fn until(store: &RedisStore, reached: impl Fn(&StoreHealth) -> bool) {
-        let start = Instant::now();
-        while !reached(&store.health()) {
-            assert!(start.elapsed() < PATIENT, "{:?}", store.health());
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
 
     #[cfg(unix)]
     #[test]

@@ -10,7 +10,7 @@ use super::RedisStore;
 use crate::stats::{StoreHealth, StoreTrouble};
 use crate::store::{SharedStore, StoreKey};
 
-const PATIENT: Duration = Duration::from_secs(30);
+pub(super) const PATIENT: Duration = Duration::from_secs(30);
 
 /// A store on a server that replies so to this command.
 fn store(hostile: &'static str, reply: &str) -> RedisStore {
@@ -19,7 +19,7 @@ fn store(hostile: &'static str, reply: &str) -> RedisStore {
     RedisStore::new(&format!("redis://127.0.0.1:{port}")).unwrap()
 }
 
-fn until(store: &RedisStore, reached: impl Fn(&StoreHealth) -> bool) {
+pub(super) fn until(store: &RedisStore, reached: impl Fn(&StoreHealth) -> bool) {
     let start = Instant::now();
     while !reached(&store.health()) {
         assert!(start.elapsed() < PATIENT, "{:?}", store.health());
