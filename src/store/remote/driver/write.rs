@@ -176,11 +176,7 @@ mod tests {
         let server = Answers(answers.to_vec());
         let common = Arc::new(Common::new("test:session:".into()));
         let line = Line::new(&server, common, Handle::current(), false);
-        let link = Link {
-            connection: server,
-            generation: line.breaker.close(None),
-        };
-        *line.link.lock() = Some(link);
+        line.serve_with(server, None);
         line
     }
 
