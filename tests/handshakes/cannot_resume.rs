@@ -1,24 +1,22 @@
 //! Clients that cannot resume, whatever they are given, are counted by reason.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use rustls::client::Resumption as ClientResumption;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig, ServerConnection};
 use rustls_resumption::acceptor::BlockingAcceptor;
 use rustls_resumption::stats::CannotResume;
-use rustls_resumption::{Resumption, ResumptionBuilder, Rotation};
+use rustls_resumption::{Resumption, ResumptionAcceptor, ResumptionBuilder, Rotation};
+use test_support::acceptor::meet_with;
 use test_support::handshake::{
     FULL, RESUMED, client, client_config, client_without_tickets, kind, server_config,
 };
@@ -166,8 +164,8 @@ fn a_client_without_psk_modes_is_counted_and_gets_no_session() {
     }
 }
 
-#[test]
-fn no_client_is_blamed_for_what_the_server_does_not_make_or_keep() {
+#[tokio::test]
+async fn no_client_is_blamed_for_what_the_server_does_not_make_or_keep() {
     let sparing = |config: &mut ServerConfig| config.send_tls13_tickets = 0;
     let usual = |_: &mut ServerConfig| ();
     let builder = Resumption::builder;
@@ -187,9 +185,9 @@ fn no_client_is_blamed_for_what_the_server_does_not_make_or_keep() {
         let mut config = server_config();
         set(&mut config);
         resumption.install(&mut config, "api");
-        let acceptor = BlockingAcceptor::from(Arc::new(config));
+        let acceptor = ResumptionAcceptor::from(Arc::new(config));
         for version in [&TLS12, &TLS13] {
-            meet(&client(version), &acceptor);
+            meet(&client(version), &acceptor).await;
             let [no_psk_dhe_ke, ..] = cannot(&resumption);
             assert_eq!(no_psk_dhe_ke, 0, "{why}: {version:?}");
         }
@@ -197,36 +195,23 @@ fn no_client_is_blamed_for_what_the_server_does_not_make_or_keep() {
     }
 }
 
-#[test]
-fn no_client_that_resumes_is_counted_whoever_made_its_session() {
+#[tokio::test]
+async fn no_client_that_resumes_is_counted_whoever_made_its_session() {
     let resumption = Resumption::tickets().unwrap();
     let mut config = server_config();
     resumption.install(&mut config, "api");
     config.ticketer = Ticketer::new().unwrap(); // rustls's own, of which nothing is known here
-    let acceptor = BlockingAcceptor::from(Arc::new(config));
+    let acceptor = ResumptionAcceptor::from(Arc::new(config));
     let client = client(&TLS13);
-    meet(&client, &acceptor);
+    meet(&client, &acceptor).await;
     let before = cannot(&resumption);
-    meet(&client, &acceptor);
+    meet(&client, &acceptor).await;
     assert_eq!(resumption.stats().acceptor.resumed, 1);
     assert_eq!(cannot(&resumption), before);
 }
 
-fn meet(client: &Arc<ClientConfig>, acceptor: &BlockingAcceptor) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::clone(client), name).unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut pong = [0; 4];
-            let mut stream = StreamOwned::new(connection, tcp);
-            stream.read_exact(&mut pong).unwrap();
-        });
-        let (tcp, _) = listener.accept().unwrap();
-        let long = |connection: &mut ServerConnection| connection.set_resumption_data(&[7; 1_024]);
-        let mut stream = acceptor.accept_with(tcp, long).unwrap();
-        stream.write_all(b"pong").unwrap();
-        stream.flush().unwrap();
-    });
+/// The application keeps much in each session.
+async fn meet(client: &Arc<ClientConfig>, acceptor: &ResumptionAcceptor) {
+    let keep_much = |connection: &mut ServerConnection| connection.set_resumption_data(&[7; 1_024]);
+    meet_with(client, acceptor, b"", keep_much).await;
 }
