@@ -5,11 +5,13 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 
 mod generations;
 mod known;
+mod state;
 
 pub(crate) use generations::{ALL, Forgotten, Generations, ScopeDigest, Which};
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) use known::NoSessions;
-pub(crate) use known::{Bound, HoldsScopes, ScopeState, Scopes, times_forgotten};
+pub(crate) use known::{HoldsScopes, Scopes};
+pub(crate) use state::{Bound, ScopeState, times_forgotten};
 
 /// Names a server identity, as its clients know it.
 ///

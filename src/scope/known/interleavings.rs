@@ -3,6 +3,8 @@
 use shuttle::thread;
 
 use super::*;
+use crate::lineage::Lineage;
+use crate::scope::times_forgotten;
 use crate::sync::try_schedules;
 
 const TRIES: usize = 1_000;
