@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -70,31 +71,17 @@ fn a_thousand_rings_through_thirty_days() {
     )));
     Node::start(&Origin::Store(Arc::clone(&store)), Duration::ZERO, SKEW);
     store.lock().unwrap().pass(start);
-    let mut fleets = [
-        Fleet::start(Origin::Secret(chance.secret()), start, &mut chance),
-        Fleet::start(Origin::Store(Arc::clone(&store)), start, &mut chance),
+    let origins = [
+        Origin::Secret(chance.secret()),
+        Origin::Store(Arc::clone(&store)),
     ];
-
-    let mut now = start;
-    for tick in 0.. {
-        let phase = Phase::at(now);
-        store.lock().unwrap().is_down = phase.is_down;
-        for fleet in &mut fleets {
-            fleet.suffer(now, &mut chance);
-            fleet.step(tick);
-            for _ in 0..VISITS_PER_TICK {
-                fleet.visit(now, phase, &mut chance);
-            }
-            fleet.pass(TICK);
-        }
-        store.lock().unwrap().pass(TICK);
-        now += TICK;
-        if now > start + DAYS * DAY {
-            break;
-        }
-    }
-
-    let [derived, stored] = fleets;
+    // Each on a thread of its own, with a chance of its own.
+    let lives = origins.map(|origin| {
+        let mut chance = Chance::new(chance.number());
+        let fleet = Fleet::start(origin, start, &mut chance);
+        thread::spawn(move || fleet.live(start, chance))
+    });
+    let [derived, stored] = lives.map(|life| life.join().unwrap());
     let store = store.lock().unwrap();
     print(&derived, &stored, &store, begin.elapsed());
 
@@ -236,6 +223,35 @@ impl Fleet {
             clocks_set: 0,
             most_keys: 0,
         }
+    }
+
+    fn live(mut self, start: Duration, mut chance: Chance) -> Self {
+        let store = match &self.origin {
+            Origin::Secret(_) => None,
+            Origin::Store(store) => Some(Arc::clone(store)),
+        };
+        let store = || store.as_ref().map(|store| store.lock().unwrap());
+        let mut now = start;
+        for tick in 0.. {
+            let phase = Phase::at(now);
+            if let Some(mut store) = store() {
+                store.is_down = phase.is_down;
+            }
+            self.suffer(now, &mut chance);
+            self.step(tick);
+            for _ in 0..VISITS_PER_TICK {
+                self.visit(now, phase, &mut chance);
+            }
+            self.pass(TICK);
+            if let Some(mut store) = store() {
+                store.pass(TICK);
+            }
+            now += TICK;
+            if now > start + DAYS * DAY {
+                break;
+            }
+        }
+        self
     }
 
     /// Each node restarts every ten days or so, as often its clock is set, twice as often its
