@@ -97,7 +97,8 @@ declare! {
         counters {
             /// How often another STEK became active.
             rotations: "resumption_stek_rotations_total";
-            /// STEKs revoked on this node.
+            /// STEKs revoked on this node, each once.
+            /// One that it does not hold counts as well: it may come yet.
             revocations: "resumption_stek_revocations_total";
             /// How often the source failed to answer.
             /// One that is late has failed, and is not counted again whatever it answers then.
