@@ -189,7 +189,7 @@ impl Ring {
         }
         match after {
             After::AskAgain(source, wish) => return Some((source, wish)),
-            After::Drop(source) => drop_guarded(source),
+            After::Drop(leaver) => leaver.leave(),
             After::Nothing => {}
         }
         None

@@ -31,7 +31,13 @@ pub(super) struct Supply {
     /// Whether it is asked on a thread of its own.
     pub(super) on_thread: bool,
     state: Mutex<State>,
-    /// Held once more by the thread that drops the source.
+    /// Held once more by a source that is to be dropped.
+    leaving: Arc<()>,
+}
+
+/// A source that is asked no more, and is to be dropped.
+pub(super) struct Leaver {
+    source: Box<dyn StekSource>,
     leaving: Arc<()>,
 }
 
@@ -77,7 +83,7 @@ pub(super) type Waiting = SyncSender<Result<(), String>>;
 /// What is to be done with a source that has answered.
 pub(super) enum After {
     AskAgain(Box<dyn StekSource>, Wish),
-    Drop(Box<dyn StekSource>),
+    Drop(Leaver),
     Nothing,
 }
 
@@ -269,7 +275,7 @@ impl Supply {
         let under_way = state.under_way.take();
         let waiting = under_way.map(|it| it.waiting).unwrap_or_default();
         if state.is_closed {
-            return (waiting, After::Drop(source));
+            return (waiting, After::Drop(self.leaver(source)));
         }
         if let Some(wish) = state.next.take() {
             let (source, wish) = state.begin(source, wish, now);
@@ -281,39 +287,50 @@ impl Supply {
 
     /// Has it asked no more, and drops it, unless it is just being asked: then whoever asks does.
     pub(super) fn close(&self) {
-        let source = {
+        let leaver = {
             let state = &mut *self.state.lock();
             state.is_closed = true;
             state.next = None;
-            state.source.take()
+            state.source.take().map(|source| self.leaver(source))
         };
-        if let Some(source) = source {
-            self.leave(source);
+        if let Some(leaver) = leaver {
+            self.leave(leaver);
         }
     }
 
     /// Whether it is being asked, or dropped.
     pub(super) fn is_busy(&self) -> bool {
-        Arc::strong_count(&self.leaving) > 1 || self.state.lock().under_way.is_some()
+        let state = self.state.lock();
+        state.under_way.is_some() || Arc::strong_count(&self.leaving) > 1
+    }
+
+    /// Made under the lock, so that it is busy throughout.
+    fn leaver(&self, source: Box<dyn StekSource>) -> Leaver {
+        let leaving = Arc::clone(&self.leaving);
+        Leaver { source, leaving }
     }
 
     /// Drops the source where nobody waits for it: it may join threads of its own, or hang.
-    fn leave(&self, source: Box<dyn StekSource>) {
-        let drop_it = || guarded(|| drop(source));
+    fn leave(&self, leaver: Leaver) {
         if !self.on_thread {
-            drop_it();
+            leaver.leave();
             return;
         }
-        let leaving = Arc::clone(&self.leaving);
         let started = guarded(|| {
             thread::Builder::new()
                 .name("resumption-source".into())
-                .spawn(move || {
-                    drop_it();
-                    drop(leaving);
-                })
+                .spawn(|| leaver.leave())
         });
         drop(started); // without a thread it was dropped here
+    }
+}
+
+impl Leaver {
+    /// Drops it.
+    pub(super) fn leave(self) {
+        let Self { source, leaving } = self;
+        guarded(|| drop(source));
+        drop(leaving);
     }
 }
 
@@ -394,6 +411,22 @@ mod tests {
         let manners = Manners::of(&*source);
         let (_, after) = supply.end(source, manners, true, Duration::ZERO);
         assert!(matches!(after, After::AskAgain(_, wish) if wish.rotate));
+    }
+
+    #[test]
+    fn a_source_that_is_closed_while_it_is_asked_is_busy_until_it_is_dropped() {
+        let supply = supply();
+        let (source, _) = supply.begin(Wish::default(), Duration::ZERO).unwrap();
+        supply.close();
+        assert!(supply.is_busy());
+        let manners = Manners::of(&*source);
+        let (_, after) = supply.end(source, manners, true, Duration::ZERO);
+        assert!(supply.is_busy());
+        let After::Drop(leaver) = after else {
+            panic!("it is closed");
+        };
+        leaver.leave();
+        assert!(!supply.is_busy());
     }
 
     #[test]
