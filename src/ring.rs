@@ -121,6 +121,11 @@ impl Ring {
         self.supply.is_shared
     }
 
+    /// Whether the source was lost in a fork: it hears of nothing, and tells nobody.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.supply.is_lost()
+    }
+
     /// Which clock decides.
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {
@@ -137,9 +142,10 @@ impl Ring {
         self.settings.rotation.lifetime()
     }
 
-    /// Whether the source has answered and a STEK seals.
+    /// Whether the source has answered, and can be asked again, and a STEK seals.
     pub(crate) fn is_ready(&self, terms: &Terms) -> bool {
         self.keeper.lock().health.has_answered()
+            && !self.is_cut_off()
             && self.snapshot.load().sealing(terms.now()).is_some()
     }
 
@@ -334,7 +340,7 @@ impl Ring {
         let (now, monotonic) = (terms.now(), terms.clock.monotonic());
         let snapshot = self.snapshot.load();
         let active_age = snapshot.active_since(now).map(|since| now.since(since));
-        let source_late = self.supply.late_for(monotonic).is_some() || self.supply.is_lost();
+        let source_late = self.supply.late_for(monotonic).is_some() || self.is_cut_off();
         let kept = self.keeper.lock().stats(monotonic);
         StekStats {
             active: snapshot.sealing(now).map(|stek| *stek.name()),

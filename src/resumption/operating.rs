@@ -94,7 +94,8 @@ impl Resumption {
     }
 
     /// Whether the STEK source has answered and a STEK seals: for a readiness probe. In stateful
-    /// mode without a shared store, always.
+    /// mode without a shared store, always; in a forked child that
+    /// [lost its source](crate::docs::operating#how-do-i-fork-workers), never.
     pub fn ready(&self) -> bool {
         self.inner.here().ready()
     }

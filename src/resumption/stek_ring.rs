@@ -155,7 +155,8 @@ impl StekRing {
         self.inner.here().forget(Which::Named(&scope.into()))
     }
 
-    /// Whether the source has answered and a STEK seals: a readiness probe.
+    /// Whether the source has answered and a STEK seals: a readiness probe. Never in a forked child
+    /// that [lost its source](crate::docs::operating#how-do-i-fork-workers).
     pub fn ready(&self) -> bool {
         self.inner.here().ready()
     }

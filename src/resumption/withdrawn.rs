@@ -21,7 +21,8 @@ pub struct Withdrawn {
 #[non_exhaustive]
 pub enum Reach {
     /// The source of STEKs cannot tell the other processes that have them (key files, derived STEKs,
-    /// a source of your own): make the same call in each, or change what they are given.
+    /// a source of your own, or one that this process lost when it was forked): make the same call in
+    /// each, or change what they are given.
     Each,
     /// The source has not taken it yet, for this reason. It is told again whenever it is asked, so
     /// that others follow as soon as it answers, if this process still runs then.

@@ -77,7 +77,7 @@ impl Inner {
                 true => ring.succeed(&self.terms, &self.outside),
                 false => Ok(()),
             };
-            match (ring.is_shared(), is_carried, told) {
+            match (ring.is_shared(), is_carried && !ring.is_cut_off(), told) {
                 (false, _, _) => Reach::Nobody,
                 (true, false, _) => Reach::Each,
                 (true, true, Ok(())) => Reach::Shared,
