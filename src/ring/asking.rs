@@ -151,6 +151,7 @@ impl Ring {
         let manners = answer.manners;
         if answer.heard.is_carried {
             let heard = &answer.heard;
+            terms.generations.meet(&heard.found, heard.found_others);
             terms.generations.hear(&heard.forgotten, heard.others);
         }
         if let Some(publisher) = outside.publisher.as_ref().filter(|_| self.supply.is_shared) {

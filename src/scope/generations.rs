@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Scope;
 use crate::clock::Time;
@@ -55,6 +54,8 @@ struct Known {
     forgotten: HashMap<ScopeDigest, Forgotten>,
     /// So far is every scope forgotten that is not listed.
     others: Forgotten,
+    /// As far as the source had it when it last answered.
+    heard: HashMap<ScopeDigest, Forgotten>,
     /// What this process forgot itself.
     own: HashMap<ScopeDigest, Own>,
     /// The same of every scope that is not listed.
@@ -68,16 +69,23 @@ struct Known {
 struct Own {
     /// When, by its own clock.
     time: Time,
-    generation: u64,
-    /// Whether it was raised above what others forgot at about the same time.
-    is_raised: bool,
+    told: Told,
+    /// Whether the source had anything that this process had not heard of when it forgot this.
+    has_met: bool,
+}
+
+/// Whether the source knows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Told {
+    NotYet,
+    /// It is being told, or was and did not answer.
+    Now,
+    /// This generation.
+    Done(u64),
 }
 
 /// Remembered of this process: as much as a shared record has room for.
 const MAX_OWN: usize = 256;
-
-/// Further than this no clocks are apart that tell which of two calls came first.
-const ABOUT: Duration = Duration::from_secs(60 * 60);
 
 /// What is to be forgotten.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +119,8 @@ impl Generations {
         known.forgotten.insert(digest, forgotten);
         let own = Own {
             time: now,
-            generation: forgotten.generation,
-            is_raised: false,
+            told: Told::NotYet,
+            has_met: false,
         };
         known.own.insert(digest, own);
         if known.own.len() > MAX_OWN {
@@ -136,10 +144,33 @@ impl Generations {
 
     /// What the source is told.
     pub(crate) fn list(&self) -> Vec<(ScopeDigest, Forgotten)> {
-        let known = self.known.lock();
-        let own = known.own.keys();
-        own.filter_map(|digest| Some((*digest, *known.forgotten.get(digest)?)))
-            .collect()
+        let Known { own, forgotten, .. } = &mut *self.known.lock();
+        let listed = own.iter_mut().filter_map(|(digest, own)| {
+            if own.told == Told::NotYet {
+                own.told = Told::Now;
+            }
+            Some((*digest, *forgotten.get(digest)?))
+        });
+        listed.collect()
+    }
+
+    /// Takes what the source knew before it was told what was listed last.
+    pub(crate) fn meet(&self, found: &[(ScopeDigest, Forgotten)], others: Forgotten) {
+        let known = &mut *self.known.lock();
+        let is_heard = |(digest, found): &(ScopeDigest, Forgotten)| {
+            let heard = known.heard.get(digest);
+            heard.is_some_and(|heard| heard.covers(*found)) || known.others.covers(*found)
+        };
+        let are_heard = found.iter().all(is_heard) && known.others.covers(others);
+        let found: HashMap<_, _> = found.iter().copied().collect();
+        for (digest, own) in &mut known.own {
+            let found = found.get(digest).copied().unwrap_or_default().later(others);
+            if matches!(own.told, Told::Done(told) if found.generation < told) {
+                own.told = Told::Now; // it had lost it
+                own.has_met = false;
+            }
+            own.has_met |= !are_heard;
+        }
     }
 
     /// Takes what the source knows, which carries it.
@@ -154,11 +185,11 @@ impl Generations {
         }
         has_news |= !known.others.covers(others);
         known.others = known.others.later(others);
-        has_news |= known.raise(forgotten, others);
+        has_news |= known.raise();
         let others = known.others;
-        known
-            .forgotten
-            .retain(|_, forgotten| !others.covers(*forgotten));
+        let is_news = |forgotten: &Forgotten| !others.covers(*forgotten);
+        known.forgotten.retain(|_, forgotten| is_news(forgotten));
+        known.heard = forgotten.iter().copied().collect();
         if has_news || is_first {
             self.has_news.store(true, Ordering::Release);
         }
@@ -233,28 +264,20 @@ impl Known {
         all.map(|known| known.generation).max().unwrap_or(0)
     }
 
-    /// Of two processes that forget before they hear of each other, the one whose clock is behind
-    /// raises its generation above the other's, or else what the other made in between would
-    /// resume. Once, so that this ends.
-    fn raise(&mut self, heard: &[(ScopeDigest, Forgotten)], others: Forgotten) -> bool {
+    /// Of two processes that forget before they hear of each other, the one of which the source is told
+    /// later raises its generation above the other's, or else what the other made in between would
+    /// resume. Once a telling, so that this ends.
+    fn raise(&mut self) -> bool {
         let raised = self.greatest().saturating_add(1);
-        let is_own = |(digest, forgotten): &&(ScopeDigest, Forgotten)| {
-            let own = self.own.get(digest);
-            own.is_some_and(|own| own.generation == forgotten.generation)
-        };
-        let foreign = heard.iter().filter(|heard| !is_own(heard));
-        let foreign = foreign.map(|(_, forgotten)| *forgotten).chain([others]);
-        let foreign: Vec<_> = foreign.collect();
         let mut is_any = false;
-        for (digest, own) in self.own.iter_mut().filter(|(_, own)| !own.is_raised) {
-            let is_before = |other: &Forgotten| {
-                other.generation > own.generation && other.time <= own.time.plus(ABOUT)
+        for (digest, own) in &mut self.own {
+            let there = self.forgotten.get_mut(digest);
+            let Some(there) = there.filter(|_| own.told == Told::Now) else {
+                continue;
             };
-            let is_behind = foreign.iter().any(is_before);
-            if let Some(there) = self.forgotten.get_mut(digest).filter(|_| is_behind) {
+            own.told = Told::Done(there.generation);
+            if own.has_met {
                 there.generation = raised;
-                own.generation = raised;
-                own.is_raised = true;
                 is_any = true;
             }
         }

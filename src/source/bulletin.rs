@@ -29,6 +29,9 @@ pub(crate) struct Heard {
     pub(crate) forgotten: Vec<(ScopeDigest, Forgotten)>,
     /// So far is every scope forgotten that is not listed: there were too many to remember each.
     pub(crate) others: Forgotten,
+    /// The same as it was before the source was told of this process.
+    pub(crate) found: Vec<(ScopeDigest, Forgotten)>,
+    pub(crate) found_others: Forgotten,
     /// How often this process raised such a bound, for scopes or for STEKs.
     pub(crate) overflows: u64,
     /// Whether the source carries any of this.

@@ -130,7 +130,7 @@ impl<B: Backend> Shared<B> {
             let make = || self.backend.new_key(query.sealing);
             let next = Next::after(found.as_ref(), &held, now, clocks, query, make)?;
             if !next.must_be_written || self.backend.replace(basis, &next, instant_in(limit))? {
-                return Ok(self.adopt(next, &held, query));
+                return Ok(self.adopt(next, found.as_ref(), &held, query));
             }
             // Another process was faster, and may have done all that there was to do.
         }
@@ -191,7 +191,13 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Takes over a record that is in place by now.
-    fn adopt(&mut self, next: Next, held: &Record, query: &SourceQuery<'_>) -> Vec<SourceKey> {
+    fn adopt(
+        &mut self,
+        next: Next,
+        found: Option<&Record>,
+        held: &Record,
+        query: &SourceQuery<'_>,
+    ) -> Vec<SourceKey> {
         self.note_overflow(next.overflows);
         let Next {
             mut record, loss, ..
@@ -219,10 +225,13 @@ impl<B: Backend> Shared<B> {
         self.agrees = Some(agrees);
         if let Some(bulletin) = query.bulletin {
             let (forgotten, others) = record.forgotten();
+            let (found, found_others) = found.map(Record::forgotten).unwrap_or_default();
             bulletin.tell(Heard {
                 revoked: held.revoked_by(&record),
                 forgotten,
                 others,
+                found,
+                found_others,
                 overflows: self.overflows,
                 is_carried: true,
             });

@@ -69,36 +69,72 @@ fn what_others_forgot_is_news_once_and_has_no_time_here() {
 }
 
 #[test]
-fn what_two_forget_before_they_hear_of_each_other_is_raised_once_by_whose_clock_is_behind() {
+fn of_two_that_forget_at_once_the_one_that_the_source_hears_later_goes_above_whatever_the_clocks() {
+    let scope = Scope::new("a");
+    let calls = |time: u64| {
+        let generations = Generations::default();
+        generations.hear(&[], Forgotten::default());
+        generations.forget(Which::Exactly(&scope), Time(time));
+        generations
+    };
+    let none = Forgotten::default();
+    let day = 24 * 60 * 60 * 1_000;
+    for (first, second) in [(day, 10 * day), (10 * day, day)] {
+        let [first, second] = [calls(first), calls(second)];
+        let told = first.list();
+        first.meet(&[], none);
+        first.hear(&told, none);
+        assert_eq!(first.of(&scope).generation, told[0].1.generation);
+
+        // Its first question was not answered.
+        let _ = second.list();
+        let mine = second.list();
+        let both = [(mine[0].0, mine[0].1.later(told[0].1))];
+        second.meet(&told, none);
+        second.hear(&both, none);
+        let raised = second.of(&scope).generation;
+        assert!(raised > both[0].1.generation);
+        // Once; and whoever comes later has heard of it.
+        second.meet(&both, none);
+        second.hear(&second.list(), none);
+        first.meet(&both, none);
+        first.hear(&second.list(), none);
+        for generations in [&first, &second] {
+            assert_eq!(generations.of(&scope).generation, raised);
+        }
+        first.forget(Which::Exactly(&scope), Time(1)); // having heard
+        let told = first.list();
+        first.meet(&second.list(), none);
+        first.hear(&told, none);
+        assert_eq!(first.of(&scope).generation, told[0].1.generation);
+    }
+}
+
+#[test]
+fn whom_the_source_is_told_of_again_because_it_lost_that_is_told_of_later() {
     let scope = Scope::new("a");
     let generations = Generations::default();
-    generations.hear(&[], Forgotten::default());
-    generations.forget(Which::Exactly(&scope), Time(7));
-    let theirs = Forgotten {
-        generation: 20,
-        time: Time(20),
-    };
-    // Of all scopes of the name.
-    let name = (scope.name_digest(), theirs);
-    generations.hear(&[name], Forgotten::default());
-    assert_eq!(generations.of(&scope).generation, 21);
+    let none = Forgotten::default();
+    generations.hear(&[], none);
+    generations.forget(Which::Exactly(&scope), Time(20));
     let told = generations.list();
-    assert_eq!(told[0].1.generation, 21);
-    // Once, and not above what came later for sure.
-    let later = Forgotten {
-        generation: 22,
-        time: Time(22),
-    };
-    generations.hear(&[(*scope.digest(), later)], Forgotten::default());
-    assert_eq!(generations.of(&scope).generation, 22);
-    generations.forget(Which::Exactly(&scope), Time(30));
-    let later = Time(31).plus(ABOUT);
-    let theirs = Forgotten {
-        generation: later.0,
-        time: later,
-    };
-    generations.hear(&[(*scope.digest(), theirs)], Forgotten::default());
-    assert_eq!(generations.of(&scope).generation, later.0);
+    generations.meet(&[], none);
+    generations.hear(&told, none);
+    for has_lost_it in [false, true] {
+        let theirs = Forgotten {
+            generation: 10,
+            time: Time(10),
+        };
+        let theirs = (*Scope::new("b").digest(), theirs);
+        let found = match has_lost_it {
+            true => vec![theirs],
+            false => vec![told[0], (*Scope::new("c").digest(), theirs.1)],
+        };
+        let told = generations.list();
+        generations.meet(&found, none);
+        generations.hear(&[&found[..], &told].concat(), none);
+        assert_eq!(generations.of(&scope).generation > 20, has_lost_it);
+    }
 }
 
 #[test]
@@ -141,20 +177,6 @@ fn what_others_forget_without_end_is_bounded() {
         assert_eq!(generations.of(&scope).generation, number);
     }
     assert_eq!(generations.known.lock().forgotten.len(), 3);
-}
-
-#[test]
-fn what_others_forgot_of_another_scope_at_the_same_time_raises_nothing() {
-    let scope = Scope::new("a");
-    let generations = Generations::default();
-    generations.hear(&[], Forgotten::default());
-    generations.forget(Which::Exactly(&scope), Time(7));
-    let theirs = Forgotten {
-        generation: 7,
-        time: Time(7),
-    };
-    generations.hear(&[(*Scope::new("b").digest(), theirs)], Forgotten::default());
-    assert_eq!(generations.of(&scope).generation, 7);
 }
 
 #[test]

@@ -121,6 +121,7 @@ impl Fleet {
         };
         shared.load(&asked).unwrap();
         let heard = bulletin.heard();
+        process.generations.meet(&heard.found, heard.found_others);
         process.generations.hear(&heard.forgotten, heard.others);
         process.follow(now, self.fault);
         process.held = shared.held;
