@@ -157,11 +157,17 @@ impl Cache {
             self.counters.add(CacheCount::TooLong);
             return false;
         }
+        let number = at.scope.number(); // before anything that may be forgotten meanwhile
         let now = terms.read();
         let session = Session::parse(&value);
         let time = now.on(terms.basis);
         let (lineage, _) = context::lineage(session.as_ref(), &at.scope, time);
         let lineage = at.mark(lineage);
+        if terms.withholds(&at.scope, lineage, time) {
+            id.zeroize();
+            self.counters.add(CacheCount::RevokedStore);
+            return false;
+        }
         if !at.keeps(terms, session.as_ref()) {
             id.zeroize();
             self.counters.add(CacheCount::ClientAuthStore);
@@ -181,7 +187,7 @@ impl Cache {
             issuers,
             lineage,
         };
-        let stored = self.insert(terms, &at.scope, None, fixed, entry, now);
+        let stored = self.insert(&at.scope, number, fixed, entry, now);
         id.zeroize();
         stored
     }
@@ -217,15 +223,14 @@ impl Cache {
             expires: now.steady.plus(stay),
             is_renewal: true,
         };
-        self.insert(terms, scope, Some(scope_number), id, entry, now);
+        self.insert(scope, scope_number, id, entry, now);
     }
 
-    /// `only_while` this number stands for the scope, if it is given.
+    /// Stores it if this number still stands for the scope, or else it was forgotten meanwhile.
     fn insert(
         &self,
-        terms: &Terms,
         scope: &ScopeState,
-        only_while: Option<u32>,
+        number: u32,
         id: &[u8; 32],
         entry: Entry,
         now: Now,
@@ -235,32 +240,22 @@ impl Cache {
             return false;
         }
         let mut removed = Removed::default();
-        loop {
-            let key = self.hasher.key(scope.number(), id);
-            let Some(mut shard) = self.lock(key) else {
-                return false;
-            };
-            // If the scope was forgotten meanwhile, the shard may have been looked through already:
-            // under the old number nobody would find the session, nor wipe it.
-            if scope.number() != key.scope {
-                continue;
-            }
-            if key.scope == 0 {
-                return false; // numbers are just being given out anew
-            }
-            let is_another = only_while.is_some_and(|number| number != key.scope);
-            let time = now.on(terms.basis);
-            if is_another || scope.has_forgotten(entry.lineage, time, || terms.under_way()) {
-                self.counters.add(CacheCount::RevokedStore);
-                return false;
-            }
-            scope.note_stored();
-            self.spare.make_room(&mut shard);
-            let stored = shard.put(key, entry, now.steady, &mut removed);
-            drop(shard);
-            drop(removed); // wiped outside the lock
-            return stored;
+        let key = self.hasher.key(number, id);
+        let Some(mut shard) = self.lock(key) else {
+            return false;
+        };
+        // The shard may have been looked through already, and nobody would find nor wipe the session.
+        // Under 0 nobody finds it either: numbers are being given out anew.
+        if !is_current(scope, key) || number == 0 {
+            self.counters.add(CacheCount::RevokedStore);
+            return false;
         }
+        scope.note_stored();
+        self.spare.make_room(&mut shard);
+        let stored = shard.put(key, entry, now.steady, &mut removed);
+        drop(shard);
+        drop(removed); // wiped outside the lock
+        stored
     }
 
     /// Whether a TLS 1.2 session of this ID is here.

@@ -42,6 +42,15 @@ pub(crate) struct Now {
     pub(crate) monotonic: Duration,
 }
 
+/// When something happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moment {
+    /// By the clock that decides.
+    pub(crate) time: Time,
+    /// What no clock that is set changes.
+    pub(crate) monotonic: Duration,
+}
+
 /// Which of the two readings decides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Basis {
@@ -162,6 +171,13 @@ impl Now {
         match basis {
             Basis::Steady => self.steady,
             Basis::Wall => self.wall,
+        }
+    }
+
+    pub(crate) fn moment(self, basis: Basis) -> Moment {
+        Moment {
+            time: self.on(basis),
+            monotonic: self.monotonic,
         }
     }
 }

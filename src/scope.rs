@@ -11,7 +11,7 @@ pub(crate) use generations::{ALL, Forgotten, Generations, ScopeDigest, Which};
 #[cfg(any(test, rustls_resumption_fuzzing))]
 pub(crate) use known::NoSessions;
 pub(crate) use known::{HoldsScopes, Scopes};
-pub(crate) use state::{Bound, ScopeState, times_forgotten};
+pub(crate) use state::{Bound, ScopeState, UnderWay, times_forgotten};
 
 /// Names a server identity, as its clients know it.
 ///

@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client_auth::{DEFAULT_INTERVAL, Rechecks};
-use crate::clock::{Basis, Clock, Now, Time};
+use crate::clock::{Basis, Clock, Moment, Now, Time};
+use crate::lineage::Lineage;
 use crate::pulse::Pulse;
-use crate::scope::Generations;
+use crate::scope::{Generations, ScopeState, UnderWay};
 
 /// On what terms sessions resume, wherever they are kept: by which clock, and for how long after
 /// their full handshake. Cache, ring and shared store are handed the same ones.
@@ -87,6 +88,11 @@ impl Terms {
         }
     }
 
+    /// When that is.
+    pub(crate) fn moment(&self) -> Moment {
+        self.read().moment(self.basis)
+    }
+
     /// How long after a session's scope was forgotten a handshake may make it that began before, here
     /// or in another process.
     pub(crate) fn under_way(&self) -> Duration {
@@ -97,6 +103,24 @@ impl Terms {
                 self.incident_window.saturating_add(elsewhere)
             }
         }
+    }
+
+    /// Whether a session must not be made now because its scope was forgotten since its handshake
+    /// began.
+    #[inline(always)]
+    pub(crate) fn withholds(&self, scope: &ScopeState, lineage: Lineage, now: Time) -> bool {
+        scope.withholds(lineage, now, || UnderWay {
+            here: self.incident_window,
+            anywhere: self.under_way(),
+            now: self.clock.monotonic(),
+        })
+    }
+
+    /// Whether a session that was made at this time must not resume because its scope was forgotten
+    /// since its birth, where times decide over that.
+    #[inline(always)]
+    pub(crate) fn has_forgotten(&self, scope: &ScopeState, lineage: Lineage, made: Time) -> bool {
+        scope.has_forgotten(lineage, made, || self.under_way())
     }
 
     /// Whether a session of this birth may no longer resume.

@@ -46,6 +46,11 @@ impl Time {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
+    /// The millisecond after it.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// The time since `earlier`; zero if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::*;
+use crate::clock::Moment;
 use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 use crate::session::tests::encoded;
@@ -28,7 +29,7 @@ fn given(birth: Time) -> Given {
 }
 
 fn scope() -> Arc<ScopeState> {
-    Scopes::default().state(Scope::default(), Time(0), &NoSessions)
+    Scopes::default().state(Scope::default(), Moment::default(), &NoSessions)
 }
 
 /// A task: what is left of its handshake, and the context between two polls.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::*;
+use crate::clock::Moment;
 use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 use crate::session::tests::encoded;
@@ -42,7 +43,7 @@ fn stored(session: &[u8]) -> (Time, bool) {
 }
 
 fn scope() -> Arc<ScopeState> {
-    Scopes::default().state(Scope::default(), NOW, &NoSessions)
+    Scopes::default().state(Scope::default(), Moment::default(), &NoSessions)
 }
 
 fn context() -> Option<Box<Context>> {

@@ -180,11 +180,11 @@ impl Inner {
         if state.is_behind(forgotten) {
             self.put_out_of_reach(&state.scope);
         }
-        state.heed(forgotten);
+        state.heed(forgotten, self.terms.moment());
     }
 
     fn put_out_of_reach(&self, scope: &Scope) -> usize {
-        let number = self.scopes.forget(scope, self.terms.now(), &self.cache);
+        let number = self.scopes.forget(scope, self.terms.moment(), &self.cache);
         self.cache.drop_all(number)
     }
 
@@ -218,7 +218,7 @@ impl Inner {
     /// The state of a scope.
     pub(crate) fn scope(&self, scope: Scope) -> Arc<ScopeState> {
         let forgotten = self.terms.generations.of(&scope);
-        let now = self.terms.now();
+        let now = self.terms.moment();
         let state = self.scopes.state_since(scope, forgotten, now, &self.cache);
         // It may have been here before, with handshakes and sessions that are not to outlive what
         // another process has told.

@@ -107,11 +107,11 @@ impl Ring {
         if !at.keeps(terms, parsed.as_ref()) {
             return refused(TicketCount::ClientAuthToSeal);
         }
+        if terms.withholds(&at.scope, lineage, now) {
+            return refused(TicketCount::RevokedToSeal);
+        }
         if terms.is_too_old(lineage.birth, now) {
             return refused(TicketCount::TooOldToSeal);
-        }
-        if at.scope.has_forgotten(lineage, now, || terms.under_way()) {
-            return refused(TicketCount::RevokedToSeal);
         }
         let Some(stek) = snapshot.sealing(now) else {
             return refused(TicketCount::NoKeyToSeal);
@@ -202,9 +202,7 @@ fn admit(
     let is_forgotten = match at.scope.bound(trailer.generation) {
         Bound::Current => false,
         Bound::Earlier => true,
-        Bound::Never => at
-            .scope
-            .has_forgotten(trailer.lineage, trailer.issued, || terms.under_way()),
+        Bound::Never => terms.has_forgotten(&at.scope, trailer.lineage, trailer.issued),
     };
     if is_forgotten {
         return refused(TicketCount::Revoked);

@@ -1,13 +1,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::state::{All, ScopeState, next_incident};
+use super::state::{Extent, ScopeState};
 use super::{Forgotten, Scope};
-use crate::clock::Time;
-use crate::rotation::Rotation;
+use crate::clock::Moment;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The scopes known to a cache, to a ring, or to a pair of them: those that have a handle, sessions
 /// in the cache, or something forgotten that could still be offered. All others are dropped as new
@@ -17,7 +15,8 @@ pub(crate) struct Scopes {
     known: Mutex<Known>,
     /// The last number that was given out; changes under the lock.
     last_number: AtomicU32,
-    all: Arc<All>,
+    /// How far every scope is forgotten. Times of it change under the lock.
+    all: Arc<Extent>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -32,16 +31,12 @@ struct Known {
 /// Up to this many are kept, needed or not.
 const FEW: usize = 1_024;
 
-/// The longest that anything may be offered again after it was issued: what was forgotten before
-/// need not be remembered.
-const MEMORY: Duration = Rotation::MAX_TICKET_LIFETIME;
-
 impl Scopes {
     /// The state of a scope. `cache` tells which numbers are in use.
     pub(crate) fn state(
         &self,
         scope: Scope,
-        now: Time,
+        now: Moment,
         cache: &impl HoldsScopes,
     ) -> Arc<ScopeState> {
         self.state_since(scope, Forgotten::default(), now, cache)
@@ -52,7 +47,7 @@ impl Scopes {
         &self,
         scope: Scope,
         forgotten: Forgotten,
-        now: Time,
+        now: Moment,
         cache: &impl HoldsScopes,
     ) -> Arc<ScopeState> {
         let mut dropped = Vec::new(); // after unlocking
@@ -61,25 +56,28 @@ impl Scopes {
             return Arc::clone(state);
         }
         if known.states.len() >= known.limit.max(FEW) {
-            let all_forgotten = Time(self.all.forgotten.load(Ordering::Acquire));
-            known.drop_unneeded(now, all_forgotten, cache, &mut dropped);
+            known.drop_unneeded(now, cache, &mut dropped);
         }
         let state = Arc::new(ScopeState {
             scope: scope.clone(),
             number: AtomicU32::new(self.fresh_number(known, cache)),
-            forgotten: AtomicU64::new(forgotten.time.0),
-            generation: AtomicU64::new(forgotten.generation),
-            incident: AtomicU64::new(0),
+            own: Extent::default(),
             all: Arc::clone(&self.all),
             has_stored: AtomicBool::new(false),
         });
+        state.heed(forgotten, now);
         known.states.insert(scope, Arc::clone(&state));
         state
     }
 
     /// Puts everything the scope made up to `now` out of reach. Returns its previous number; `None`
     /// if the whole cache must be emptied.
-    pub(crate) fn forget(&self, scope: &Scope, now: Time, cache: &impl HoldsScopes) -> Option<u32> {
+    pub(crate) fn forget(
+        &self,
+        scope: &Scope,
+        now: Moment,
+        cache: &impl HoldsScopes,
+    ) -> Option<u32> {
         if self.known.lock().is_partial {
             // Some handle may have a state of it that is not known here.
             self.forget_all(now, cache);
@@ -118,17 +116,12 @@ impl Scopes {
     }
 
     /// Puts everything that any scope made up to `now` out of reach.
-    pub(crate) fn forget_all(&self, now: Time, cache: &impl HoldsScopes) {
+    pub(crate) fn forget_all(&self, now: Moment, cache: &impl HoldsScopes) {
         let known = &mut *self.known.lock();
-        let latest = known.states.values().map(|state| state.forgotten().0).max();
-        let before = self
-            .all
-            .forgotten
-            .load(Ordering::Acquire)
-            .max(latest.unwrap_or(0));
-        let forgotten = now.0.max(before.saturating_add(1));
-        self.all.incident.store(next_incident(), Ordering::Release);
-        self.all.forgotten.store(forgotten, Ordering::Release);
+        let latest = known.states.values().map(|state| state.forgotten()).max();
+        // Those that are met later must not seem to be before them.
+        let time = now.time.max(latest.unwrap_or_default().next());
+        self.all.forget(Moment { time, ..now });
         let states: Vec<_> = known.states.values().map(Arc::clone).collect();
         for state in states {
             let number = self.fresh_number(known, cache);
@@ -215,16 +208,13 @@ impl Known {
     /// it leaves.
     fn drop_unneeded(
         &mut self,
-        now: Time,
-        all_forgotten: Time,
+        now: Moment,
         cache: &impl HoldsScopes,
         dropped: &mut Vec<Arc<ScopeState>>,
     ) {
         // Whoever gets a handle does so under the lock that is held here, or from another handle.
-        let is_idle = |state: &Arc<ScopeState>| {
-            Arc::strong_count(state) == 1
-                && (state.forgotten() <= all_forgotten || state.forgotten().plus(MEMORY) < now)
-        };
+        let is_idle =
+            |state: &Arc<ScopeState>| Arc::strong_count(state) == 1 && state.may_be_dropped(now);
         let is_unused = |state: &Arc<ScopeState>| !state.has_stored.load(Ordering::Relaxed);
         let mut keep_unless = |is_unneeded: bool, state: &Arc<ScopeState>| {
             if is_unneeded {

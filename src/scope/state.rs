@@ -3,8 +3,9 @@ use std::sync::atomic::AtomicU64 as ProcessAtomicU64;
 use std::time::Duration;
 
 use super::{Forgotten, Scope, ScopeDigest};
-use crate::clock::Time;
+use crate::clock::{Moment, Time, millis};
 use crate::lineage::Lineage;
+use crate::rotation::Rotation;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What a cache or ring knows about a scope; shared by all handles of that scope.
@@ -14,27 +15,36 @@ pub(crate) struct ScopeState {
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
     /// everything stored before is out of reach at once. 0 while scopes are numbered anew.
     pub(super) number: AtomicU32,
-    /// Sessions born up to this time (in milliseconds) do not resume.
-    pub(super) forgotten: AtomicU64,
-    /// What is sealed for it is bound to this, and what is bound to an earlier one does not resume.
-    /// 0 unless all processes that share its STEKs know it.
-    pub(super) generation: AtomicU64,
-    /// Which call forgot it last, as [`times_forgotten`] counts them.
-    pub(super) incident: AtomicU64,
-    /// The same three for every scope.
-    pub(super) all: Arc<All>,
+    pub(super) own: Extent,
+    /// The same of every scope.
+    pub(super) all: Arc<Extent>,
     /// Whether anything was stored under any of its numbers.
     pub(super) has_stored: AtomicBool,
 }
 
-/// What holds for every scope, known or not.
+/// How far a scope was forgotten, or all scopes, known or not.
 #[derive(Debug, Default)]
-pub(super) struct All {
-    /// Changes under the lock of [`Scopes`], and so does the next one.
-    pub(super) forgotten: AtomicU64,
-    pub(super) incident: AtomicU64,
-    /// 0 but in a forked child that does not know all scopes that have handles.
+pub(super) struct Extent {
+    /// Which call was the last, as [`times_forgotten`] counts them; 0 if there was none.
+    incident: AtomicU64,
+    /// When that was, by monotonic time in milliseconds.
+    called: AtomicU64,
+    /// Where there are no generations, sessions born up to this time (in milliseconds) do not resume.
+    time: AtomicU64,
+    /// What is sealed is bound to this, and what is bound to an earlier one does not resume. 0 unless
+    /// all processes that share the STEKs know it. Of all scopes, 0 but in a forked child that does not
+    /// know all that have handles.
     pub(super) generation: AtomicU64,
+}
+
+impl Extent {
+    /// Notes a call that was made then. Whoever reads these reads them the other way round.
+    pub(super) fn forget(&self, now: Moment) {
+        let called = millis(now.monotonic);
+        self.called.fetch_max(called, Ordering::AcqRel);
+        self.incident.fetch_max(next_incident(), Ordering::AcqRel);
+        self.time.fetch_max(now.time.0, Ordering::AcqRel);
+    }
 }
 
 /// To which generation of its scope a session is bound.
@@ -47,6 +57,10 @@ pub(crate) enum Bound {
     Never,
 }
 
+/// The birth of what is not to resume, because its scope was forgotten while its handshake was under
+/// way.
+const NEVER: Time = Time(0);
+
 impl ScopeState {
     pub(crate) fn number(&self) -> u32 {
         self.number.load(Ordering::Acquire)
@@ -57,9 +71,21 @@ impl ScopeState {
         self.number.store(number, Ordering::Release);
     }
 
+    /// The greater of what holds for it and for all.
+    #[inline(always)]
+    fn greater(&self, of: impl Fn(&Extent) -> &AtomicU64) -> u64 {
+        let own = of(&self.own).load(Ordering::Acquire);
+        own.max(of(&self.all).load(Ordering::Acquire))
+    }
+
     pub(super) fn forgotten(&self) -> Time {
-        let all = self.all.forgotten.load(Ordering::Acquire);
-        Time(self.forgotten.load(Ordering::Acquire).max(all))
+        Time(self.greater(|extent| &extent.time))
+    }
+
+    /// Which call forgot it last; 0 if none did.
+    #[inline(always)]
+    fn incident(&self) -> u64 {
+        self.greater(|extent| &extent.incident)
     }
 
     /// What a session in a shared store is bound to: the scope and a generation of it. The last 8 of
@@ -74,15 +100,11 @@ impl ScopeState {
 
     /// How far what is sealed for it now must be known to be forgotten; 0 if there are no generations.
     ///
-    /// Whoever makes a session reads it before anything else of the scope: whoever forgets stores the
-    /// time and then the generation, so nothing is bound to a generation without being compared with
-    /// its time.
-    ///
-    /// Whoever seals reads it before anything else. Whoever forgets stores it last, so nothing is bound
-    /// to a generation that was not compared with the call and the time of it.
+    /// Whoever makes a session reads it before anything else of the scope. Whoever forgets stores it
+    /// last, so nothing is bound to a generation that was not compared with its call.
+    #[inline(always)]
     pub(crate) fn generation(&self) -> u64 {
-        let all = self.all.generation.load(Ordering::Acquire);
-        self.generation.load(Ordering::Acquire).max(all)
+        self.greater(|extent| &extent.generation)
     }
 
     /// How a session of this generation stands to what is forgotten here.
@@ -105,42 +127,77 @@ impl ScopeState {
     }
 
     /// Takes over what was forgotten. What was made before must be out of reach by then.
-    pub(crate) fn heed(&self, forgotten: Forgotten) {
-        self.forgotten.fetch_max(forgotten.time.0, Ordering::AcqRel);
-        self.generation
-            .fetch_max(forgotten.generation, Ordering::AcqRel);
+    pub(crate) fn heed(&self, forgotten: Forgotten, now: Moment) {
+        let Forgotten { time, generation } = forgotten;
+        if time > self.forgotten() {
+            self.own.forget(Moment { time, ..now });
+        }
+        self.own.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
     /// The birth of a session made by a full handshake that began at this time, when so much had been
-    /// forgotten. However the clock stands, it is not after what was forgotten since, and after what
-    /// was forgotten before.
+    /// forgotten.
+    #[inline(always)]
     pub(crate) fn birth(&self, began: Time, times_forgotten: u64) -> Time {
-        // Before the calls are compared: whoever forgets notes the call and then the time, so the time of
-        // a call that is not known yet does not make a session seem to be born after it.
-        let forgotten = self.forgotten();
-        match self.is_forgotten_since(times_forgotten) {
-            false => began.max(Time(forgotten.0.saturating_add(1))),
-            true => began.min(forgotten),
+        match self.incident() {
+            0 => began,
+            _ => self.birth_since(began, times_forgotten),
+        }
+    }
+
+    /// Where times decide, the birth is after what was forgotten before, however the clock stands.
+    #[cold]
+    fn birth_since(&self, began: Time, times_forgotten: u64) -> Time {
+        let before = match self.has_generation() {
+            true => NEVER,
+            false => self.forgotten(),
+        };
+        // After that was read: whoever forgets notes the call and then the time, so the time of a call
+        // that is not known yet does not make a session seem to be born after it.
+        match self.incident() > times_forgotten {
+            true => NEVER,
+            false => began.max(before.next()),
         }
     }
 
     /// The same of a session that renews one of this birth, which may be by a clock that is ahead. It
     /// was opened by a handshake that began when so much had been forgotten.
+    #[inline(always)]
     pub(crate) fn renewed_birth(&self, birth: Time, times_forgotten: u64) -> Time {
-        match self.is_forgotten_since(times_forgotten) {
+        match self.incident() > times_forgotten {
             false => birth,
-            true => birth.min(self.forgotten()),
+            true => NEVER,
         }
     }
 
-    fn is_forgotten_since(&self, times_forgotten: u64) -> bool {
-        let incident = self.incident.load(Ordering::Acquire);
-        incident.max(self.all.incident.load(Ordering::Acquire)) > times_forgotten
+    /// Whether a session must not be made because the scope was forgotten since its handshake began.
+    /// Where nobody saw it begin, it may have been under way for so long.
+    #[inline(always)]
+    pub(crate) fn withholds(
+        &self,
+        lineage: Lineage,
+        made: Time,
+        under_way: impl FnOnce() -> UnderWay,
+    ) -> bool {
+        self.incident() != 0 && self.withholds_since(lineage, made, under_way())
     }
 
-    /// Whether a session must not be made or resumed because the scope was forgotten since its birth.
-    /// Where that is not known exactly, the time at which the session was made decides: the handshake
-    /// may have been `under_way` for so long.
+    #[cold]
+    fn withholds_since(&self, lineage: Lineage, made: Time, under_way: UnderWay) -> bool {
+        match self.has_generation() {
+            // Clocks may have been wrong at the call, so times tell nothing.
+            true => {
+                let called = Duration::from_millis(self.greater(|extent| &extent.called));
+                let since = under_way.now.saturating_sub(called);
+                lineage.birth == NEVER || !lineage.is_exact() && since <= under_way.here
+            }
+            false => self.has_forgotten(lineage, made, || under_way.anywhere),
+        }
+    }
+
+    /// Whether a session must not resume because the scope was forgotten since its birth, where times
+    /// decide over that. If the birth is not known exactly, the time at which the session was made
+    /// does: the handshake may have been `under_way` for so long.
     #[inline(always)]
     pub(crate) fn has_forgotten(
         &self,
@@ -164,12 +221,32 @@ impl ScopeState {
 
     /// Always moves forward, even if the clock stood still, because births are after the time last
     /// forgotten.
-    pub(super) fn forget(&self, now: Time) {
-        let before = self.forgotten();
-        let later = now.0.max(before.0.saturating_add(1));
-        self.incident.fetch_max(next_incident(), Ordering::AcqRel);
-        self.forgotten.fetch_max(later, Ordering::AcqRel);
+    pub(super) fn forget(&self, now: Moment) {
+        let time = now.time.max(self.forgotten().next());
+        self.own.forget(Moment { time, ..now });
     }
+
+    /// Whether what it has forgotten beyond the others need not be remembered.
+    pub(super) fn may_be_dropped(&self, now: Moment) -> bool {
+        let [own, all] = [&self.own, &*self.all].map(|it| it.incident.load(Ordering::Acquire));
+        let called = Duration::from_millis(self.own.called.load(Ordering::Acquire));
+        own <= all || called.saturating_add(MEMORY) < now.monotonic
+    }
+}
+
+/// The longest that anything may be offered again after it was issued: what was forgotten before
+/// need not be remembered.
+pub(super) const MEMORY: Duration = Rotation::MAX_TICKET_LIFETIME;
+
+/// For how long a handshake may have been under way that nobody saw begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnderWay {
+    /// In this process.
+    pub(crate) here: Duration,
+    /// In another one too, which learns later of what was forgotten.
+    pub(crate) anywhere: Duration,
+    /// The monotonic time now.
+    pub(crate) now: Duration,
 }
 
 // Of the standard library always: one for all tests, of which shuttle runs each in a world of its own.
@@ -182,4 +259,18 @@ pub(crate) fn times_forgotten() -> u64 {
 
 pub(super) fn next_incident() -> u64 {
     INCIDENTS.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+}
+
+/// For models, which go on from one standing in several ways.
+#[cfg(test)]
+impl Extent {
+    pub(super) fn twin(&self) -> Self {
+        let load = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Acquire));
+        Self {
+            called: load(&self.called),
+            incident: load(&self.incident),
+            time: load(&self.time),
+            generation: load(&self.generation),
+        }
+    }
 }

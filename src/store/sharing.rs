@@ -110,13 +110,11 @@ impl Sharing {
         if session.version == Version::Tls13 && lineage.begins_unknown() {
             self.counts.add(StoreCount::AgeUnknown);
         }
+        if terms.withholds(&at.scope, lineage, now) || ring.has_revoked(renewed_key) {
+            return Err(StoreCount::RevokedToShare);
+        }
         if terms.is_too_old(lineage.birth, now) {
             return Err(StoreCount::TooOldToShare);
-        }
-        if at.scope.has_forgotten(lineage, now, || terms.under_way())
-            || ring.has_revoked(renewed_key)
-        {
-            return Err(StoreCount::RevokedToShare);
         }
         let SharingSettings { ttl, first_ttl, .. } = self.settings;
         let ttl = match lineage.is_renewal() {
@@ -290,9 +288,7 @@ fn try_open(
     let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
     let now = terms.now();
     // What is bound to an earlier generation has another key, and does not open.
-    if !scope.has_generation()
-        && scope.has_forgotten(times.lineage, times.issued, || terms.under_way())
-    {
+    if !scope.has_generation() && terms.has_forgotten(scope, times.lineage, times.issued) {
         return Err(StoreCount::Forgotten);
     }
     if times.expires <= now {

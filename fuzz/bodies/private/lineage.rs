@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::clock::Moment;
 use crate::scope::{NoSessions, Scope, Scopes};
 use crate::session::Version;
 
@@ -126,7 +127,7 @@ fn without(given: &[u8], made: &[u8], lineage: Lineage, version: Version, renews
 }
 
 fn scope() -> Arc<ScopeState> {
-    Scopes::default().state(Scope::default(), Time(0), &NoSessions)
+    Scopes::default().state(Scope::default(), Moment::default(), &NoSessions)
 }
 
 fn given_as(lineage: Lineage) -> Given {

@@ -47,7 +47,8 @@ impl Inner {
             }
         };
         for state in &states {
-            state.heed(self.terms.generations.of(&state.scope));
+            let forgotten = self.terms.generations.of(&state.scope);
+            state.heed(forgotten, self.terms.moment());
         }
         self.follow_for_unknown();
         (states.len(), sessions)
@@ -59,7 +60,7 @@ impl Inner {
     }
 
     pub(super) fn put_all_out_of_reach(&self) -> usize {
-        self.scopes.forget_all(self.terms.now(), &self.cache);
+        self.scopes.forget_all(self.terms.moment(), &self.cache);
         self.cache.drop_all(None)
     }
 

@@ -1,4 +1,8 @@
+use std::time::Duration;
+
 use super::*;
+use crate::clock::Time;
+use crate::scope::state::MEMORY;
 
 /// A cache with sessions under these numbers, and how often it was looked through.
 #[derive(Default)]
@@ -15,7 +19,15 @@ impl HoldsScopes for Holds {
     }
 }
 
-const NOW: Time = Time(1_800_000_000_000);
+const NOW: Moment = at(Time(1_800_000_000_000));
+
+/// On a machine that has just started.
+const fn at(time: Time) -> Moment {
+    Moment {
+        time,
+        monotonic: Duration::ZERO,
+    }
+}
 
 #[test]
 fn forgetting_changes_the_number_of_that_scope_alone() {
@@ -24,11 +36,14 @@ fn forgetting_changes_the_number_of_that_scope_alone() {
     let (a, b) = (state("a"), state("b"));
     let before = (a.number(), b.number());
     assert_ne!(before.0, before.1);
-    assert_eq!(scopes.forget(&"a".into(), Time(7), &cache), Some(before.0));
+    assert_eq!(
+        scopes.forget(&"a".into(), at(Time(7)), &cache),
+        Some(before.0)
+    );
     assert_ne!(a.number(), before.0);
     assert_eq!(b.number(), before.1);
     assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
-    scopes.forget(&"unheard of".into(), Time(7), &cache);
+    scopes.forget(&"unheard of".into(), at(Time(7)), &cache);
     assert_eq!(state("unheard of").forgotten(), Time(7));
 }
 
@@ -38,7 +53,7 @@ fn forgetting_all_changes_the_number_of_each() {
     let state = |name: &str| scopes.state(name.into(), NOW, &cache);
     let states = [state("a"), state("b")];
     let before = [states[0].number(), states[1].number()];
-    scopes.forget_all(Time(7), &cache);
+    scopes.forget_all(at(Time(7)), &cache);
     for state in &states {
         assert!(!before.contains(&state.number()));
         assert_eq!(state.forgotten(), Time(7));
@@ -69,12 +84,13 @@ fn unneeded_scopes_are_dropped_out_of_a_million() {
     assert!(most <= FEW, "{most} at once");
     assert_eq!(state("held").number(), held.number());
     assert_eq!(state("stored").number(), number);
-    assert_eq!(state("forgotten").forgotten(), NOW);
+    assert_eq!(state("forgotten").forgotten(), NOW.time);
     // What was issued before is too old after this.
-    for (later, forgotten) in [
-        (NOW.plus(MEMORY), NOW),
-        (NOW.plus(MEMORY + Duration::from_millis(1)), Time(0)),
+    for (monotonic, forgotten) in [
+        (MEMORY, NOW.time),
+        (MEMORY + Duration::from_millis(1), Time(0)),
     ] {
+        let later = Moment { monotonic, ..NOW };
         for met in 0..2 * FEW {
             scopes.state(met.to_string().into(), later, &cache);
         }
@@ -106,10 +122,11 @@ fn a_scope_is_found_once_it_was_met_and_has_a_generation_once_it_was_heard_of() 
     let found = scopes.find(&"a".into());
     assert!(found.is_some_and(|found| Arc::ptr_eq(&found, &state)));
     assert!(!state.has_generation());
-    state.heed(Forgotten {
+    let forgotten = Forgotten {
         generation: 5,
         time: Time(0),
-    });
+    };
+    state.heed(forgotten, NOW);
     assert!(state.has_generation());
 }
 
@@ -124,7 +141,10 @@ fn a_child_that_lost_the_scopes_forgets_all_instead_of_one() {
     let met = heir.state("b".into(), NOW, &cache);
     assert_ne!(met.number(), installed.number());
     assert_eq!(heir.forget(&"a".into(), NOW, &cache), None, "drop all");
-    assert_eq!((installed.forgotten(), met.forgotten()), (NOW, NOW));
+    assert_eq!(
+        (installed.forgotten(), met.forgotten()),
+        (NOW.time, NOW.time)
+    );
     let heir = scopes.heir();
     let number = installed.number();
     assert_eq!(heir.forget(&"a".into(), NOW, &cache), Some(number));
@@ -160,20 +180,13 @@ fn each_generation_has_a_binding_of_its_own() {
 /// For models, which go on from one standing in several ways.
 impl Scopes {
     pub(crate) fn twin(&self) -> Self {
-        let load = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Acquire));
-        let all = Arc::new(All {
-            forgotten: load(&self.all.forgotten),
-            incident: load(&self.all.incident),
-            generation: load(&self.all.generation),
-        });
+        let all = Arc::new(self.all.twin());
         let mut known = self.known.lock().clone();
         for state in known.states.values_mut() {
             *state = Arc::new(ScopeState {
                 scope: state.scope.clone(),
                 number: AtomicU32::new(state.number()),
-                forgotten: load(&state.forgotten),
-                generation: load(&state.generation),
-                incident: load(&state.incident),
+                own: state.own.twin(),
                 all: Arc::clone(&all),
                 has_stored: AtomicBool::new(false),
             });

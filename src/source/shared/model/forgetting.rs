@@ -16,7 +16,7 @@ use crate::clock::Time;
 use crate::lineage::Lineage;
 use crate::models;
 use crate::rotation::Rotation;
-use crate::scope::{NoSessions, Which, times_forgotten};
+use crate::scope::{NoSessions, UnderWay, Which, times_forgotten};
 use crate::source::SourceQuery;
 use crate::source::bulletin::Bulletin;
 use crate::source::shared::Shared;
@@ -30,13 +30,17 @@ const PROCESSES: usize = 2;
 /// How long a handshake may last of which nobody saw the beginning.
 const UNDER_WAY: Duration = Duration::from_secs(60);
 
+/// How far a clock may be off, to either side.
+const MAX_SKEW: Duration = TICK;
+
 const GONE: &str = "nothing of before resumes in a process that has heard";
+const MADE: &str = "a full handshake during which nothing was heard makes sessions";
 const RESUMES: &str = "what was made since resumes in every process that has heard no more";
 
 #[derive(Clone)]
 struct Fleet {
     rotation: Rotation,
-    /// By how many ticks the clock of the last process is ahead of the others'.
+    /// By how many ticks the clock of the last process is ahead of the others', until it is set right.
     skew: i64,
     may: Mishaps,
     fault: Option<Fault>,
@@ -52,6 +56,10 @@ enum Fault {
     RenewsAsItWas,
     /// What is sealed says nothing of generations.
     SealsUnbound,
+    /// What the source knew before a process told it is not looked at.
+    MeetsNobody,
+    /// What a full handshake makes is born after what was forgotten before, by whatever clock.
+    OutdatesTheCall,
 }
 
 #[derive(Clone, Copy, Debug, Hash)]
@@ -62,6 +70,7 @@ struct Mishaps {
     losses: u8,
     restorations: u8,
     restarts: u8,
+    corrections: u8,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +83,7 @@ enum Step {
     Restarts(usize),
     IsLost,
     IsRestored,
+    IsSetRight,
     Passes,
 }
 
@@ -91,10 +101,14 @@ impl Fleet {
         }
     }
 
-    fn time(&self, process: usize, passed: u32) -> Time {
-        let time = START.plus(passed * TICK);
+    fn time(&self, process: usize, standing: &Standing) -> Time {
+        let time = START.plus(standing.passed * TICK);
+        let ticks = match standing.is_set_right {
+            true => 0,
+            false => self.skew,
+        };
         // No two calls come in the same millisecond.
-        let skew = self.skew * TICK.as_millis() as i64 + 1;
+        let skew = ticks * TICK.as_millis() as i64 + 1;
         match process == PROCESSES - 1 {
             true => Time(time.0.saturating_add_signed(skew)),
             false => time,
@@ -102,7 +116,7 @@ impl Fleet {
     }
 
     fn ask(&self, standing: &mut Standing, index: usize) {
-        let now = self.time(index, standing.passed);
+        let now = self.time(index, standing);
         let process = &mut standing.processes[index];
         let mut shared = Shared {
             held: process.held.take(),
@@ -121,7 +135,9 @@ impl Fleet {
         };
         shared.load(&asked).unwrap();
         let heard = bulletin.heard();
-        process.generations.meet(&heard.found, heard.found_others);
+        if self.fault != Some(Fault::MeetsNobody) {
+            process.generations.meet(&heard.found, heard.found_others);
+        }
         process.generations.hear(&heard.forgotten, heard.others);
         process.follow(now, self.fault);
         process.held = shared.held;
@@ -139,7 +155,7 @@ impl Fleet {
     }
 
     fn end(&self, standing: &mut Standing, index: usize) {
-        let now = self.time(index, standing.passed);
+        let now = self.time(index, standing);
         let process = &mut standing.processes[index];
         let Some(handshake) = process.handshake.take() else {
             return;
@@ -150,6 +166,7 @@ impl Fleet {
             Some(Fault::BeginsAtItsEnd) => times_forgotten(),
             _ => handshake.times_forgotten,
         };
+        let is_full = handshake.resumes.is_none();
         let (lineage, calls, first) = match handshake.resumes {
             Some(session) => (
                 session.lineage.renewed(match self.fault {
@@ -160,11 +177,24 @@ impl Fleet {
                 session.process,
             ),
             None => {
-                let birth = state.birth(handshake.began, times_forgotten);
+                let birth = state.birth(handshake.began.min(now), times_forgotten);
+                let birth = match self.fault {
+                    Some(Fault::OutdatesTheCall) => birth.max(process.forgotten().time.next()),
+                    _ => birth,
+                };
                 (Lineage::of_full_handshake(birth), handshake.calls, index)
             }
         };
-        if !state.has_forgotten(lineage, now, || UNDER_WAY) {
+        let under_way = || UnderWay {
+            here: UNDER_WAY,
+            anywhere: UNDER_WAY,
+            now: Duration::ZERO,
+        };
+        let is_withheld =
+            state.withholds(lineage, now, under_way) || lineage.birth > now.plus(2 * MAX_SKEW);
+        if is_withheld {
+            standing.are_refused |= is_full && handshake.heard == process.heard;
+        } else {
             standing.sessions.push(Session {
                 lineage,
                 issued: now,
@@ -180,9 +210,10 @@ impl Fleet {
     }
 
     fn begin(&self, standing: &mut Standing, index: usize, resumes: Option<Session>) {
+        let began = self.time(index, standing);
         let process = &mut standing.processes[index];
         process.handshake = Some(Handshake {
-            began: self.time(index, standing.passed),
+            began,
             times_forgotten: times_forgotten(),
             resumes,
             calls: standing.calls,
@@ -205,6 +236,8 @@ impl Model for Fleet {
             processes: (0..PROCESSES).map(|_| Process::new()).collect(),
             sessions: Vec::new(),
             calls: 0,
+            is_set_right: false,
+            are_refused: false,
             left: self.may,
         };
         for process in 0..PROCESSES {
@@ -240,6 +273,9 @@ impl Model for Fleet {
         if left.restorations > 0 {
             steps.push(Step::IsRestored);
         }
+        if left.corrections > 0 {
+            steps.push(Step::IsSetRight);
+        }
         if left.ticks > 0 {
             steps.push(Step::Passes);
         }
@@ -257,14 +293,14 @@ impl Model for Fleet {
             Step::Forgets(index) => {
                 next.left.calls -= 1;
                 next.calls += 1;
-                let now = self.time(index, next.passed);
+                let now = self.time(index, &next);
                 let process = &mut next.processes[index];
                 process.heard.insert(next.calls);
                 // As `Inner` forgets a scope.
                 process.generations.forget(Which::Exactly(&scope()), now);
-                let state = process.state();
+                let (state, now) = (process.state(), standing::at(now));
                 process.scopes.forget(&scope(), now, &NoSessions);
-                state.heed(process.forgotten());
+                state.heed(process.forgotten(), now);
             }
             Step::Asks(index) => self.ask(&mut next, index),
             Step::Restarts(index) => {
@@ -281,6 +317,10 @@ impl Model for Fleet {
                 next.left.restorations -= 1;
                 next.record = self.init_states().pop()?.record;
                 next.heard.clear();
+            }
+            Step::IsSetRight => {
+                next.left.corrections -= 1;
+                next.is_set_right = true;
             }
             Step::Passes => {
                 next.left.ticks -= 1;
@@ -313,6 +353,7 @@ impl Model for Fleet {
                     })
                 })
             }),
+            Property::always(MADE, |_: &Self, standing: &Standing| !standing.are_refused),
             Property::always(RESUMES, |_: &Self, standing: &Standing| {
                 let mut sessions = standing.sessions.iter();
                 sessions.all(|session| {
@@ -333,6 +374,7 @@ const FEW: Mishaps = Mishaps {
     losses: 0,
     restorations: 0,
     restarts: 0,
+    corrections: 0,
 };
 
 #[test]
@@ -349,7 +391,17 @@ fn nothing_that_was_forgotten_resumes_where_it_was_heard() {
         calls: 1,
         ..FEW
     };
-    for (may, skew) in [(is_lost, 0), (is_restored, 0), (FEW, -1), (FEW, 1)] {
+    let is_set_right = Mishaps {
+        corrections: 1,
+        ..FEW
+    };
+    for (may, skew) in [
+        (is_lost, 0),
+        (is_restored, 0),
+        (FEW, -1),
+        (FEW, 1),
+        (is_set_right, 100),
+    ] {
         models::holds(Fleet::new(may, skew, None), 40);
     }
 }
@@ -364,6 +416,21 @@ fn a_handshake_that_seems_to_begin_after_the_call_is_found_to_bring_sessions_bac
     for fault in faults {
         models::refutation(Fleet::new(FEW, 1, Some(fault)), GONE, 40);
     }
+}
+
+#[test]
+fn two_calls_at_once_that_nobody_raises_are_found_to_bring_sessions_back() {
+    let fleet = Fleet::new(FEW, 1, Some(Fault::MeetsNobody));
+    models::refutation(fleet, GONE, 40);
+}
+
+#[test]
+fn sessions_born_after_a_call_by_a_wrong_clock_are_found_to_be_refused_once_it_is_right() {
+    let may = Mishaps {
+        corrections: 1,
+        ..FEW
+    };
+    models::refutation(Fleet::new(may, 100, Some(Fault::OutdatesTheCall)), MADE, 40);
 }
 
 #[test]

@@ -2,9 +2,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Fault, Mishaps, UNDER_WAY};
-use crate::clock::Time;
+use crate::clock::{Moment, Time};
 use crate::lineage::Lineage;
 use crate::models;
 use crate::scope::{Bound, Forgotten, Generations, NoSessions, Scope, ScopeState, Scopes};
@@ -22,6 +23,9 @@ pub(super) struct Standing {
     pub(super) processes: Vec<Process>,
     pub(super) sessions: Vec<Session>,
     pub(super) calls: u8,
+    pub(super) is_set_right: bool,
+    /// Sessions of a full handshake during which nothing was heard.
+    pub(super) are_refused: bool,
     pub(super) left: Mishaps,
 }
 
@@ -58,6 +62,12 @@ pub(super) struct Session {
     pub(super) heard: BTreeSet<u8>,
 }
 
+/// Monotonic time stands still.
+pub(super) fn at(time: Time) -> Moment {
+    let monotonic = Duration::ZERO;
+    Moment { time, monotonic }
+}
+
 pub(super) fn scope() -> Scope {
     Scope::new("a scope")
 }
@@ -78,7 +88,7 @@ impl Process {
     pub(super) fn state(&self) -> Arc<ScopeState> {
         let forgotten = self.generations.of(&scope());
         self.scopes
-            .state_since(scope(), forgotten, START, &NoSessions)
+            .state_since(scope(), forgotten, at(START), &NoSessions)
     }
 
     pub(super) fn forgotten(&self) -> Forgotten {
@@ -90,11 +100,12 @@ impl Process {
         if !self.generations.take_news() {
             return;
         }
+        let now = at(now);
         let (state, forgotten) = (self.state(), self.forgotten());
         if state.is_behind(forgotten) && fault != Some(Fault::HeedsOnly) {
             self.scopes.forget(&scope(), now, &NoSessions);
         }
-        state.heed(forgotten);
+        state.heed(forgotten, now);
     }
 
     /// As the ring admits a ticket.
@@ -144,6 +155,7 @@ impl Hash for Session {
 impl Hash for Standing {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.passed, self.made, self.calls, self.left).hash(state);
+        (self.is_set_right, self.are_refused).hash(state);
         (&self.heard, &self.sessions).hash(state);
         let held = self.processes.iter().map(|process| &process.held);
         for record in held.chain([&self.record]) {
