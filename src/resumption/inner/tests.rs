@@ -9,7 +9,7 @@ use rustls::server::StoresServerSessions;
 use super::*;
 use crate::clock::{FakeClock, Time};
 use crate::context;
-use crate::resumption::{Resumption, SessionCache, StekRing};
+use crate::resumption::{Reach, Resumption, SessionCache, StekRing};
 use crate::ring::ROTATION_DEADLINE;
 use crate::rotation::Rotation;
 use crate::scope::Forgotten;
@@ -150,6 +150,25 @@ fn once_it_is_shut_down_nobody_keeps_house() {
     time.advance(LONG);
     assert_eq!(ring.seal(&session()), None);
     assert!(!ring.inner.life.is_rescued.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_child_that_lost_its_source_is_not_ready_and_its_calls_reach_nobody_else() {
+    let source = source_fn("shared", |query| {
+        let stek = query.stek(b"0123456789abcdefghijklmnopqrstuv")?;
+        Ok(vec![SourceKey::sealing(stek)])
+    });
+    let resumption = Resumption::builder().stek_source(source).build().unwrap();
+    let parent = Arc::clone(&resumption.inner);
+    let generations = &parent.terms.generations;
+    generations.hear(&[], Forgotten::default()); // as if it carried them
+    assert!(resumption.ready());
+    assert_eq!(resumption.forget("a").reach, Reach::Shared);
+    let _asking = parent.ring.as_ref().unwrap().hold();
+    parent.life.process.pretend_fork();
+    resumption.after_fork();
+    assert!(!resumption.ready() && !resumption.stats().steks.is_ready);
+    assert_eq!(resumption.forget("a").reach, Reach::Each);
 }
 
 #[test]
