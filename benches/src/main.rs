@@ -40,7 +40,7 @@ enum Command {
     Acceptor(commands::acceptor::Arguments),
     /// Instructions and simulated cache misses, counted by callgrind: the same on any load.
     Counts(commands::counts::Arguments),
-    /// What client certificates cost: memory of sessions, server time, installation (2 minutes).
+    /// Server time of handshakes, and what client certificates cost: memory, installation (1 minute).
     Clients,
     /// Do what callgrind counts.
     #[command(hide = true)]

@@ -12,6 +12,7 @@ use benches::memory::resident;
 use benches::timing::{Effort, each, turn_about};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
+use rustls::SupportedProtocolVersion;
 use rustls::version::TLS13;
 use rustls_resumption::Resumption;
 
@@ -41,7 +42,12 @@ const LARGE_BUDGET: usize = 2 << 30;
 
 pub(crate) fn run(effort: Effort) -> Result<(), Box<dyn Error>> {
     weigh_all(effort)?;
-    time_handshakes(effort);
+    time_handshakes(
+        effort,
+        "with a client's certificate and two issuers",
+        Site::mutual,
+    );
+    time_handshakes(effort, "with a client that has no certificate", Site::new);
     time_installing(effort)
 }
 
@@ -155,12 +161,16 @@ fn with_chain(plain: &[u8], certificates: &[Vec<u8>]) -> Vec<u8> {
     [head, &[1], &len[1..], &chain, &tail[1..]].concat()
 }
 
-fn time_handshakes(effort: Effort) {
-    println!("server time of a handshake with a client's certificate and two issuers:");
+fn time_handshakes(
+    effort: Effort,
+    with: &str,
+    site: fn(&'static SupportedProtocolVersion, ServerKey) -> Site,
+) {
+    println!("server time of a handshake {with}:");
     let mut table = table(["keys", "way", "full", "resumed", "full over resumed"]);
     for key in ServerKey::ALL {
         for way in Way::ALL {
-            let site = Site::mutual(way.version(), key);
+            let site = site(way.version(), key);
             let server = Arc::new(site.server(way, By::Ours, 20_000));
             let crowd = || Crowd::new(&site, server.clone(), 64, 1);
             let (mut strangers, mut returning) = (crowd(), crowd());
