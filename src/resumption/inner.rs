@@ -170,7 +170,7 @@ impl Inner {
         let greatest = self.terms.generations.greatest();
         if self.scopes.may_be_behind(greatest) {
             self.put_all_out_of_reach();
-            self.scopes.heed_for_all(greatest);
+            self.scopes.heed_for_all(greatest, self.terms.moment());
         }
     }
 

@@ -61,11 +61,10 @@ impl Scopes {
         let state = Arc::new(ScopeState {
             scope: scope.clone(),
             number: AtomicU32::new(self.fresh_number(known, cache)),
-            own: Extent::default(),
+            own: Extent::since(forgotten),
             all: Arc::clone(&self.all),
             has_stored: AtomicBool::new(false),
         });
-        state.heed(forgotten, now);
         known.states.insert(scope, Arc::clone(&state));
         state
     }
@@ -84,21 +83,25 @@ impl Scopes {
             return None;
         }
         let state = self.state(scope.clone(), now, cache);
-        let number = self.fresh_number(&mut self.known.lock(), cache);
+        let known = &mut *self.known.lock();
+        let number = self.fresh_number(known, cache);
+        // First nothing is found any more, then all that began by then is known to have begun before,
+        // and only then is anything stored again.
+        let before = state.number.swap(0, Ordering::AcqRel);
         state.forget(now);
-        Some(state.number.swap(number, Ordering::AcqRel))
+        state.number.store(number, Ordering::Release);
+        Some(before)
     }
 
     /// Whether there may be a scope that is not known here, and is not at this generation.
     pub(crate) fn may_be_behind(&self, generation: u64) -> bool {
-        let all = self.all.generation.load(Ordering::Acquire);
-        self.known.lock().is_partial && all < generation
+        self.known.lock().is_partial && self.all.generation() < generation
     }
 
     /// Binds every scope to this generation at least, also those that are not known here. What was made
     /// before must be out of reach by then.
-    pub(crate) fn heed_for_all(&self, generation: u64) {
-        self.all.generation.fetch_max(generation, Ordering::AcqRel);
+    pub(crate) fn heed_for_all(&self, generation: u64, now: Moment) {
+        self.all.heed(generation, now);
     }
 
     pub(crate) fn find(&self, scope: &Scope) -> Option<Arc<ScopeState>> {
@@ -119,10 +122,13 @@ impl Scopes {
     pub(crate) fn forget_all(&self, now: Moment, cache: &impl HoldsScopes) {
         let known = &mut *self.known.lock();
         let latest = known.states.values().map(|state| state.forgotten()).max();
+        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
+        for state in &states {
+            state.number.store(0, Ordering::Release); // as where one is forgotten
+        }
         // Those that are met later must not seem to be before them.
         let time = now.time.max(latest.unwrap_or_default().next());
         self.all.forget(Moment { time, ..now });
-        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
         for state in states {
             let number = self.fresh_number(known, cache);
             state.number.store(number, Ordering::Release);

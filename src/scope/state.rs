@@ -31,19 +31,55 @@ pub(super) struct Extent {
     called: AtomicU64,
     /// Where there are no generations, sessions born up to this time (in milliseconds) do not resume.
     time: AtomicU64,
-    /// What is sealed is bound to this, and what is bound to an earlier one does not resume. 0 unless
-    /// all processes that share the STEKs know it. Of all scopes, 0 but in a forked child that does not
-    /// know all that have handles.
-    pub(super) generation: AtomicU64,
+    /// What is bound to an earlier generation does not resume. 0 unless all processes that share the
+    /// STEKs know it. Of all scopes, 0 but in a forked child that does not know all that have handles.
+    opening: AtomicU64,
+    /// What is sealed is bound to this one, which comes after.
+    generation: AtomicU64,
 }
 
 impl Extent {
     /// Notes a call that was made then. Whoever reads these reads them the other way round.
-    pub(super) fn forget(&self, now: Moment) {
-        let called = millis(now.monotonic);
-        self.called.fetch_max(called, Ordering::AcqRel);
+    fn note(&self, now: Moment) {
+        self.called
+            .fetch_max(millis(now.monotonic), Ordering::AcqRel);
         self.incident.fetch_max(next_incident(), Ordering::AcqRel);
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn forget(&self, now: Moment) {
+        self.note(now);
         self.time.fetch_max(now.time.0, Ordering::AcqRel);
+    }
+
+    /// Of a scope that is met now, of which nothing is under way.
+    pub(super) fn since(forgotten: Forgotten) -> Self {
+        let Forgotten { time, generation } = forgotten;
+        let incident = match time {
+            Time(0) => 0,
+            _ => next_incident(),
+        };
+        Self {
+            called: AtomicU64::new(0),
+            incident: AtomicU64::new(incident),
+            time: AtomicU64::new(time.0),
+            opening: AtomicU64::new(generation),
+            generation: AtomicU64::new(generation),
+        }
+    }
+
+    /// Takes over a generation. A handshake that begins in the middle of a call may have opened what
+    /// was made before it. So first nothing of that opens any more, then all that began by then is
+    /// known to have begun before, and only then is anything bound to the generation.
+    pub(super) fn heed(&self, generation: u64, now: Moment) {
+        if self.generation() < generation {
+            self.opening.fetch_max(generation, Ordering::AcqRel);
+            self.note(now);
+            self.generation.fetch_max(generation, Ordering::AcqRel);
+        }
     }
 }
 
@@ -107,9 +143,15 @@ impl ScopeState {
         self.greater(|extent| &extent.generation)
     }
 
+    /// The generation of what opens now; 0 if there are none.
+    #[inline(always)]
+    pub(crate) fn opening(&self) -> u64 {
+        self.greater(|extent| &extent.opening)
+    }
+
     /// How a session of this generation stands to what is forgotten here.
     pub(crate) fn bound(&self, generation: u64) -> Bound {
-        match self.generation() {
+        match self.opening() {
             0 => Bound::Never,
             current if generation < current => Bound::Earlier,
             _ => Bound::Current,
@@ -117,7 +159,7 @@ impl ScopeState {
     }
 
     /// Whether generations decide over what is sealed, and times do not.
-    pub(crate) fn has_generation(&self) -> bool {
+    fn has_generation(&self) -> bool {
         self.generation() != 0
     }
 
@@ -132,7 +174,7 @@ impl ScopeState {
         if time > self.forgotten() {
             self.own.forget(Moment { time, ..now });
         }
-        self.own.generation.fetch_max(generation, Ordering::AcqRel);
+        self.own.heed(generation, now);
     }
 
     /// The birth of a session made by a full handshake that began at this time, when so much had been
@@ -257,7 +299,7 @@ pub(crate) fn times_forgotten() -> u64 {
     INCIDENTS.load(Ordering::Acquire)
 }
 
-pub(super) fn next_incident() -> u64 {
+fn next_incident() -> u64 {
     INCIDENTS.fetch_add(1, Ordering::AcqRel).saturating_add(1)
 }
 
@@ -270,6 +312,7 @@ impl Extent {
             called: load(&self.called),
             incident: load(&self.incident),
             time: load(&self.time),
+            opening: load(&self.opening),
             generation: load(&self.generation),
         }
     }

@@ -151,7 +151,7 @@ impl Sharing {
         ids: &[[u8; 32]],
     ) -> Result<Claimed, Miss> {
         let scope_number = scope.number(); // before anything that may be forgotten meanwhile
-        let scope_binding = scope.binding(scope.generation());
+        let scope_binding = scope.binding(scope.opening());
         for id in ids {
             let binding = Binding {
                 scope: &scope_binding,
@@ -213,7 +213,7 @@ impl Sharing {
         scope: &ScopeState,
         id: &[u8; 32],
     ) -> Result<Opened, Miss> {
-        let scope_binding = scope.binding(scope.generation());
+        let scope_binding = scope.binding(scope.opening());
         let binding = Binding {
             scope: &scope_binding,
             version: Version::Tls12,
@@ -288,7 +288,7 @@ fn try_open(
     let (times, bytes) = value::open(&stek, binding, value).ok_or(StoreCount::Forged)?;
     let now = terms.now();
     // What is bound to an earlier generation has another key, and does not open.
-    if !scope.has_generation() && terms.has_forgotten(scope, times.lineage, times.issued) {
+    if scope.opening() == 0 && terms.has_forgotten(scope, times.lineage, times.issued) {
         return Err(StoreCount::Forgotten);
     }
     if times.expires <= now {

@@ -56,9 +56,10 @@ fn shuttle_a_handshake_that_ends_as_all_is_forgotten_makes_nothing_that_resumes(
     });
 }
 
-/// Where generations decide, it is withheld, or bound to the one before.
+/// Where generations decide: whenever it begins, if it opens what was made before, what it makes of it
+/// is withheld, or bound to the generation before.
 #[test]
-fn shuttle_what_ends_as_its_scope_is_forgotten_is_withheld_or_of_the_generation_before() {
+fn shuttle_what_renews_as_its_scope_is_forgotten_is_withheld_or_of_the_generation_before() {
     try_schedules(TRIES, || {
         let scopes = Arc::new(Scopes::default());
         let state = scopes.state(Scope::default(), NOW, &NoSessions);
@@ -67,19 +68,22 @@ fn shuttle_what_ends_as_its_scope_is_forgotten_is_withheld_or_of_the_generation_
             time: Time(0),
         };
         state.heed(forgotten(3), NOW);
-        let after = times_forgotten();
         let handshake = {
             let state = Arc::clone(&state);
             thread::spawn(move || {
+                let after = times_forgotten();
+                let opens = state.bound(3) == Bound::Current;
                 let generation = state.generation();
-                let session = Lineage::of_full_handshake(state.birth(NOW.time, after));
-                (generation, state.withholds(session, NOW.time, under_way))
+                let birth = state.renewed_birth(NOW.time, after);
+                let session = Lineage::of_full_handshake(birth).renewed(birth);
+                let is_made = !state.withholds(session, NOW.time, under_way);
+                (opens && is_made).then_some(generation)
             })
         };
         scopes.forget(&Scope::default(), NOW, &NoSessions);
         state.heed(forgotten(5), NOW);
-        let (generation, is_withheld) = handshake.join().unwrap();
-        assert!(is_withheld || state.bound(generation) == Bound::Earlier);
+        let renewed = handshake.join().unwrap();
+        assert!(renewed.is_none_or(|generation| state.bound(generation) == Bound::Earlier));
         let next = Lineage::of_full_handshake(state.birth(NOW.time, times_forgotten()));
         assert!(!state.withholds(next, NOW.time, under_way));
     });

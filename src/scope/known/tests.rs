@@ -121,13 +121,13 @@ fn a_scope_is_found_once_it_was_met_and_has_a_generation_once_it_was_heard_of() 
     let state = scopes.state("a".into(), NOW, &cache);
     let found = scopes.find(&"a".into());
     assert!(found.is_some_and(|found| Arc::ptr_eq(&found, &state)));
-    assert!(!state.has_generation());
+    assert_eq!((state.opening(), state.generation()), (0, 0));
     let forgotten = Forgotten {
         generation: 5,
         time: Time(0),
     };
     state.heed(forgotten, NOW);
-    assert!(state.has_generation());
+    assert_eq!((state.opening(), state.generation()), (5, 5));
 }
 
 #[test]

@@ -50,8 +50,6 @@ struct Fleet {
 enum Fault {
     /// A handshake counts as begun when it ends.
     BeginsAtItsEnd,
-    /// A process that hears does not see to the handshakes that are under way.
-    HeedsOnly,
     /// A renewal is as old as what it renews, whatever was forgotten meanwhile.
     RenewsAsItWas,
     /// What is sealed says nothing of generations.
@@ -139,7 +137,7 @@ impl Fleet {
             process.generations.meet(&heard.found, heard.found_others);
         }
         process.generations.hear(&heard.forgotten, heard.others);
-        process.follow(now, self.fault);
+        process.follow(now);
         process.held = shared.held;
         standing.record = shared.backend.record;
         standing.made = shared.backend.made;
@@ -408,11 +406,7 @@ fn nothing_that_was_forgotten_resumes_where_it_was_heard() {
 
 #[test]
 fn a_handshake_that_seems_to_begin_after_the_call_is_found_to_bring_sessions_back() {
-    let faults = [
-        Fault::BeginsAtItsEnd,
-        Fault::HeedsOnly,
-        Fault::RenewsAsItWas,
-    ];
+    let faults = [Fault::BeginsAtItsEnd, Fault::RenewsAsItWas];
     for fault in faults {
         models::refutation(Fleet::new(FEW, 1, Some(fault)), GONE, 40);
     }

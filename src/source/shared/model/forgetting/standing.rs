@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fault, Mishaps, UNDER_WAY};
+use super::{Mishaps, UNDER_WAY};
 use crate::clock::{Moment, Time};
 use crate::lineage::Lineage;
 use crate::models;
@@ -96,13 +96,13 @@ impl Process {
     }
 
     /// As `Inner` brings a scope up to date.
-    pub(super) fn follow(&self, now: Time, fault: Option<Fault>) {
+    pub(super) fn follow(&self, now: Time) {
         if !self.generations.take_news() {
             return;
         }
         let now = at(now);
         let (state, forgotten) = (self.state(), self.forgotten());
-        if state.is_behind(forgotten) && fault != Some(Fault::HeedsOnly) {
+        if state.is_behind(forgotten) {
             self.scopes.forget(&scope(), now, &NoSessions);
         }
         state.heed(forgotten, now);
