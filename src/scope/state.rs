@@ -13,7 +13,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) struct ScopeState {
     pub(crate) scope: Scope,
     /// Stands for the scope in the cache's keys; changes when the scope is forgotten, so that
-    /// everything stored before is out of reach at once. 0 while scopes are numbered anew.
+    /// everything stored before is out of reach at once. 0 while it gets another.
     pub(super) number: AtomicU32,
     pub(super) own: Extent,
     /// The same of every scope.
