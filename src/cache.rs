@@ -11,7 +11,7 @@ use crate::handshake::ResumedBy;
 use crate::installation::Installation;
 use crate::lineage::Lineage;
 use crate::process::Process;
-use crate::scope::ScopeState;
+use crate::scope::{ScopeState, times_forgotten};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
 use crate::sync::{Mutex, MutexGuard};
@@ -275,7 +275,7 @@ impl Cache {
     fn find(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
         context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
-        let now = terms.read();
+        let (after, now) = (times_forgotten(), terms.read());
         let key = self.hasher.key(at.scope.number(), id);
         let mut value = Zeroizing::new(Vec::with_capacity(USUAL_LEN));
         let mut removed = Removed::default();
@@ -286,7 +286,7 @@ impl Cache {
                 false => shard.miss(),
             }
         }?;
-        self.give(terms, at, value, lineage, now)
+        self.give(terms, at, value, lineage, (after, now))
     }
 
     /// Removes a TLS 1.3 session and returns it.
@@ -299,7 +299,7 @@ impl Cache {
     fn remove(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
         context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
-        let now = terms.read();
+        let (after, now) = (times_forgotten(), terms.read());
         let key = self.hasher.key(at.scope.number(), id);
         let mut removed = Removed::default();
         let (value, lineage) = {
@@ -311,7 +311,7 @@ impl Cache {
             self.spare.take_back_room(&mut shard);
             taken
         }?;
-        self.give(terms, at, value.into_session(), lineage, now)
+        self.give(terms, at, value.into_session(), lineage, (after, now))
     }
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
@@ -350,7 +350,7 @@ impl Cache {
         at: &Installation,
         mut session: Zeroizing<Vec<u8>>,
         lineage: Lineage,
-        now: Now,
+        (after, now): (u64, Now),
     ) -> Option<Vec<u8>> {
         let parsed = Session::parse(&session);
         if !at.admits(terms, parsed.as_ref(), lineage) {
@@ -365,6 +365,7 @@ impl Cache {
             lineage,
             at: now.on(terms.basis),
             key_name: None,
+            after,
         };
         context::give(parsed.as_ref(), given);
         let tag = parsed.and_then(|session| session.tag);

@@ -349,7 +349,7 @@ fn with<R>(work: impl FnOnce(&mut Context) -> R) -> Option<R> {
 #[inline(always)]
 pub(crate) fn give(session: Option<&Session<'_>>, given: Given) -> bool {
     let noted = with(|context| context.give(session, given));
-    noted.is_some() || last::give(session, given.lineage, given.key_name)
+    noted.is_some() || last::give(session, &given)
 }
 
 /// How many clients' certificates may be verified afresh for one ClientHello. A client that comes

@@ -19,6 +19,8 @@ pub(crate) struct Given {
     /// When it was.
     pub(crate) at: Time,
     pub(crate) key_name: Option<KeyName>,
+    /// How often anything had been forgotten before it was looked for.
+    pub(crate) after: u64,
 }
 
 impl Given {

@@ -25,6 +25,7 @@ fn given(birth: Time) -> Given {
         lineage: Lineage::of_full_handshake(birth),
         at: birth,
         key_name: None,
+        after: 0,
     }
 }
 

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::given::Given;
 use super::trace::Trace;
 use crate::clock::Time;
 use crate::lineage::Lineage;
-use crate::scope::{self, ScopeState};
+use crate::scope::ScopeState;
 use crate::session::{Session, Version};
 use crate::stek::KeyName;
 use crate::sync::thread_local;
@@ -26,7 +27,7 @@ struct Last {
     trace: Trace,
     /// The STEK that had sealed it, if one had.
     key_name: Option<KeyName>,
-    /// How often anything had been forgotten by then.
+    /// How often anything had been forgotten before.
     after: u64,
 }
 
@@ -41,11 +42,7 @@ pub(crate) fn read() {
 /// Notes a session that rustls is about to see. False of a TLS 1.3 session, whose renewals are made
 /// later, perhaps on another thread.
 #[inline(always)]
-pub(super) fn give(
-    session: Option<&Session<'_>>,
-    lineage: Lineage,
-    key_name: Option<KeyName>,
-) -> bool {
+pub(super) fn give(session: Option<&Session<'_>>, given: &Given) -> bool {
     let version = session.map(|session| session.version);
     let is_known_later = version == Some(Version::Tls12);
     if !IS_READ.load(Ordering::Relaxed) {
@@ -56,9 +53,9 @@ pub(super) fn give(
         // Nothing is left of it: its renewals are made later, perhaps elsewhere.
         Some(Version::Tls13) => last.set(None),
         Some(Version::Tls12) | None => last.set(Some(Last {
-            trace: Trace::new(session, lineage),
-            key_name,
-            after: scope::times_forgotten(),
+            trace: Trace::new(session, given.lineage),
+            key_name: given.key_name,
+            after: given.after,
         })),
     });
     is_known_later

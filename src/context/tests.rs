@@ -27,6 +27,7 @@ fn give(session: &[u8]) {
         lineage: Lineage::of_full_handshake(BORN),
         at: NOW,
         key_name: None,
+        after: 0,
     };
     super::give(Session::parse(session).as_ref(), given);
 }
@@ -145,6 +146,7 @@ fn what_was_of_unknown_birth_stays_so() {
         lineage,
         at: NOW,
         key_name: None,
+        after: 0,
     };
     within(&mut context, || {
         super::give(Session::parse(&tls13(b"secret")).as_ref(), given);

@@ -173,6 +173,22 @@ fn renew_while(forget: fn(&StekRing)) {
     assert_eq!(renewed.and_then(|ticket| ring.open(&ticket)), None);
 }
 
+/// The same of a TLS 1.2 session in a handshake that nobody follows.
+fn renew_unseen_while(forget: fn(&StekRing)) {
+    let (_, ring) = ring(RandomSource::default());
+    let generations = &ring.inner.terms.generations;
+    generations.hear(&[], Forgotten::default());
+    let session = encoded(Version::Tls12, &[7; 48], b"");
+    let before = context::in_handshake(Time(FakeClock::START * 1_000), || ring.seal(&session));
+    let renewer = {
+        let (ring, before) = (ring.clone(), before.unwrap());
+        thread::spawn(move || ring.open(&before).and_then(|session| ring.seal(&session)))
+    };
+    forget(&ring);
+    let renewed = renewer.join().unwrap();
+    assert_eq!(renewed.and_then(|ticket| ring.open(&ticket)), None);
+}
+
 /// What another process forgot.
 fn hear(ring: &StekRing) {
     let forgotten = Forgotten {
@@ -188,6 +204,13 @@ fn hear(ring: &StekRing) {
 fn shuttle_what_is_renewed_while_its_scope_is_forgotten_stays_closed() {
     try_schedules(TRIES, || {
         renew_while(|ring| drop(ring.forget(Scope::default())));
+    });
+}
+
+#[test]
+fn shuttle_what_is_renewed_unseen_while_its_scope_is_forgotten_stays_closed() {
+    try_schedules(TRIES, || {
+        renew_unseen_while(|ring| drop(ring.forget(Scope::default())));
     });
 }
 

@@ -10,7 +10,7 @@ use crate::clock::{Now, Time};
 use crate::context::{self, Given};
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
-use crate::scope::Bound;
+use crate::scope::{Bound, times_forgotten};
 use crate::session::{Session, Version};
 use crate::source::SourceKey;
 use crate::stats::TicketCount;
@@ -158,6 +158,7 @@ impl Ring {
             return refused(TicketCount::Malformed);
         };
         let name = KeyName::from_bytes(*name);
+        let after = times_forgotten(); // before anything that a call puts out of reach
         let snapshot = self.snapshot.load();
         let (held, read) = opening(&snapshot, &name, terms)?;
         let now = read.on(terms.basis);
@@ -177,6 +178,7 @@ impl Ring {
             lineage: trailer.lineage,
             at: now,
             key_name: Some(name),
+            after,
         };
         let is_known_later = context::give(parsed.as_ref(), given);
         if !is_known_later {

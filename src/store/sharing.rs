@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::handshake::ResumedBy;
 use crate::installation::Installation;
 use crate::ring::{Ring, SharingKey};
-use crate::scope::ScopeState;
+use crate::scope::{ScopeState, times_forgotten};
 use crate::session::{Session, Version};
 use crate::stats::{StoreCount, StoreStats};
 use crate::terms::Terms;
@@ -281,6 +281,7 @@ fn try_open(
     binding: &Binding<'_>,
     value: &[u8],
 ) -> Result<Opened, StoreCount> {
+    let after = times_forgotten();
     let name = value::key_name(value).ok_or(StoreCount::Malformed)?;
     let stek = ring
         .opening_key(terms, &name)
@@ -306,6 +307,7 @@ fn try_open(
                 lineage: times.lineage,
                 at: now,
                 key_name: Some(name),
+                after,
             },
         }),
         _ => Err(StoreCount::Malformed),

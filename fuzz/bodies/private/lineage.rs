@@ -136,6 +136,7 @@ fn given_as(lineage: Lineage) -> Given {
         lineage,
         at: Time(0),
         key_name: None,
+        after: 0,
     }
 }
 
