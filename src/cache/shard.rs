@@ -224,11 +224,11 @@ impl Shard {
         true
     }
 
-    /// Drops what is of this scope among the slots `from..from + slots`. Returns whether there are
+    /// Drops what is of these scopes among the slots `from..from + slots`. Returns whether there are
     /// more.
     pub(crate) fn forget(
         &mut self,
-        scope: Option<u32>,
+        scopes: Option<&HashSet<u32>>,
         from: u32,
         slots: u32,
         removed: &mut Removed,
@@ -238,7 +238,7 @@ impl Shard {
                 return false;
             }
             let slot = self.slab.slot(index);
-            if slot.is_used() && scope.is_none_or(|scope| slot.scope == scope) {
+            if slot.is_used() && scopes.is_none_or(|scopes| scopes.contains(&slot.scope)) {
                 self.stats.evictions.forgotten += 1;
                 removed.push(self.remove(index));
             }

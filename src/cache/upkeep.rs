@@ -51,15 +51,18 @@ impl Cache {
         }
     }
 
-    /// Drops and wipes what is stored under this number of a scope, or all. Takes time in
-    /// proportion to the cache, in small steps between which handshakes go on. Returns how many they were.
-    pub(crate) fn drop_all(&self, scope: Option<u32>) -> usize {
+    /// Drops and wipes what is stored under these numbers of scopes, or all. Takes time in proportion
+    /// to the cache, in small steps between which handshakes go on. Returns how many they were.
+    pub(crate) fn drop_all(&self, scopes: Option<&HashSet<u32>>) -> usize {
+        if scopes.is_some_and(HashSet::is_empty) {
+            return 0;
+        }
         let mut dropped = 0_usize;
         for shard in &self.shards {
             let mut from = 0;
             loop {
                 let mut removed = Removed::with_room(SWEEP_STEP);
-                let more = shard.lock().forget(scope, from, SWEEP_STEP, &mut removed);
+                let more = shard.lock().forget(scopes, from, SWEEP_STEP, &mut removed);
                 dropped = dropped.saturating_add(removed.total());
                 drop(removed); // wiped outside the lock
                 if !more {

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -158,9 +159,7 @@ impl Inner {
         if !self.terms.generations.take_news() {
             return;
         }
-        for state in self.scopes.named(None) {
-            self.bring_up_to_date(&state);
-        }
+        self.bring_up_to_date(&self.scopes.named(None));
         self.follow_for_unknown();
     }
 
@@ -170,22 +169,36 @@ impl Inner {
         let greatest = self.terms.generations.greatest();
         if self.scopes.may_be_behind(greatest) {
             self.put_all_out_of_reach();
-            self.scopes.heed_for_all(greatest, self.terms.moment());
         }
     }
 
-    /// Has a scope forget what was forgotten of it elsewhere.
-    fn bring_up_to_date(&self, state: &ScopeState) {
-        let forgotten = self.terms.generations.of(&state.scope);
-        if state.is_behind(forgotten) {
-            self.put_out_of_reach(&state.scope);
-        }
-        state.heed(forgotten, self.terms.moment());
+    /// Has scopes forget what was forgotten of them elsewhere.
+    fn bring_up_to_date(&self, states: &[Arc<ScopeState>]) {
+        let is_behind = |state: &&Arc<ScopeState>| {
+            let forgotten = self.terms.generations.of(&state.scope);
+            let is_behind = state.is_behind(forgotten);
+            if !is_behind {
+                state.heed(forgotten, self.terms.moment());
+            }
+            is_behind
+        };
+        let behind = states.iter().filter(is_behind);
+        self.put_out_of_reach(behind.map(|state| &state.scope));
     }
 
-    fn put_out_of_reach(&self, scope: &Scope) -> usize {
-        let number = self.scopes.forget(scope, self.terms.moment(), &self.cache);
-        self.cache.drop_all(number)
+    /// Puts all that these scopes made out of reach, and wipes it then: that takes longer. Returns how
+    /// many sessions were dropped.
+    fn put_out_of_reach<'a>(&self, scopes: impl Iterator<Item = &'a Scope>) -> usize {
+        // Read before each is forgotten: a call of another process that comes to be known meanwhile
+        // came after it, and is still to be followed.
+        let forget = |scope| {
+            let forgotten = self.terms.generations.of(scope);
+            let now = self.terms.moment();
+            self.scopes.forget(scope, forgotten, now, &self.cache)
+        };
+        let numbers: Vec<Option<u32>> = scopes.map(forget).collect();
+        let numbers: Option<HashSet<u32>> = numbers.into_iter().collect();
+        self.cache.drop_all(numbers.as_ref())
     }
 
     #[inline(always)] // it has one caller
@@ -222,7 +235,7 @@ impl Inner {
         let state = self.scopes.state_since(scope, forgotten, now, &self.cache);
         // It may have been here before, with handshakes and sessions that are not to outlive what
         // another process has told.
-        self.bring_up_to_date(&state);
+        self.bring_up_to_date(std::slice::from_ref(&state));
         state
     }
 

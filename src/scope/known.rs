@@ -69,26 +69,29 @@ impl Scopes {
         state
     }
 
-    /// Puts everything the scope made up to `now` out of reach. Returns its previous number; `None`
-    /// if the whole cache must be emptied.
+    /// Puts everything the scope made up to `now` out of reach, and has it heed what was forgotten of
+    /// it by then. Returns its previous number; `None` if the whole cache must be emptied.
     pub(crate) fn forget(
         &self,
         scope: &Scope,
+        forgotten: Forgotten,
         now: Moment,
         cache: &impl HoldsScopes,
     ) -> Option<u32> {
         if self.known.lock().is_partial {
             // Some handle may have a state of it that is not known here.
-            self.forget_all(now, cache);
+            self.forget_all(|_| Forgotten::default(), forgotten.generation, now, cache);
             return None;
         }
         let state = self.state(scope.clone(), now, cache);
         let known = &mut *self.known.lock();
         let number = self.fresh_number(known, cache);
         // First nothing is found any more, then all that began by then is known to have begun before,
-        // and only then is anything stored again.
+        // and only then is anything stored again. A look-up in a store reads the number first and
+        // compares it last: where it is the new one, nothing opens that is of before.
         let before = state.number.swap(0, Ordering::AcqRel);
         state.forget(now);
+        state.heed(forgotten, now);
         state.number.store(number, Ordering::Release);
         Some(before)
     }
@@ -96,12 +99,6 @@ impl Scopes {
     /// Whether there may be a scope that is not known here, and is not at this generation.
     pub(crate) fn may_be_behind(&self, generation: u64) -> bool {
         self.known.lock().is_partial && self.all.generation() < generation
-    }
-
-    /// Binds every scope to this generation at least, also those that are not known here. What was made
-    /// before must be out of reach by then.
-    pub(crate) fn heed_for_all(&self, generation: u64, now: Moment) {
-        self.all.heed(generation, now);
     }
 
     pub(crate) fn find(&self, scope: &Scope) -> Option<Arc<ScopeState>> {
@@ -118,18 +115,36 @@ impl Scopes {
             .collect()
     }
 
-    /// Puts everything that any scope made up to `now` out of reach.
-    pub(crate) fn forget_all(&self, now: Moment, cache: &impl HoldsScopes) {
+    /// Puts everything that any scope made up to `now` out of reach, and has each heed what was
+    /// forgotten of it. Where some may have handles that are not known here, every scope is bound to
+    /// the `greatest` generation.
+    pub(crate) fn forget_all(
+        &self,
+        forgotten: impl Fn(&Scope) -> Forgotten,
+        greatest: u64,
+        now: Moment,
+        cache: &impl HoldsScopes,
+    ) {
         let known = &mut *self.known.lock();
+        let greatest = match known.is_partial {
+            true => greatest,
+            false => 0,
+        };
         let latest = known.states.values().map(|state| state.forgotten()).max();
-        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
-        for state in &states {
-            state.number.store(0, Ordering::Release); // as where one is forgotten
+        let states = known.states.values();
+        let states: Vec<_> = states
+            .map(|state| (Arc::clone(state), forgotten(&state.scope)))
+            .collect();
+        // In the order in which one is forgotten.
+        for (state, _) in &states {
+            state.number.store(0, Ordering::Release);
         }
         // Those that are met later must not seem to be before them.
         let time = now.time.max(latest.unwrap_or_default().next());
         self.all.forget(Moment { time, ..now });
-        for state in states {
+        self.all.heed(greatest, now);
+        for (state, forgotten) in states {
+            state.heed(forgotten, now);
             let number = self.fresh_number(known, cache);
             state.number.store(number, Ordering::Release);
         }

@@ -123,7 +123,7 @@ impl Inner {
             ring.close();
         }
         self.cache.close();
-        self.scopes.forget_all(self.terms.moment(), &self.cache);
+        self.forget_all();
     }
 
     /// Ends everything for good. False if anything was still busy at the deadline.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::Inner;
 use crate::resumption::withdrawn::{Reach, Withdrawn};
 use crate::ring::Ring;
-use crate::scope::Which;
+use crate::scope::{Scope, Which};
 use crate::stek::KeyName;
 
 /// What is called after an incident. It acts here before anything foreign is asked.
@@ -40,16 +40,9 @@ impl Inner {
                 let known = states.iter().map(|state| &state.scope);
                 // It may be installed later, and after a fork not all that are installed are known.
                 let unknown = (!known.clone().any(|known| known == scope)).then_some(scope);
-                known
-                    .chain(unknown)
-                    .map(|scope| self.put_out_of_reach(scope))
-                    .sum()
+                self.put_out_of_reach(known.chain(unknown))
             }
         };
-        for state in &states {
-            let forgotten = self.terms.generations.of(&state.scope);
-            state.heed(forgotten, self.terms.moment());
-        }
         self.follow_for_unknown();
         (states.len(), sessions)
     }
@@ -60,8 +53,16 @@ impl Inner {
     }
 
     pub(super) fn put_all_out_of_reach(&self) -> usize {
-        self.scopes.forget_all(self.terms.moment(), &self.cache);
+        self.forget_all();
         self.cache.drop_all(None)
+    }
+
+    pub(super) fn forget_all(&self) {
+        let generations = &self.terms.generations;
+        let greatest = generations.greatest();
+        let of = |scope: &Scope| generations.of(scope);
+        self.scopes
+            .forget_all(of, greatest, self.terms.moment(), &self.cache);
     }
 
     fn revoke_keys(&self, name: Option<&KeyName>) -> usize {

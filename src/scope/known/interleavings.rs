@@ -44,7 +44,7 @@ fn ends_while(forget: fn(&Scopes)) {
 fn shuttle_a_handshake_that_ends_as_its_scope_is_forgotten_makes_nothing_that_resumes() {
     try_schedules(TRIES, || {
         ends_while(|scopes| {
-            scopes.forget(&Scope::default(), NOW, &NoSessions);
+            scopes.forget(&Scope::default(), forgotten(0), NOW, &NoSessions);
         });
     });
 }
@@ -52,7 +52,7 @@ fn shuttle_a_handshake_that_ends_as_its_scope_is_forgotten_makes_nothing_that_re
 #[test]
 fn shuttle_a_handshake_that_ends_as_all_is_forgotten_makes_nothing_that_resumes() {
     try_schedules(TRIES, || {
-        ends_while(|scopes| scopes.forget_all(NOW, &NoSessions));
+        ends_while(|scopes| scopes.forget_all(|_| forgotten(0), 0, NOW, &NoSessions));
     });
 }
 
@@ -78,37 +78,54 @@ fn is_renewed(state: &ScopeState, after: u64) -> bool {
     !state.withholds(session, NOW.time, under_way)
 }
 
-/// Whenever its handshake begins, if it opens what was made before the call, what it makes of it is
-/// withheld, or bound to the generation before.
-fn renews_while(begins_in_its_middle: bool) {
+/// Whenever its handshake begins, in the middle of the call too: if it opens what was made before it,
+/// what it makes of that is withheld, or bound to the generation before.
+#[test]
+fn shuttle_what_renews_as_its_scope_is_forgotten_is_withheld_or_of_the_generation_before() {
+    try_schedules(TRIES, || {
+        let (scopes, state) = scope_of_generations();
+        let handshake = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || {
+                let after = times_forgotten();
+                let opens = state.bound(3) == Bound::Current;
+                let generation = state.generation();
+                (opens && is_renewed(&state, after)).then_some(generation)
+            })
+        };
+        scopes.forget(&Scope::default(), forgotten(5), NOW, &NoSessions);
+        let renewed = handshake.join().unwrap();
+        assert!(renewed.is_none_or(|generation| state.bound(generation) == Bound::Earlier));
+        let next = Lineage::of_full_handshake(state.birth(NOW.time, times_forgotten()));
+        assert!(!state.withholds(next, NOW.time, under_way));
+    });
+}
+
+/// What a store gave up to the call is neither kept nor given under the number that comes after.
+fn looked_up_while(forget: fn(&Scopes)) {
     let (scopes, state) = scope_of_generations();
-    let forget = || scopes.forget(&Scope::default(), NOW, &NoSessions);
-    if begins_in_its_middle {
-        forget();
-    }
-    let handshake = {
+    let look_up = {
         let state = Arc::clone(&state);
         thread::spawn(move || {
-            let after = times_forgotten();
-            let opens = state.bound(3) == Bound::Current;
-            let generation = state.generation();
-            (opens && is_renewed(&state, after)).then_some(generation)
+            let number = state.number();
+            (state.bound(3) == Bound::Current).then_some(number)
         })
     };
-    if !begins_in_its_middle {
-        forget();
-    }
-    state.heed(forgotten(5), NOW);
-    let renewed = handshake.join().unwrap();
-    assert!(renewed.is_none_or(|generation| state.bound(generation) == Bound::Earlier));
-    let next = Lineage::of_full_handshake(state.birth(NOW.time, times_forgotten()));
-    assert!(!state.withholds(next, NOW.time, under_way));
+    forget(&scopes);
+    let found = look_up.join().unwrap();
+    assert_ne!(found, Some(state.number()));
 }
 
 #[test]
-fn shuttle_what_renews_as_its_scope_is_forgotten_is_withheld_or_of_the_generation_before() {
-    try_schedules(TRIES, || renews_while(false));
-    try_schedules(TRIES, || renews_while(true));
+fn shuttle_what_is_looked_up_as_its_scope_is_forgotten_is_of_no_use() {
+    try_schedules(TRIES, || {
+        looked_up_while(|scopes| {
+            scopes.forget(&Scope::default(), forgotten(5), NOW, &NoSessions);
+        });
+    });
+    try_schedules(TRIES, || {
+        looked_up_while(|scopes| scopes.forget_all(|_| forgotten(5), 0, NOW, &NoSessions));
+    });
 }
 
 /// What is found in the cache before the call is not stored again under the number that comes after.
@@ -126,7 +143,7 @@ fn shuttle_what_is_found_as_its_scope_is_forgotten_is_not_stored_again() {
                 (is_found && is_renewed(&state, after)).then_some(number)
             })
         };
-        scopes.forget(&Scope::default(), NOW, &NoSessions);
+        scopes.forget(&Scope::default(), forgotten(5), NOW, &NoSessions);
         let stored = handshake.join().unwrap();
         assert_ne!(stored, Some(state.number()));
     });

@@ -21,6 +21,12 @@ impl HoldsScopes for Holds {
 
 const NOW: Moment = at(Time(1_800_000_000_000));
 
+/// Where there are no generations.
+const NOTHING: Forgotten = Forgotten {
+    generation: 0,
+    time: Time(0),
+};
+
 /// On a machine that has just started.
 const fn at(time: Time) -> Moment {
     Moment {
@@ -37,13 +43,13 @@ fn forgetting_changes_the_number_of_that_scope_alone() {
     let before = (a.number(), b.number());
     assert_ne!(before.0, before.1);
     assert_eq!(
-        scopes.forget(&"a".into(), at(Time(7)), &cache),
+        scopes.forget(&"a".into(), NOTHING, at(Time(7)), &cache),
         Some(before.0)
     );
     assert_ne!(a.number(), before.0);
     assert_eq!(b.number(), before.1);
     assert_eq!((a.forgotten(), b.forgotten()), (Time(7), Time(0)));
-    scopes.forget(&"unheard of".into(), at(Time(7)), &cache);
+    scopes.forget(&"unheard of".into(), NOTHING, at(Time(7)), &cache);
     assert_eq!(state("unheard of").forgotten(), Time(7));
 }
 
@@ -53,7 +59,7 @@ fn forgetting_all_changes_the_number_of_each() {
     let state = |name: &str| scopes.state(name.into(), NOW, &cache);
     let states = [state("a"), state("b")];
     let before = [states[0].number(), states[1].number()];
-    scopes.forget_all(at(Time(7)), &cache);
+    scopes.forget_all(|_| NOTHING, 0, at(Time(7)), &cache);
     for state in &states {
         assert!(!before.contains(&state.number()));
         assert_eq!(state.forgotten(), Time(7));
@@ -72,7 +78,7 @@ fn unneeded_scopes_are_dropped_out_of_a_million() {
     let number = stored.number();
     cache.0.borrow_mut().insert(number);
     drop(stored);
-    scopes.forget(&"forgotten".into(), NOW, &cache);
+    scopes.forget(&"forgotten".into(), NOTHING, NOW, &cache);
     let mut most = 0;
     for met in 0..1_000_000 {
         let state = state(&met.to_string());
@@ -140,14 +146,41 @@ fn a_child_that_lost_the_scopes_forgets_all_instead_of_one() {
     };
     let met = heir.state("b".into(), NOW, &cache);
     assert_ne!(met.number(), installed.number());
-    assert_eq!(heir.forget(&"a".into(), NOW, &cache), None, "drop all");
+    let forgotten = heir.forget(&"a".into(), NOTHING, NOW, &cache);
+    assert_eq!(forgotten, None, "drop all");
     assert_eq!(
         (installed.forgotten(), met.forgotten()),
         (NOW.time, NOW.time)
     );
     let heir = scopes.heir();
     let number = installed.number();
-    assert_eq!(heir.forget(&"a".into(), NOW, &cache), Some(number));
+    let forgotten = heir.forget(&"a".into(), NOTHING, NOW, &cache);
+    assert_eq!(forgotten, Some(number));
+}
+
+#[test]
+fn what_is_forgotten_binds_the_scope_and_all_where_some_may_be_unknown() {
+    let (scopes, cache) = (Scopes::default(), Holds::default());
+    let [a, b] = ["a", "b"].map(|name| scopes.state(name.into(), NOW, &cache));
+    let generation = |generation| Forgotten {
+        generation,
+        ..NOTHING
+    };
+    scopes.forget(&"a".into(), generation(5), NOW, &cache);
+    assert_eq!((a.opening(), a.generation()), (5, 5));
+    assert_eq!((b.opening(), b.generation()), (0, 0));
+    let of = |scope: &Scope| generation(if scope.name() == "a" { 6 } else { 7 });
+    scopes.forget_all(of, 9, NOW, &cache);
+    assert_eq!((a.opening(), a.generation()), (6, 6));
+    assert_eq!((b.opening(), b.generation()), (7, 7), "all are known");
+    let heir = {
+        let _held = scopes.known.lock(); // by a thread that was not forked
+        scopes.heir()
+    };
+    heir.forget(&"a".into(), generation(9), NOW, &cache);
+    for state in [&a, &b] {
+        assert_eq!((state.opening(), state.generation()), (9, 9));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::clock::Time;
 use crate::lineage::Lineage;
 use crate::models;
 use crate::rotation::Rotation;
-use crate::scope::{NoSessions, UnderWay, Which, times_forgotten};
+use crate::scope::{UnderWay, Which, times_forgotten};
 use crate::source::SourceQuery;
 use crate::source::bulletin::Bulletin;
 use crate::source::shared::Shared;
@@ -296,9 +296,7 @@ impl Model for Fleet {
                 process.heard.insert(next.calls);
                 // As `Inner` forgets a scope.
                 process.generations.forget(Which::Exactly(&scope()), now);
-                let (state, now) = (process.state(), standing::at(now));
-                process.scopes.forget(&scope(), now, &NoSessions);
-                state.heed(process.forgotten(), now);
+                process.forget(now);
             }
             Step::Asks(index) => self.ask(&mut next, index),
             Step::Restarts(index) => {

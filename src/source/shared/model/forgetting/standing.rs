@@ -100,12 +100,17 @@ impl Process {
         if !self.generations.take_news() {
             return;
         }
-        let now = at(now);
         let (state, forgotten) = (self.state(), self.forgotten());
-        if state.is_behind(forgotten) {
-            self.scopes.forget(&scope(), now, &NoSessions);
+        match state.is_behind(forgotten) {
+            true => self.forget(now),
+            false => state.heed(forgotten, at(now)),
         }
-        state.heed(forgotten, now);
+    }
+
+    /// As `Inner` puts what a scope made out of reach.
+    pub(super) fn forget(&self, now: Time) {
+        self.scopes
+            .forget(&scope(), self.forgotten(), at(now), &NoSessions);
     }
 
     /// As the ring admits a ticket.
