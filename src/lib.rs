@@ -63,6 +63,7 @@ mod fips;
 pub mod fuzzed;
 mod handshake;
 mod hex;
+mod hook;
 mod housekeeper;
 mod installation;
 mod kdf;

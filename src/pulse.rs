@@ -1,9 +1,9 @@
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, Time, millis};
+use crate::hook::Hook;
 
 /// When housekeeping was last done. Handshakes look whether that is too long ago: then its thread
 /// is late, or is that of the process which this one was forked from.
@@ -15,7 +15,7 @@ pub(crate) struct Pulse {
     monotonic: AtomicU64,
     wall: AtomicU64,
     /// What is done when it is overdue. Not set where nobody promised to keep house.
-    rescue: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    rescue: Hook,
 }
 
 /// Housekeeping is overdue when it was last done so long ago.
@@ -24,12 +24,12 @@ const OVERDUE: u64 = 2_000;
 impl Pulse {
     /// Has this called, by handshakes, while housekeeping is overdue. It must return at once.
     pub(crate) fn arm(&self, rescue: impl Fn() + Send + Sync + 'static) {
-        let _ = self.rescue.set(Box::new(rescue));
+        self.rescue.set(rescue);
     }
 
     /// Whether somebody promised to keep house.
     pub(crate) fn is_armed(&self) -> bool {
-        self.rescue.get().is_some()
+        self.rescue.is_set()
     }
 
     pub(crate) fn beat(&self, clock: &Clock, now: Time) {
@@ -50,9 +50,7 @@ impl Pulse {
 
     #[cold]
     fn rescue(&self) {
-        if let Some(rescue) = self.rescue.get() {
-            rescue();
-        }
+        self.rescue.call();
     }
 
     /// How long ago, by monotonic time, and when.

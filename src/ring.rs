@@ -7,6 +7,7 @@ use crate::clock::{Basis, Clock, instant_in};
 use crate::context;
 use crate::counters::Counters;
 use crate::error::Error;
+use crate::hook::Hook;
 use crate::outside::Outside;
 use crate::rotation::Rotation;
 use crate::stats::{HeldStek, StekStats, TicketStats};
@@ -61,6 +62,8 @@ pub(crate) struct Ring {
     supply: Supply,
     settings: RingSettings,
     counters: Counters<TicketStats>,
+    /// Follows what was heard of other processes.
+    follow: Hook,
 }
 
 impl Ring {
@@ -77,7 +80,14 @@ impl Ring {
             supply: Supply::new(source, clock.runs()),
             settings,
             counters: Counters::new(),
+            follow: Hook::default(),
         })
+    }
+
+    /// Has this called when a source has answered: once what it heard is known, before its STEKs are
+    /// in use, and once they are.
+    pub(crate) fn follow_with(&self, follow: impl Fn() + Send + Sync + 'static) {
+        self.follow.set(follow);
     }
 
     /// A ring that continues with the keys of this one in a forked child. It waits for no lock,
@@ -107,6 +117,7 @@ impl Ring {
             supply,
             settings: self.settings.clone(),
             counters: Counters::new(),
+            follow: Hook::default(),
         })
     }
 

@@ -18,6 +18,7 @@ use crate::scope::{Scope, ScopeState, Scopes};
 use crate::stats::metrics::Publisher;
 use crate::stats::{AcceptorStats, HeldStek, HousekeeperStats, Stats, StekStats, TicketStats};
 use crate::store::Sharing;
+use crate::sync::Mutex;
 use crate::terms::Terms;
 
 /// What every handle is a handle on: [`Resumption`](crate::Resumption),
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     handshakes: Arc<Counters<AcceptorStats>>,
     pub(super) outside: Outside,
     life: Life,
+    /// Locked while what others forgot is followed.
+    following: Mutex<()>,
 }
 
 /// What belongs to one process alone: its thread, and what that process was told.
@@ -104,6 +107,7 @@ impl Inner {
             sharing: None,
             handshakes: Arc::new(Counters::new()),
             life: Life::begin(),
+            following: Mutex::new(()),
         }
     }
 
@@ -122,6 +126,20 @@ impl Inner {
         Ok(())
     }
 
+    /// For handles. From now on it follows, whenever its source has answered, what that heard.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        let inner = Arc::new(self);
+        let weak = Arc::downgrade(&inner);
+        if let Some(ring) = &inner.ring {
+            ring.follow_with(move || {
+                if let Some(inner) = weak.upgrade() {
+                    inner.follow_others();
+                }
+            });
+        }
+        inner
+    }
+
     /// What takes the place of this, if this process was forked from that of this. The system is
     /// asked, so handshakes do only when housekeeping is overdue.
     fn heir_if_forked(&self) -> Option<&Arc<Self>> {
@@ -132,7 +150,7 @@ impl Inner {
         let terms = self.terms.afresh();
         let outside = Outside::new(self.outside.publisher.clone(), terms.clock.runs());
         let ring = self.ring.as_ref().map(|ring| ring.heir(&terms, &outside));
-        let heir = Arc::new(Self {
+        let heir = Self {
             scopes: self.scopes.heir(),
             cache: self.cache.heir(),
             ring,
@@ -142,9 +160,11 @@ impl Inner {
             sharing: self.sharing.clone(),
             handshakes: Arc::clone(&self.handshakes),
             life: Life::begin(),
+            following: Mutex::new(()),
             outside,
             terms,
-        });
+        };
+        let heir = heir.shared();
         if self.life.is_closed.load(Ordering::Acquire) {
             heir.close();
         } else if self.terms.pulse.is_armed() {
@@ -156,6 +176,8 @@ impl Inner {
 
     /// Forgets what other processes forgot, and what was forgotten before they could be told.
     pub(super) fn follow_others(&self) {
+        // Whoever finds no news goes by it that those before are followed.
+        let _following = self.following.lock();
         if !self.terms.generations.take_news() {
             return;
         }

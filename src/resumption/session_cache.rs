@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::{Inner, Root};
@@ -60,7 +59,7 @@ impl SessionCache {
     }
 
     pub(crate) fn with(settings: CacheSettings, terms: Terms) -> Self {
-        Self::on(Root::from(Arc::new(Inner::new(terms, settings, None))))
+        Self::on(Root::from(Inner::new(terms, settings, None).shared()))
     }
 
     /// A handle on the cache of this, in the default scope.

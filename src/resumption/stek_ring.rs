@@ -1,5 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -98,7 +97,7 @@ impl StekRing {
         let time_passes = inner.terms.clock.runs();
         let source = source.map(|source| Introduced::new(source, time_passes));
         inner.add_ring(settings, source.transpose()?)?;
-        Ok(Self::on(Root::from(Arc::new(inner))))
+        Ok(Self::on(Root::from(inner.shared())))
     }
 
     /// A handle on the ring of this, in the default scope.

@@ -154,6 +154,8 @@ impl Ring {
             terms.generations.meet(&heard.found, heard.found_others);
             terms.generations.hear(&heard.forgotten, heard.others);
         }
+        // With these STEKs may come what others sealed before the calls that were heard of.
+        self.follow.call();
         if let Some(publisher) = outside.publisher.as_ref().filter(|_| self.supply.is_shared) {
             let (publisher, name) = (publisher.clone(), self.supply.name);
             outside
@@ -185,7 +187,7 @@ impl Ring {
         for waiting in waiting {
             let _ = waiting.try_send(outcome.clone());
         }
-        if is_due_sooner || terms.generations.has_news() {
+        if is_due_sooner {
             outside.alarm.ring();
         }
         match after {

@@ -60,7 +60,7 @@ impl ResumptionBuilder {
         if inner.makes_tickets || inner.sharing.is_some() {
             inner.add_ring(self.ring, source)?;
         }
-        let inner = Arc::new(inner);
+        let inner = inner.shared();
         if has_housekeeper {
             inner.start_housekeeper()?;
         }

@@ -15,6 +15,7 @@ use crate::rotation::Rotation;
 use crate::scope::Forgotten;
 use crate::session::Version;
 use crate::session::tests::encoded;
+use crate::source::bulletin::Heard;
 use crate::source::{SourceError, SourceKey, SourceQuery, StekSource, source_fn};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -169,6 +170,54 @@ fn a_child_that_lost_its_source_is_not_ready_and_its_calls_reach_nobody_else() {
     resumption.after_fork();
     assert!(!resumption.ready() && !resumption.stats().steks.is_ready);
     assert_eq!(resumption.forget("a").reach, Reach::Each);
+}
+
+#[test]
+fn the_steks_of_an_answer_open_nothing_that_it_says_was_forgotten() {
+    const SECRET: &[u8] = b"0123456789abcdefghijklmnopqrstuv";
+    let time = FakeClock::new();
+    let other = source_fn("shared", |query| {
+        Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+    });
+    let other = Resumption::builder().clock(time.clock()).stek_source(other);
+    let other = other.build().unwrap();
+    let ticket = other.ticketer("a").encrypt(&session()).unwrap();
+    for is_forgotten in [false, true] {
+        let forgotten = is_forgotten.then(|| {
+            let generation = 5;
+            let time = Time(1);
+            (*Scope::new("a").digest(), Forgotten { generation, time })
+        });
+        let is_back = Arc::new(AtomicBool::new(false));
+        let returns = Arc::clone(&is_back);
+        let source = source_fn("shared", move |query| {
+            if !returns.load(Ordering::Relaxed) {
+                return Err("away".into());
+            }
+            query.bulletin.unwrap().tell(Heard {
+                forgotten: Vec::from_iter(forgotten),
+                is_carried: true,
+                ..Heard::default()
+            });
+            Ok(vec![SourceKey::sealing(query.stek(SECRET)?)])
+        });
+        let here = Resumption::builder()
+            .clock(time.clock())
+            .stek_source(source);
+        let here = here.build().unwrap();
+        let ticketer = here.ticketer("a");
+        assert_eq!(ticketer.decrypt(&ticket), None, "it is not there yet");
+        is_back.store(true, Ordering::Relaxed);
+        time.advance(Duration::from_secs(60 * 60));
+        let Inner {
+            ring,
+            terms,
+            outside,
+            ..
+        } = &**here.inner;
+        ring.as_ref().unwrap().step(terms, outside); // and no more of a step
+        assert_eq!(ticketer.decrypt(&ticket).is_none(), is_forgotten);
+    }
 }
 
 #[test]

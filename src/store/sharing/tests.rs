@@ -113,7 +113,7 @@ fn node(map: Map, alive: bool) -> Node {
         first_ttl: 24 * HOUR,
         deadline: Duration::from_millis(50),
     };
-    let inner = Root::from(Arc::new(inner));
+    let inner = Root::from(inner.shared());
     Node {
         sharing: Arc::new(Sharing::new(Box::new(Arc::clone(&map)), settings)),
         ring: StekRing::on(inner.clone()),
