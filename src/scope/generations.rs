@@ -10,8 +10,8 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Forgotten {
     /// Grows each time: what is bound to an earlier generation must not resume. The time of the
-    /// call in milliseconds, or one more than the generation before if that is greater: so two
-    /// nodes that forget a scope before they hear of each other do not call it the same.
+    /// call in milliseconds, or one more than the greatest generation before if that is greater. Of
+    /// two nodes that forget before they hear of each other, one is raised above the other.
     pub(crate) generation: u64,
     /// When that was, by the clock of whoever forgot it.
     pub(crate) time: Time,
@@ -80,6 +80,8 @@ enum Told {
     NotYet,
     /// It is being told, or was and did not answer.
     Now,
+    /// But not of the generation to which it was raised then.
+    Raised,
     /// This generation.
     Done(u64),
 }
@@ -167,7 +169,8 @@ impl Generations {
             let found = found.get(digest).copied().unwrap_or_default().later(others);
             if matches!(own.told, Told::Done(told) if found.generation < told) {
                 own.told = Told::Now; // it had lost it
-                own.has_met = false;
+                // What it has in its place may be a call that came later.
+                own.has_met = found.generation > 0;
             }
             own.has_met |= !are_heard;
         }
@@ -185,14 +188,25 @@ impl Generations {
         }
         has_news |= !known.others.covers(others);
         known.others = known.others.later(others);
+        if has_news {
+            known.meet_untold();
+        }
         has_news |= known.raise();
-        let others = known.others;
-        let is_news = |forgotten: &Forgotten| !others.covers(*forgotten);
-        known.forgotten.retain(|_, forgotten| is_news(forgotten));
+        let Known { others, own, .. } = known;
+        known.forgotten.retain(|digest, forgotten| {
+            let is_told = own.get(digest).is_none_or(Own::is_told);
+            !(is_told && others.covers(*forgotten))
+        });
         known.heard = forgotten.iter().copied().collect();
         if has_news || is_first {
             self.has_news.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether the source is yet to be told of anything.
+    pub(crate) fn are_untold(&self) -> bool {
+        let known = self.known.lock();
+        known.own.values().any(|own| !own.is_told())
     }
 
     /// Whether there are news.
@@ -257,7 +271,21 @@ impl Generations {
     }
 }
 
+impl Own {
+    fn is_told(&self) -> bool {
+        matches!(self.told, Told::Done(_))
+    }
+}
+
 impl Known {
+    /// What is not told yet comes after what was just heard.
+    fn meet_untold(&mut self) {
+        let untold = self.own.values_mut();
+        for own in untold.filter(|own| own.told == Told::NotYet) {
+            own.has_met = true;
+        }
+    }
+
     /// The greatest that any scope has.
     fn greatest(&self) -> u64 {
         let all = self.forgotten.values().chain([&self.others]);
@@ -271,15 +299,18 @@ impl Known {
         let raised = self.greatest().saturating_add(1);
         let mut is_any = false;
         for (digest, own) in &mut self.own {
-            let there = self.forgotten.get_mut(digest);
-            let Some(there) = there.filter(|_| own.told == Told::Now) else {
+            let Some(there) = self.forgotten.get_mut(digest) else {
                 continue;
             };
-            own.told = Told::Done(there.generation);
-            if own.has_met {
-                there.generation = raised;
-                is_any = true;
-            }
+            own.told = match own.told {
+                Told::Now if own.has_met => {
+                    there.generation = raised;
+                    is_any = true;
+                    Told::Raised
+                }
+                Told::Now | Told::Raised => Told::Done(there.generation),
+                untouched @ (Told::NotYet | Told::Done(_)) => untouched,
+            };
         }
         is_any
     }

@@ -122,6 +122,23 @@ fn more_scopes_than_are_remembered_are_forgotten_by_all_once_the_source_is_back(
 }
 
 #[test]
+fn of_two_calls_at_once_the_later_reaches_also_those_who_start_when_its_caller_is_gone() {
+    let directory = TempDir::new().unwrap();
+    let node = || Node::new(KeyDirectory::new(directory.path().join("steks")).unwrap());
+    let [first, second] = [node(), node()];
+    second.time.step_back(Duration::from_secs(1)); // so its call seems to be the earlier one
+    assert_eq!(first.resumption.forget("api").reach, Reach::Shared);
+    first.time.advance(Duration::from_millis(1));
+    let between = first.seal("api").unwrap();
+    assert!(node().opens("api", &between));
+    assert_eq!(second.resumption.forget("api").reach, Reach::Shared);
+    drop(second);
+    assert!(!node().opens("api", &between));
+    first.look();
+    assert!(!first.opens("api", &between));
+}
+
+#[test]
 fn a_clock_ahead_at_a_call_or_as_it_is_heard_costs_nothing_once_it_is_right() {
     let calls: [fn(&Resumption) -> Withdrawn; 3] = [
         |resumption| resumption.forget("api"),

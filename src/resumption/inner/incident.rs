@@ -79,6 +79,13 @@ impl Inner {
                 true => ring.succeed(&self.terms, &self.outside),
                 false => Ok(()),
             };
+            // Of a call that met another's, the source is told twice.
+            let told = match told {
+                Ok(()) if is_carried && self.terms.generations.are_untold() => {
+                    ring.succeed(&self.terms, &self.outside)
+                }
+                told => told,
+            };
             match (ring.is_shared(), is_carried && !ring.is_cut_off(), told) {
                 (false, _, _) => Reach::Nobody,
                 (true, false, _) => Reach::Each,

@@ -138,6 +138,89 @@ fn whom_the_source_is_told_of_again_because_it_lost_that_is_told_of_later() {
 }
 
 #[test]
+fn what_the_source_has_in_place_of_a_call_that_it_lost_came_before() {
+    let (scope, none) = (Scope::new("a"), Forgotten::default());
+    for (in_its_place, is_raised) in [(0, false), (10, true)] {
+        let generations = Generations::default();
+        generations.hear(&[], none);
+        generations.forget(Which::Exactly(&scope), Time(20));
+        let told = generations.list();
+        generations.meet(&[], none);
+        generations.hear(&told, none);
+        let theirs = Forgotten {
+            generation: in_its_place,
+            time: Time(in_its_place),
+        };
+        let found = (in_its_place > 0).then_some((told[0].0, theirs));
+        generations.meet(&Vec::from_iter(found), none);
+        generations.hear(&generations.list(), none);
+        assert_eq!(generations.of(&scope).generation > 20, is_raised);
+    }
+}
+
+/// Between the question and its answer, which tells of others' calls: by a clock that is ahead, so
+/// that all they sealed before is bound to a greater generation.
+#[test]
+fn a_call_that_is_made_while_the_source_answers_comes_after_what_it_says() {
+    let scope = Scope::new("a");
+    let ahead = Forgotten {
+        generation: 1_000,
+        time: Time(1_000),
+    };
+    let none = Forgotten::default();
+    let listed = (vec![(*scope.digest(), ahead)], none);
+    let not_listed = (Vec::new(), ahead);
+    for (theirs, others) in [listed, not_listed] {
+        for is_met in [false, true] {
+            let generations = Generations::default();
+            generations.hear(&[], none);
+            let _ = generations.list();
+            if !is_met {
+                generations.meet(&theirs, others);
+            }
+            generations.forget(Which::Exactly(&scope), Time(20));
+            if is_met {
+                generations.meet(&theirs, others);
+            }
+            generations.hear(&theirs, others);
+            assert!(generations.are_untold());
+            let mine = generations.list();
+            generations.meet(&theirs, others);
+            let mut told = theirs.clone();
+            told.extend(mine);
+            generations.hear(&told, others);
+            assert!(generations.of(&scope).generation > 1_000);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_was_raised_is_told_once_more() {
+    let scope = Scope::new("a");
+    let (generations, none) = (Generations::default(), Forgotten::default());
+    generations.hear(&[], none);
+    generations.forget(Which::Exactly(&scope), Time(20));
+    let theirs = Forgotten {
+        generation: 30,
+        time: Time(30),
+    };
+    let theirs = [(*scope.digest(), theirs)];
+    generations.list();
+    generations.meet(&theirs, none);
+    generations.hear(&theirs, none);
+    assert_eq!(generations.of(&scope).generation, 31);
+    for _ in 0..2 {
+        assert!(generations.are_untold());
+        let told = generations.list(); // to which there may be no answer
+        assert_eq!(told[0].1.generation, 31);
+    }
+    generations.meet(&theirs, none);
+    generations.hear(&generations.list(), none);
+    assert!(!generations.are_untold());
+    assert_eq!(generations.of(&scope).generation, 31);
+}
+
+#[test]
 fn what_was_forgotten_without_end_is_bounded_and_nothing_of_it_comes_back() {
     let generations = Generations::default();
     for number in 1..=2 * MAX_OWN as u64 {
