@@ -43,7 +43,8 @@ pub use trouble::Trouble;
 
 /// What resumption has done since it was set up, and the state it is in: one snapshot.
 ///
-/// Counters only grow. Taking a snapshot sums per-thread and per-shard counters, which takes some
+/// Within a process counters only grow; in a forked child those of the cache and of tickets begin
+/// anew. Taking a snapshot sums per-thread and per-shard counters, which takes some
 /// microseconds and does not delay handshakes. Printed with `{}` it is a table for people; with the
 /// feature `serde` it serializes, times in seconds and key names as they are shown.
 #[derive(Clone, Debug, Default)]

@@ -140,9 +140,10 @@ impl ResumptionBuilder {
     /// How long a handshake takes, at most: a promise of yours, for rustls has no timeout. A session
     /// whose handshake was not followed from its beginning is not made for so long after
     /// [`revoke_all`](crate::Resumption::revoke_all) or [`forget`](crate::Resumption::forget), since
-    /// that may have begun before; where the source of STEKs is shared with other processes, for the
-    /// time that their clocks may differ, and 5 seconds, more. Where handshakes are
-    /// [followed](crate::Resumption::follow) it does not matter. At most an hour.
+    /// that may have begun before; where the source of STEKs is shared with other processes but cannot
+    /// tell them of the call ([`Reach::Each`](crate::Reach::Each)), for the time that their clocks may
+    /// differ, and 5 seconds, more. Where handshakes are [followed](crate::Resumption::follow) it does
+    /// not matter. At most an hour.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_INCIDENT_WINDOW`].
     pub fn incident_window(mut self, window: Duration) -> Self {
@@ -339,8 +340,8 @@ impl ResumptionBuilder {
     }
 
     /// Starts no housekeeping thread: the caller calls [`Resumption::step`] often, say every
-    /// second. STEKs keep to their windows even if it does not, but are wiped late, and no tickets
-    /// are issued once the last one has retired.
+    /// second. STEKs keep to their windows even if it does not, but are wiped late, no tickets are
+    /// issued once the last one has retired, and calls of other processes are not heard of.
     pub fn manual_stepping(mut self) -> Self {
         self.manual = true;
         self

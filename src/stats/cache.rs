@@ -68,7 +68,8 @@ declare! {
                 entries,
                 /// The byte budget was used up.
                 bytes,
-                /// Their scope was forgotten, or everything was revoked.
+                /// Their scope was forgotten, or everything was revoked; or they were copies of what
+                /// is in the shared store, and a STEK was withdrawn.
                 forgotten,
                 /// Another session was stored under the same ID.
                 replaced,

@@ -7,6 +7,7 @@ mod cannot_resume;
 mod claimed;
 mod client_auth;
 mod client_auth_paths;
+mod copies;
 mod early_data;
 mod follow;
 mod forgetting;

@@ -10,7 +10,8 @@ use crate::stek::KeyName;
 impl Inner {
     pub(crate) fn revoke(&self, name: &KeyName) -> Withdrawn {
         let steks = self.revoke_keys(Some(name));
-        self.withdrawn(steks, 0, 0)
+        let sessions = self.drop_copies();
+        self.withdrawn(steks, sessions, 0)
     }
 
     /// Every key and every session.

@@ -1,0 +1,113 @@
+//! What a cache keeps of sessions that are in a shared store, once a STEK is withdrawn that sealed
+//! some of them there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::version::TLS12;
+use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::{FakeClock, KeyName, Resumption, ResumptionAcceptor};
+use test_support::acceptor::{acceptor, kind};
+use test_support::fleet::{MemoryStore, SECRET, sharing};
+use test_support::handshake::{FULL, RESUMED, client, server_config};
+
+const ANOTHER: &[u8; 32] = b"vutsrqponmlkjihgfedcba9876543210";
+
+struct Node {
+    resumption: Resumption,
+    acceptor: ResumptionAcceptor,
+    time: FakeClock,
+    /// Whether its source lists the STEK that sealed first.
+    lists_first: Arc<AtomicBool>,
+}
+
+impl Node {
+    fn new(store: &Arc<MemoryStore>) -> Self {
+        let lists_first = Arc::new(AtomicBool::new(true));
+        let listed = Arc::clone(&lists_first);
+        let source = source_fn("two", move |query| {
+            let first = listed.load(Ordering::Relaxed).then_some(SECRET);
+            let secrets = first.into_iter().chain([ANOTHER]);
+            let steks = secrets.map(|secret| query.stek(secret).map(SourceKey::sealing));
+            Ok(steks.collect::<Result<_, _>>()?)
+        });
+        let time = FakeClock::new();
+        let builder = sharing(store).stek_source(source).clock(time.clock());
+        let resumption = builder.build().unwrap();
+        Self {
+            acceptor: acceptor(&resumption, server_config()),
+            resumption,
+            time,
+            lists_first,
+        }
+    }
+
+    fn active(&self) -> KeyName {
+        self.resumption.stats().steks.active.unwrap()
+    }
+
+    async fn kind(&self, client: &Arc<ClientConfig>) -> rustls::HandshakeKind {
+        kind(client, &self.acceptor).await
+    }
+}
+
+/// Its source is asked once more.
+fn unlist(node: &Node) {
+    node.lists_first.store(false, Ordering::Relaxed);
+    node.time.advance(Duration::from_secs(60 * 60));
+    node.resumption.step();
+}
+
+#[tokio::test]
+async fn what_a_withdrawn_stek_sealed_resumes_nowhere_and_the_rest_everywhere() {
+    let revoke = |node: &Node| {
+        let told = node.resumption.revoke(&node.active());
+        assert_eq!((told.steks, told.sessions > 0), (1, true));
+    };
+    let withdraw: [&dyn Fn(&Node); 2] = [&revoke, &unlist];
+    for withdraw in withdraw {
+        let store = Arc::new(MemoryStore::default());
+        let nodes = [(); 2].map(|()| Node::new(&store));
+        let clients = [(); 2].map(|()| client(&TLS12));
+        for client in &clients {
+            assert_eq!(nodes[0].kind(client).await, FULL);
+            for node in &nodes {
+                assert_eq!(node.kind(client).await, RESUMED);
+            }
+        }
+        let first = nodes[0].active();
+        for (node, client) in nodes.iter().zip(&clients) {
+            withdraw(node);
+            assert_ne!(node.active(), first);
+            assert_eq!(node.kind(client).await, FULL);
+        }
+        for node in &nodes {
+            for client in &clients {
+                assert_eq!(node.kind(client).await, RESUMED, "it has another session");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_another_stek_sealed_is_fetched_anew() {
+    let store = Arc::new(MemoryStore::default());
+    let node = Node::new(&store);
+    let first = node.active();
+    unlist(&node);
+    let client = client(&TLS12);
+    assert_eq!(node.kind(&client).await, FULL);
+    node.lists_first.store(true, Ordering::Relaxed);
+    node.time.advance(Duration::from_secs(60));
+    node.resumption.step();
+    assert_eq!(node.active(), first);
+    for fetches in [0, 1, 1] {
+        if fetches == 1 {
+            let _ = node.resumption.revoke(&first);
+        }
+        assert_eq!(node.kind(&client).await, RESUMED);
+        assert_eq!(store.fetches.load(Ordering::Relaxed), fetches);
+    }
+}
