@@ -18,7 +18,8 @@ pub(crate) struct KeySet {
     pub(crate) sealing: usize,
     /// What could be better.
     pub(crate) advice: Vec<String>,
-    /// When a file was last changed.
+    /// When the last rotation was done: when the file of the key that seals was changed. Of several
+    /// files that one is replaced last, so the others may be newer if a run was killed.
     pub(crate) modified: SystemTime,
 }
 
@@ -42,16 +43,14 @@ impl KeySet {
             });
             Key::from_bytes(key.expose_bytes(), times)
         });
-        let modified = inventory.keys().iter().map(|key| key.modified());
+        let sealing = inventory.keys().iter().position(|key| key.seals());
+        let sealing = sealing.unwrap_or(0);
+        let modified = inventory.keys().get(sealing).map(|key| key.modified());
         Ok(Self {
             format,
             keys: keys.collect(),
-            sealing: inventory
-                .keys()
-                .iter()
-                .position(|key| key.seals())
-                .unwrap_or(0),
-            modified: modified.max().unwrap_or(SystemTime::UNIX_EPOCH),
+            sealing,
+            modified: modified.unwrap_or(SystemTime::UNIX_EPOCH),
             advice: inventory.advice().to_vec(),
         })
     }

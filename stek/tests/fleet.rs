@@ -101,6 +101,14 @@ impl Host {
         twin
     }
 
+    /// Dates all files so long ago.
+    fn date(&self, age: Duration) {
+        for file in &self.files {
+            let file = File::options().write(true).open(file).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         let files = KeyFiles::new(&self.files).unwrap();
         let inventory = files.inspect(Sealing::Aes256GcmSiv).unwrap();
@@ -227,19 +235,13 @@ fn it_rotates_when_it_is_time_and_not_before() {
         let rotate = || done(&stek(&["rotate"], &host.files, &["--lifetime", "3h"]));
         assert!(rotate().starts_with("nothing to do: the next rotation is in 5"));
         assert_eq!(host.names(), before);
-        let date = |age: Duration| {
-            for file in &host.files {
-                let file = File::options().write(true).open(file).unwrap();
-                file.set_modified(SystemTime::now() - age).unwrap();
-            }
-        };
         // A timer that is early now and then does not lose an hour.
-        date(53 * MINUTE);
+        host.date(53 * MINUTE);
         assert!(rotate().starts_with("nothing to do"));
-        date(55 * MINUTE);
+        host.date(55 * MINUTE);
         assert!(rotate().starts_with("made 1 key"), "{format}");
         assert_ne!(host.names(), before);
-        date(Duration::ZERO);
+        host.date(Duration::ZERO);
         let future = SystemTime::now() + HOUR;
         let file = File::options().write(true).open(&host.files[0]).unwrap();
         file.set_modified(future).unwrap();
@@ -248,6 +250,25 @@ fn it_rotates_when_it_is_time_and_not_before() {
             said.contains("lies in the future: correct the clock"),
             "{said}"
         );
+    }
+}
+
+#[test]
+fn a_rotation_that_was_killed_halfway_is_done_by_the_next_run_and_loses_no_key() {
+    let host = Host::made("nginx");
+    let rotate = || done(&stek(&["rotate"], &host.files, &["--lifetime", "3h"]));
+    for replaced in (0..FILES.len()).chain((0..FILES.len()).rev()) {
+        host.date(55 * MINUTE);
+        let before = host.names();
+        // As a run leaves them that was killed after so many renames.
+        for i in (1..FILES.len()).rev().take(replaced) {
+            fs::copy(&host.files[i - 1], &host.files[i]).unwrap();
+        }
+        assert!(rotate().starts_with("made 1 key"), "{replaced} replaced");
+        let after = host.names();
+        assert!(!before.contains(&after[0]), "{replaced} replaced");
+        assert_eq!(after[1..], before[..FILES.len() - 1], "{replaced} replaced");
+        assert!(rotate().starts_with("nothing to do"));
     }
 }
 
