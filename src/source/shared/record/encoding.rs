@@ -20,9 +20,9 @@
 //!             | floor generation | floor time | scope digest | generation | time | …
 //! ```
 //!
-//! Big-endian; times are milliseconds since the Unix epoch, durations milliseconds. The three
-//! blocks stand in this order. Blocks of other kinds, which a later release may add, follow them,
-//! and are written again as they are.
+//! Big-endian; times are milliseconds since the Unix epoch, durations milliseconds. No number is
+//! greater than [`MAX_NUMBER`]. The three blocks stand in this order. Blocks of other kinds, which a
+//! later release may add, follow them, and are written again as they are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,13 @@ pub(in crate::source::shared) const MAX_LEN: usize = HEADER_LEN
     + MAX_SCOPES * SCOPE_LEN
     + MAX_UNKNOWN_LEN;
 
+/// The greatest time, duration, version or generation: 146 million years in milliseconds. The next
+/// one must be greater: after the `u64::MAX` of a damaged record none could be, and nothing would be
+/// forgotten any more. It leaves room for many more, also in Redis, which reckons with 63 bits.
+const MAX_NUMBER: u64 = 1 << 62;
+
 const CUT_SHORT: &str = "it is cut short";
+const TOO_GREAT: &str = "a number is greater than any can be";
 
 const HEADER_LEN: usize = 1 + 4 * 8;
 const BLOCK_HEADER_LEN: usize = 1 + 4;
@@ -86,7 +92,7 @@ impl Record {
         if format != FORMAT {
             return Err(format!("its format is {format}, here {FORMAT} is known"));
         }
-        let mut record = Self::read_header(&mut reader).ok_or(CUT_SHORT)?;
+        let mut record = Self::read_header(&mut reader)?;
         let keys = block(&mut reader, KEYS)?;
         record.read_keys(keys, sealing, known)?;
         record.withdrawn = Withdrawn::default();
@@ -97,13 +103,13 @@ impl Record {
     }
 
     /// The record without its blocks.
-    fn read_header(reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            version: reader.u64()?,
+    fn read_header(reader: &mut Reader<'_>) -> Result<Self, &'static str> {
+        Ok(Self {
+            version: number(reader)?,
             schedule: Schedule {
-                interval: Duration::from_millis(reader.u64()?),
-                ticket_lifetime: Duration::from_millis(reader.u64()?),
-                publish_ahead: Duration::from_millis(reader.u64()?),
+                interval: Duration::from_millis(number(reader)?),
+                ticket_lifetime: Duration::from_millis(number(reader)?),
+                publish_ahead: Duration::from_millis(number(reader)?),
             },
             keys: Vec::new(),
             withdrawn: Withdrawn::default(),
@@ -123,7 +129,7 @@ impl Record {
                 return Err(format!("more than {MAX_KEYS} keys"));
             }
             let of_key = |why: &str| format!("key {number}: {why}");
-            let (window, secret) = read_key(&mut reader).ok_or_else(|| of_key(CUT_SHORT))?;
+            let (window, secret) = read_key(&mut reader).map_err(of_key)?;
             check_window(window).map_err(of_key)?;
             if self.keys.iter().any(|other| other.key.has(secret)) {
                 return Err(of_key("the same secret as another"));
@@ -234,20 +240,33 @@ fn unknown<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], String> {
     reader.take(len).ok_or_else(|| CUT_SHORT.into())
 }
 
-fn read_key<'a>(reader: &mut Reader<'a>) -> Option<(Window, &'a [u8])> {
+/// No greater than any can be.
+fn number(reader: &mut Reader<'_>) -> Result<u64, &'static str> {
+    match reader.u64().ok_or(CUT_SHORT)? {
+        number if number <= MAX_NUMBER => Ok(number),
+        _ => Err(TOO_GREAT),
+    }
+}
+
+fn time(reader: &mut Reader<'_>) -> Result<Time, &'static str> {
+    number(reader).map(Time)
+}
+
+fn read_key<'a>(reader: &mut Reader<'a>) -> Result<(Window, &'a [u8]), &'static str> {
     let window = Window {
-        published: Time(reader.u64()?),
-        activates: Time(reader.u64()?),
-        retires: Time(reader.u64()?),
-        expires: Time(reader.u64()?),
+        published: time(reader)?,
+        activates: time(reader)?,
+        retires: time(reader)?,
+        expires: time(reader)?,
     };
-    Some((window, reader.take(Key::SECRET_LEN)?))
+    let secret = reader.take(Key::SECRET_LEN).ok_or(CUT_SHORT)?;
+    Ok((window, secret))
 }
 
 fn read_revoked(mut reader: Reader<'_>, withdrawn: &mut Withdrawn) -> Result<(), String> {
-    withdrawn.keys_floor = Time(reader.u64().ok_or(CUT_SHORT)?);
+    withdrawn.keys_floor = time(&mut reader)?;
     while !reader.is_empty() {
-        let (id, tombstone) = read_tombstone(&mut reader).ok_or(CUT_SHORT)?;
+        let (id, tombstone) = read_tombstone(&mut reader)?;
         let last = withdrawn.tombstones.last_key_value();
         if last.is_some_and(|(last, _)| *last >= id) {
             return Err("revoked keys out of order".into());
@@ -260,18 +279,18 @@ fn read_revoked(mut reader: Reader<'_>, withdrawn: &mut Withdrawn) -> Result<(),
     Ok(())
 }
 
-fn read_tombstone(reader: &mut Reader<'_>) -> Option<(Id, Tombstone)> {
-    let id = Id(reader.array()?);
-    let revoked = Time(reader.u64()?);
-    let until = Time(reader.u64()?);
-    Some((id, Tombstone { revoked, until }))
+fn read_tombstone(reader: &mut Reader<'_>) -> Result<(Id, Tombstone), &'static str> {
+    let id = Id(reader.array().ok_or(CUT_SHORT)?);
+    let revoked = time(reader)?;
+    let until = time(reader)?;
+    Ok((id, Tombstone { revoked, until }))
 }
 
 fn read_forgotten(mut reader: Reader<'_>, withdrawn: &mut Withdrawn) -> Result<(), String> {
-    withdrawn.scopes_floor = read_generation(&mut reader).ok_or(CUT_SHORT)?;
+    withdrawn.scopes_floor = read_generation(&mut reader)?;
     while !reader.is_empty() {
         let scope = reader.array().ok_or(CUT_SHORT)?;
-        let forgotten = read_generation(&mut reader).ok_or(CUT_SHORT)?;
+        let forgotten = read_generation(&mut reader)?;
         let last = withdrawn.scopes.last_key_value();
         if last.is_some_and(|(last, _)| *last >= scope) {
             return Err("forgotten scopes out of order".into());
@@ -284,10 +303,10 @@ fn read_forgotten(mut reader: Reader<'_>, withdrawn: &mut Withdrawn) -> Result<(
     Ok(())
 }
 
-fn read_generation(reader: &mut Reader<'_>) -> Option<Forgotten> {
-    Some(Forgotten {
-        generation: reader.u64()?,
-        time: Time(reader.u64()?),
+fn read_generation(reader: &mut Reader<'_>) -> Result<Forgotten, &'static str> {
+    Ok(Forgotten {
+        generation: number(reader)?,
+        time: time(reader)?,
     })
 }
 

@@ -59,15 +59,44 @@ fn every_truncation_and_what_cannot_be_is_refused_and_says_why() {
             "key 1: the same secret as another",
         ),
         (
-            changed(second, &[0xff; 8]),
+            changed(second, &[0x3f]),
             "key 1: its window is out of order",
         ),
         (
-            changed(first + 24, &[0xff; 8]),
+            changed(first + 24, &[0x3f]),
             "key 0: it expires more than 7 days after",
         ),
     ] {
         assert!(error.starts_with(why), "{error}");
+    }
+}
+
+#[test]
+fn a_number_than_which_none_could_be_greater_is_refused() {
+    let good = golden().encode().to_vec();
+    let keys = HEADER_LEN + BLOCK_HEADER_LEN;
+    let revoked = keys + 2 * KEY_LEN + BLOCK_HEADER_LEN;
+    let forgotten = revoked + KEYS_FLOOR_LEN + 2 * TOMBSTONE_LEN + BLOCK_HEADER_LEN;
+    let numbers = |from: usize, count: usize| (0..count).map(move |i| from + 8 * i);
+    let all = numbers(1, 4)
+        .chain(numbers(keys, 4))
+        .chain(numbers(keys + KEY_LEN, 4))
+        .chain(numbers(revoked, 1))
+        .chain(numbers(revoked + KEYS_FLOOR_LEN + Id::LEN, 2))
+        .chain(numbers(forgotten, 2))
+        .chain(numbers(forgotten + SCOPES_FLOOR_LEN + 32, 2));
+    for at in all {
+        let read = |number: u64| {
+            let mut changed = good.clone();
+            changed[at..at + 8].copy_from_slice(&number.to_be_bytes());
+            Record::decode(&changed, SIV, None)
+                .err()
+                .unwrap_or_default()
+        };
+        let is_too_great = |number| read(number).ends_with(TOO_GREAT);
+        assert!(!is_too_great(MAX_NUMBER), "at {at}");
+        assert!(is_too_great(MAX_NUMBER + 1), "at {at}");
+        assert!(is_too_great(u64::MAX), "at {at}");
     }
 }
 
