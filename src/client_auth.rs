@@ -14,7 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, Error};
 
-use crate::clock::{Clock, Time};
+use crate::clock::Clock;
 use crate::context;
 use crate::counters::Counters;
 use crate::errands::guarded;
@@ -273,7 +273,8 @@ impl Verifier {
     fn recheck(&self, chain: &[u8], rechecks: &Rechecks, clock: &Clock) -> Result<(), Refusal> {
         let verdicts = rechecks.verdicts().ok_or(Refusal::Other)?;
         let digest = verdicts.digest(self.number, chain).ok_or(Refusal::Other)?;
-        let now = Time(0).plus(clock.monotonic());
+        // The monotonic clock stands still while a machine is suspended, and certificates expire.
+        let now = clock.now().steady;
         match verdicts.find(digest, now) {
             Some((Verdict::Accepted, until)) => {
                 rechecks.counts.add(ClientAuthCount::Remembered);

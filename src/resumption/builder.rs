@@ -257,8 +257,8 @@ impl ResumptionBuilder {
 
     /// How long a verdict on a client's certificates holds before the verifier of
     /// [`install_with_client_verifier`](Resumption::install_with_client_verifier) is asked again:
-    /// a revoked certificate may resume for that long. With 0 it is asked each time. At most a
-    /// day.
+    /// a revoked certificate may resume for that long, in which time a suspended machine counts. With 0
+    /// it is asked each time. At most a day.
     ///
     /// Defaults to
     /// [`DEFAULT_RECHECK_INTERVAL`](ResumptionBuilder::DEFAULT_RECHECK_INTERVAL).

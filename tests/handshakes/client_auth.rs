@@ -278,6 +278,30 @@ fn a_verdict_is_cached_for_the_interval_and_a_new_verifier_has_none() {
 }
 
 #[test]
+fn a_verdict_does_not_outlive_a_suspension_of_the_machine() {
+    let ca = Authority::make();
+    each(|version, server| {
+        let verifier = Watched::new(ca.verifier());
+        let config = server.verifying(verifier.clone());
+        let client = client(version, Some(&ca.issue()));
+        assert_eq!(kind(&client, &config), Ok(FULL));
+        assert_eq!(kind(&client, &config), Ok(RESUMED));
+        assert_eq!(verifier.asked(), 2, "by rustls, and then by us");
+        // The monotonic clock stood still.
+        server
+            .clock
+            .step_forward(ResumptionBuilder::DEFAULT_RECHECK_INTERVAL);
+        assert_eq!(kind(&client, &config), Ok(RESUMED));
+        assert_eq!(verifier.asked(), 1, "anew");
+        server
+            .clock
+            .step_back(ResumptionBuilder::DEFAULT_RECHECK_INTERVAL);
+        assert_eq!(kind(&client, &config), Ok(RESUMED));
+        assert_eq!(verifier.asked(), 0, "and not for every client then");
+    });
+}
+
+#[test]
 fn how_long_ago_a_certificate_was_verified_is_told() {
     const SECOND: Duration = Duration::from_secs(1);
     let ca = Authority::make();
