@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,20 +69,25 @@ impl AxumAcceptor {
     /// Calls this at the end of each handshake, with what happened in it: for an access log, say.
     #[must_use]
     pub fn on_handshake(self, report: impl Fn(&Handshake) + Send + Sync + 'static) -> Self {
-        let acceptor = self.acceptor.lock().clone().on_handshake(report);
+        let acceptor = self.acceptor.lock().clone();
         Self {
-            acceptor: Arc::new(Mutex::new(acceptor)),
+            acceptor: Arc::new(Mutex::new(acceptor.on_handshake(report))),
             ..self
         }
     }
 
+    /// Nothing foreign is called under the lock, where it would hold up every connection: neither the
+    /// configuration's store, nor a log, nor what is dropped with the last reference to what was
+    /// there. Connections that come together may each make the same.
     fn current(&self) -> ResumptionAcceptor {
         let config = self.tls.get_inner();
-        let mut acceptor = self.acceptor.lock();
-        if !Arc::ptr_eq(acceptor.config(), &config) {
-            *acceptor = acceptor.with_config(config);
+        let last = self.acceptor.lock().clone();
+        if Arc::ptr_eq(last.config(), &config) {
+            return last;
         }
-        acceptor.clone()
+        let current = last.with_config(config);
+        let _before = mem::replace(&mut *self.acceptor.lock(), current.clone());
+        current
     }
 }
 
@@ -114,11 +120,66 @@ impl fmt::Debug for AxumAcceptor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
-    use rustls::server::ResolvesServerCertUsingSni;
+    use rustls::server::{ResolvesServerCertUsingSni, StoresServerSessions};
 
     use super::*;
+
+    /// So long a test waits for what happens at once.
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// Somebody else's store.
+    struct Foreign {
+        asked: Box<dyn Fn() + Send + Sync>,
+        dropped: Box<dyn Fn() + Send + Sync>,
+    }
+
+    impl StoresServerSessions for Foreign {
+        fn put(&self, _: Vec<u8>, _: Vec<u8>) -> bool {
+            false
+        }
+
+        fn get(&self, _: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn take(&self, _: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn can_cache(&self) -> bool {
+            (self.asked)();
+            false
+        }
+    }
+
+    impl Drop for Foreign {
+        fn drop(&mut self) {
+            (self.dropped)();
+        }
+    }
+
+    impl fmt::Debug for Foreign {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Foreign")
+        }
+    }
+
+    fn with_store(
+        asked: impl Fn() + Send + Sync + 'static,
+        dropped: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&config());
+        config.session_storage = Arc::new(Foreign {
+            asked: Box::new(asked),
+            dropped: Box::new(dropped),
+        });
+        Arc::new(config)
+    }
 
     fn config() -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -141,5 +202,50 @@ mod tests {
         assert!(Arc::ptr_eq(current.config(), &tls.get_inner()));
         drop(acceptor);
         assert_eq!(Arc::strong_count(&told), 2, "the current one's");
+    }
+
+    #[test]
+    fn a_store_that_hangs_when_it_is_asked_holds_up_no_connection_of_another_configuration() {
+        let tls = RustlsConfig::from_config(config());
+        let acceptor = AxumAcceptor::new(tls.clone());
+        let (asks, asked) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let (tell, was_released) = mpsc::channel();
+        let released = Mutex::new(released);
+        let hang = move || {
+            asks.send(()).unwrap();
+            let waited = released.lock().recv_timeout(LONG);
+            tell.send(waited.is_ok()).unwrap();
+        };
+        let hanging = with_store(hang, || ());
+        tls.reload_from_config(Arc::clone(&hanging));
+        thread::scope(|scope| {
+            let first = scope.spawn(|| acceptor.current());
+            asked.recv_timeout(LONG).unwrap();
+            let good = config();
+            tls.reload_from_config(Arc::clone(&good));
+            assert!(Arc::ptr_eq(acceptor.current().config(), &good));
+            let _ = release.send(()); // it may have given up
+            assert!(Arc::ptr_eq(first.join().unwrap().config(), &hanging));
+            assert!(was_released.recv_timeout(LONG).unwrap(), "meanwhile");
+            assert!(Arc::ptr_eq(acceptor.current().config(), &good));
+        });
+    }
+
+    #[test]
+    fn a_configuration_is_dropped_when_the_lock_is_free() {
+        let slot = Arc::<Mutex<Option<AxumAcceptor>>>::default();
+        let (tell, told) = mpsc::channel();
+        let reached = Arc::clone(&slot);
+        let try_lock = move || {
+            let acceptor = reached.lock().take().unwrap();
+            tell.send(acceptor.acceptor.try_lock().is_some()).unwrap();
+        };
+        let tls = RustlsConfig::from_config(with_store(|| (), try_lock));
+        let acceptor = AxumAcceptor::new(tls.clone());
+        *slot.lock() = Some(acceptor.clone());
+        tls.reload_from_config(config());
+        acceptor.current();
+        assert!(told.try_recv().unwrap());
     }
 }
