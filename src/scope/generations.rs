@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::Scope;
 use crate::clock::Time;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How far a scope was forgotten. Of two, the greater of each number counts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -43,6 +43,8 @@ pub(crate) const ALL: ScopeDigest = [0; Scope::DIGEST_LEN];
 #[derive(Debug, Default)]
 pub(crate) struct Generations {
     known: Mutex<Known>,
+    /// The greatest that is known, to be read without the lock.
+    greatest: AtomicU64,
     /// Whether the source carries them.
     are_carried: AtomicBool,
     /// Whether there is anything that the known scopes were not told.
@@ -119,6 +121,7 @@ impl Generations {
             time: now,
         };
         known.forgotten.insert(digest, forgotten);
+        self.note_greatest(known);
         let own = Own {
             time: now,
             told: Told::NotYet,
@@ -198,6 +201,7 @@ impl Generations {
             !(is_told && others.covers(*forgotten))
         });
         known.heard = forgotten.iter().copied().collect();
+        self.note_greatest(known);
         if has_news || is_first {
             self.has_news.store(true, Ordering::Release);
         }
@@ -255,16 +259,26 @@ impl Generations {
         }
     }
 
+    fn note_greatest(&self, known: &Known) {
+        self.greatest.fetch_max(known.greatest(), Ordering::AcqRel);
+    }
+
     /// The same in a process that was forked. If another thread was changing them, all that was
-    /// forgotten until now by this process is forgotten of every scope.
+    /// forgotten until now, by this process or others, is forgotten of every scope.
     pub(crate) fn heir(&self, now: Time) -> Arc<Self> {
         let known = self.known.try_lock().map(|known| known.clone());
+        let greatest = self.greatest.load(Ordering::Acquire);
         let known = known.unwrap_or_else(|| Known {
             own_others: now,
+            others: Forgotten {
+                generation: greatest,
+                time: Time(0),
+            },
             ..Known::default()
         });
         Arc::new(Self {
             known: Mutex::new(known),
+            greatest: AtomicU64::new(greatest),
             are_carried: AtomicBool::new(self.are_carried()),
             has_news: AtomicBool::new(true),
         })
@@ -322,6 +336,7 @@ impl Generations {
     pub(crate) fn twin(&self) -> Self {
         Self {
             known: Mutex::new(self.known.lock().clone()),
+            greatest: AtomicU64::new(self.greatest.load(Ordering::Acquire)),
             are_carried: AtomicBool::new(self.are_carried()),
             has_news: AtomicBool::new(self.has_news()),
         }

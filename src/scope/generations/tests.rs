@@ -272,10 +272,20 @@ fn a_forked_process_knows_what_was_forgotten_or_takes_all_for_forgotten() {
         [heir.of(&scope).time, heir.of(&other).time],
         [Time(7), Time(0)]
     );
+    let theirs = Forgotten {
+        generation: 50,
+        time: Time(50),
+    };
+    generations.hear(&[(*scope.digest(), theirs)], Forgotten::default());
     let _changing = generations.known.lock(); // by a thread that was not forked
     let heir = generations.heir(Time(9));
-    assert_eq!(
-        [heir.of(&scope).time, heir.of(&other).time],
-        [Time(9), Time(9)]
-    );
+    for scope in [&scope, &other] {
+        let expected = Forgotten {
+            generation: 50,
+            time: Time(9),
+        };
+        assert_eq!(heir.of(scope), expected);
+    }
+    heir.forget(Which::Exactly(&scope), Time(9));
+    assert_eq!(heir.of(&scope).generation, 51);
 }
