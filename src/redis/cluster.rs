@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::dial::Dialer;
+use super::words::harmless;
 
 /// A Redis Cluster, and how its nodes are spoken with.
 #[derive(Clone)]
@@ -70,7 +71,7 @@ impl Cluster {
             let dialer = self.dialer;
             answers.spawn(async move {
                 let slots = slots_of(&node, dialer).await;
-                slots.map_err(|why| format!("{}: {why}", node.addr()))
+                slots.map_err(|why| format!("{}: {}", node.addr(), harmless(&why.to_string())))
             });
         }
         let mut second_best = None;

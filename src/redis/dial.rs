@@ -9,6 +9,8 @@ use redis::{
     RedisFuture, RedisResult,
 };
 
+use super::words::without_password;
+
 /// Makes connections to single servers and gives commands, each step within a limit of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialer {
@@ -46,7 +48,9 @@ impl Dialer {
         }
         let client = Client::open(prompt(info))?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        within(self.connect_timeout, "no connection", connecting).await
+        let connected = within(self.connect_timeout, "no connection", connecting).await;
+        let password = info.redis_settings().password();
+        connected.map_err(|error| without_password(error, password))
     }
 
     /// Gives a command and waits for the answer.

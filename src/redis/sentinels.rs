@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::dial::Dialer;
+use super::words::harmless;
 
 /// Sentinels, and the master they are asked for.
 #[derive(Clone)]
@@ -81,11 +82,11 @@ impl Sentinels {
                     asked.remove(&sentinel);
                     let sentinel = self.sentinels.get(sentinel);
                     let sentinel = sentinel.map(|sentinel| sentinel.addr().to_string());
-                    errors.insert(sentinel.unwrap_or_default(), why.to_string());
+                    errors.insert(sentinel.unwrap_or_default(), harmless(&why.to_string()));
                 }
                 Step::NotMaster(address, why) => {
                     under_way.remove(&address);
-                    errors.insert(address.to_string(), why.to_string());
+                    errors.insert(address.to_string(), harmless(&why.to_string()));
                 }
             }
             first = first.saturating_sub(usize::from(is_first));

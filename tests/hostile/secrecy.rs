@@ -1,12 +1,16 @@
 //! Nothing secret is shown: not by `Debug`, nor in the log at trace level.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustls_resumption::source::{SourceKey, source_fn};
+use rustls_resumption::source::{RedisSource, SourceKey, source_fn};
+use rustls_resumption::store::{RedisClient, RedisStore};
 use rustls_resumption::{
     Clock, Error, FakeClock, KeyName, Resumption, Rotation, Scope, Sealing, SessionCache, Stek,
 };
+use test_support::alone::alone;
+use test_support::fake_redis;
 use test_support::handshake::{VERSIONS, client, client_without_tickets, handshake, server_config};
 use test_support::log::Log;
 use test_support::session::{id, tls12, tls13};
@@ -144,4 +148,60 @@ fn a_flood_of_junk_causes_no_flood_of_warnings() {
     let mut loud = log.lines();
     loud.retain(|line| !line.starts_with("TRACE"));
     assert_eq!(loud.len(), 1, "that a STEK seals: {loud:?}");
+}
+
+/// What is told of a Redis that replies so to the password: in errors, in statistics, in the log.
+fn told_of(reply: &'static str, log: &Log) -> Vec<String> {
+    let port = fake_redis::start(move |command| {
+        (command == "HELLO").then(|| format!("-{reply}\r\n").into_bytes())
+    });
+    let url = format!("redis://user:hunter2@127.0.0.1:{port}?protocol=resp3");
+    let clients = [
+        RedisClient::open(&*url).unwrap(),
+        RedisClient::cluster([&*url]).unwrap(),
+        RedisClient::sentinels([&*url], "sessions").unwrap(),
+    ];
+    let mut told = Vec::new();
+    for client in clients {
+        let before = log.warnings().len();
+        let resumption = Resumption::builder()
+            .stek_source(RedisSource::with_client(client.clone(), SECRET).unwrap())
+            .shared_store(RedisStore::with_client(client).unwrap())
+            .source_deadline(Duration::from_millis(10))
+            .build()
+            .unwrap();
+        told.push(resumption.rotate_now().unwrap_err().to_string());
+        let start = Instant::now();
+        let of_store = |line: &String| line.contains("cannot be used");
+        while !log.warnings()[before..].iter().any(of_store) {
+            assert!(start.elapsed() < Duration::from_secs(30), "it is logged");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let trouble = resumption.stats().store.health.last_trouble;
+        told.push(trouble.unwrap().what.to_string());
+    }
+    told.extend(log.lines());
+    told
+}
+
+#[test]
+fn a_password_that_redis_repeats_is_not_told() {
+    // The store's threads log, too.
+    alone(|| {
+        let log = Log::default();
+        tracing::subscriber::set_global_default(log.clone()).unwrap();
+        for (reply, shown) in [
+            (
+                "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'user' 'hunter2' ",
+                "unknown command 'HELLO'",
+            ),
+            ("ERR not for me: HELLO 3 AUTH user hunter2", "not shown"),
+        ] {
+            let told = told_of(reply, &log);
+            let leaks: Vec<_> = told.iter().filter(|it| it.contains("hunter2")).collect();
+            assert!(leaks.is_empty(), "{leaks:#?}");
+            let six = &told[..6];
+            assert!(six.iter().all(|it| it.contains(shown)), "{six:#?}");
+        }
+    });
 }
