@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use tracing::dispatcher;
+
 use crate::clock::instant_in;
 use crate::sync::lock::{Condvar, Mutex};
 
@@ -70,6 +72,16 @@ impl Errands {
                 shared.state.lock().is_running = false;
             }
         }
+    }
+
+    /// Has this logged by the subscriber that hears this thread: one may be set for it alone.
+    pub(crate) fn tell(&self, line: impl FnOnce() + Send + 'static) {
+        if !dispatcher::has_been_set() {
+            // To set even none would keep the line from the facade `log`.
+            return self.run(line);
+        }
+        let subscriber = dispatcher::get_default(Clone::clone);
+        self.run(move || dispatcher::with_default(&subscriber, line));
     }
 
     /// Waits until what was queued by now is done. False if the deadline passed first.

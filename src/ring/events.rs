@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use tracing::dispatcher;
 use tracing::{info, warn};
 
 use crate::errands::Errands;
@@ -51,14 +50,9 @@ pub(crate) enum Event {
 
 /// Tells them in order.
 pub(crate) fn tell(events: Vec<Event>, errands: &Errands) {
-    if events.is_empty() {
-        return;
+    if !events.is_empty() {
+        errands.tell(move || events.into_iter().for_each(Event::tell));
     }
-    // A subscriber may be set for this thread alone.
-    let subscriber = dispatcher::get_default(Clone::clone);
-    errands.run(move || {
-        dispatcher::with_default(&subscriber, || events.into_iter().for_each(Event::tell));
-    });
 }
 
 impl Event {

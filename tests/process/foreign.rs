@@ -21,6 +21,7 @@ use tracing::{Event, Metadata, Subscriber, span};
 use test_support::alone::alone;
 use test_support::handshake::{FULL, RESUMED, client, followed, handshake, kind, server_config};
 
+mod logs;
 mod matrix;
 
 const LONG: Duration = Duration::from_secs(30);
