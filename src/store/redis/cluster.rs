@@ -108,10 +108,9 @@ impl Masters {
         let old = self.map.load_full();
         let mut map = Map::clone(&old);
         if old.slots != slots {
-            info!(
-                masters = slots.masters().len(),
-                "slots of the shared store's cluster"
-            );
+            let masters = slots.masters().len();
+            let line = move || info!(masters, "slots of the shared store's cluster");
+            self.common.log.tell(line);
         }
         for master in slots.masters() {
             self.add(&mut map, master);
@@ -255,8 +254,9 @@ async fn keep_finding(masters: Weak<Masters>, common: Arc<Common>, cluster: Arc<
                 masters.changing.lock().trouble = Some(StoreTrouble::Unreachable);
                 common.note_trouble(&error);
                 if last_error.as_ref() != Some(&error) {
-                    warn!(error, "the shared store's cluster cannot be used");
-                    last_error = Some(error);
+                    last_error = Some(error.clone());
+                    let line = move || warn!(error, "the shared store's cluster cannot be used");
+                    common.log.tell(line);
                 }
                 false
             }
@@ -383,7 +383,13 @@ mod tests {
     async fn outages_of_nodes_that_are_gone_still_count_and_others_count_once() {
         let (masters, _common) = masters();
         let both = Slots::on_loopback(&[(0, 99, &[1]), (100, 16_383, &[2])]);
-        let logged = |slots: &Slots| Log::of(|| masters.renew(slots.clone())).0.lines();
+        let logged = |slots: &Slots| {
+            let renew = || {
+                masters.renew(slots.clone());
+                masters.common.log.settle(PATIENT)
+            };
+            Log::of(renew).0.lines()
+        };
         let said = "INFO message=slots of the shared store's cluster masters=2";
         assert_eq!(logged(&both), [said]);
         assert!(logged(&both).is_empty(), "they are the same");
@@ -510,6 +516,7 @@ mod tests {
                     }
                 };
                 timeout(PATIENT, asked).await.unwrap();
+                assert!(common.log.settle(PATIENT));
             });
         });
         let warnings = log.warnings();

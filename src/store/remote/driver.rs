@@ -37,7 +37,7 @@ pub(in crate::store) struct Driver<B: Backend> {
 struct Line<C> {
     common: Arc<Common>,
     /// For the log.
-    server: String,
+    server: Arc<str>,
     breaker: Arc<Breaker>,
     link: Mutex<Option<Link<C>>>,
     is_lost: Notify,
@@ -98,7 +98,7 @@ impl<C: Connection> Line<C> {
     ) -> Self {
         Self {
             common,
-            server: backend.to_string(),
+            server: backend.to_string().into(),
             breaker: Arc::default(),
             link: Mutex::new(None),
             is_lost: Notify::new(),
@@ -134,7 +134,7 @@ impl<C: Connection> Line<C> {
             let probe_key = backend.probe_key(&self.common.prefix());
             match self.connect(&mut backend, &probe_key).await {
                 Ok((connection, trouble)) => {
-                    info!(server = self.server, "shared store is up");
+                    self.tell(|server| info!(server, "shared store is up"));
                     last_error = None;
                     self.common.connections.fetch_add(1, Ordering::Relaxed);
                     let since = Instant::now();
@@ -142,18 +142,7 @@ impl<C: Connection> Line<C> {
                     self.watch(link, &probe_key).await;
                     *self.link.lock() = None;
                     let cause = std::mem::take(&mut *self.cause.lock());
-                    if self.is_near {
-                        warn!(
-                            server = self.server,
-                            cause,
-                            "shared store is looked up by its own thread: the look-up runtime does not serve"
-                        );
-                    } else {
-                        warn!(
-                            server = self.server,
-                            cause, "shared store is down: full handshakes until it serves again"
-                        );
-                    }
+                    self.warn_of_loss(cause);
                     pauses.after(since.elapsed());
                 }
                 Err((trouble, error)) => {
@@ -161,11 +150,10 @@ impl<C: Connection> Line<C> {
                     self.common.note_trouble(&format!("{backend}: {error}"));
                     self.breaker.note(trouble);
                     if last_error.as_ref() != Some(&error) {
-                        warn!(
-                            server = self.server,
-                            error, "the shared store cannot be used"
-                        );
-                        last_error = Some(error);
+                        last_error = Some(error.clone());
+                        self.tell(move |server| {
+                            warn!(server, error, "the shared store cannot be used");
+                        });
                     }
                 }
             }
@@ -244,7 +232,7 @@ impl<C: Connection> Line<C> {
     fn answered(&self, generation: Generation, function: Function) {
         self.has_answered.store(true, Ordering::Relaxed);
         if self.breaker.succeeded(generation, function) {
-            info!(server = self.server, "shared store has room again");
+            self.tell(|server| info!(server, "shared store has room again"));
         }
     }
 
@@ -278,10 +266,33 @@ impl<C: Connection> Line<C> {
 
     fn warn_of_full(&self, failure: &Failure) {
         let cause = failure.cause.to_string();
-        warn!(
-            server = self.server,
-            cause, "shared store is full: new sessions are not kept until it has room"
-        );
+        self.tell(move |server| {
+            warn!(
+                server,
+                cause, "shared store is full: new sessions are not kept until it has room"
+            );
+        });
+    }
+
+    fn warn_of_loss(&self, cause: String) {
+        let is_near = self.is_near;
+        self.tell(move |server| match is_near {
+            true => warn!(
+                server,
+                cause,
+                "shared store is looked up by its own thread: the look-up runtime does not serve"
+            ),
+            false => warn!(
+                server,
+                cause, "shared store is down: full handshakes until it serves again"
+            ),
+        });
+    }
+
+    /// Has a line about this server logged.
+    fn tell(&self, line: impl FnOnce(&str) + Send + 'static) {
+        let server = Arc::clone(&self.server);
+        self.common.log.tell(move || line(&server));
     }
 
     fn opened(&self, cause: String) {

@@ -11,6 +11,7 @@ use super::in_flight::{InFlight, Permit};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::queue::{Queue, Write};
 use crate::clock::{instant_in, millis};
+use crate::errands::Errands;
 use crate::stats::{StoreHealth, StoreTrouble, Trouble};
 use crate::store::{DEFAULT_STORE_DEADLINE, StoreError};
 
@@ -47,6 +48,9 @@ pub(in crate::store) struct Common {
     pub(super) connections: AtomicU64,
     pub(super) lookup_runtime_outages: AtomicU64,
     last_trouble: Mutex<Option<(Arc<str>, Instant)>>,
+    /// Through which all is logged: a subscriber that panics or hangs must stop neither the store's
+    /// thread nor a look-up.
+    pub(in crate::store) log: Errands,
     /// Of nodes that are gone.
     pub(in crate::store) earlier_outages: AtomicU64,
 }
@@ -163,6 +167,7 @@ impl Common {
             connections: AtomicU64::new(0),
             lookup_runtime_outages: AtomicU64::new(0),
             last_trouble: Mutex::default(),
+            log: Errands::new(true),
             earlier_outages: AtomicU64::new(0),
         }
     }
