@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use tracing::dispatcher;
 
@@ -39,6 +39,9 @@ type Errand = Box<dyn FnOnce() + Send>;
 const MAX_WAITING: usize = 1_024;
 
 impl Errands {
+    /// Without a thread.
+    pub(crate) const AT_ONCE: Self = Self(None);
+
     /// Without a thread they are run by whoever has them, as in tests on a fake clock.
     pub(crate) fn new(on_thread: bool) -> Self {
         Self(on_thread.then(Arc::default))
@@ -106,6 +109,12 @@ impl Errands {
     pub(crate) fn failed(&self) -> u64 {
         let failed = |shared: &Arc<Shared>| shared.failed.load(Ordering::Relaxed);
         self.0.as_ref().map_or(0, failed)
+    }
+}
+
+impl fmt::Debug for Errands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errands").finish_non_exhaustive()
     }
 }
 

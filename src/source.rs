@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::aead::Sealing;
 use crate::clock::Time;
+use crate::errands::Errands;
 use crate::error::Error;
 use crate::rotation::Rotation;
 use crate::stek::{KeyName, Stek};
@@ -187,6 +188,8 @@ pub struct SourceQuery<'a> {
     pub(crate) revoked: &'a [KeyName],
     /// What else was withdrawn, here and elsewhere. `None` where nobody asks.
     pub(crate) bulletin: Option<&'a Bulletin>,
+    /// Through which a source logs: a subscriber that panics or hangs must not cost it its answer.
+    pub(crate) log: &'a Errands,
 }
 
 impl SourceQuery<'_> {
@@ -274,6 +277,7 @@ mod tests {
             rotate: true,
             revoked,
             bulletin: None,
+            log: &Errands::AT_ONCE,
         }
     }
 

@@ -9,7 +9,7 @@ use super::settings::RingSettings;
 use super::supply::{After, CLOSED, LOST, Manners, Wish};
 use super::{Ring, events};
 use crate::clock::Time;
-use crate::errands::guarded;
+use crate::errands::{Errands, guarded};
 use crate::error::Error;
 use crate::outside::Outside;
 use crate::scope::{Forgotten, ScopeDigest};
@@ -81,7 +81,7 @@ impl Ring {
                     .map(|ring| ring.question(&their_terms, &wish));
                 let answer = question
                     .as_ref()
-                    .map(|question| load(&mut source, &settings, question));
+                    .map(|question| load(&mut source, &settings, question, &their_outside.log));
                 next = match (weak.upgrade(), question, answer) {
                     (Some(ring), Some(question), Some(answer)) => {
                         ring.take_answer(source, &question, answer, &their_terms, &their_outside)
@@ -117,7 +117,7 @@ impl Ring {
         let mut next = Some((source, wish));
         while let Some((mut source, wish)) = next {
             let question = self.question(terms, &wish);
-            let answer = load(&mut source, &self.settings, &question);
+            let answer = load(&mut source, &self.settings, &question, &outside.log);
             next = self.take_answer(source, &question, answer, terms, outside);
         }
     }
@@ -203,7 +203,12 @@ impl Ring {
 
 /// Asks a source. A panic counts as a failure and goes no further: keys must still be wiped when
 /// they expire.
-fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Question) -> Answer {
+fn load(
+    source: &mut Box<dyn StekSource>,
+    settings: &RingSettings,
+    question: &Question,
+    log: &Errands,
+) -> Answer {
     let bulletin = Bulletin::new(question.forgotten.clone())
         .and_others(question.dropped)
         .continuing(question.continues);
@@ -215,6 +220,7 @@ fn load(source: &mut Box<dyn StekSource>, settings: &RingSettings, question: &Qu
         rotate: question.rotate,
         revoked: &question.revoked,
         bulletin: Some(&bulletin),
+        log,
     };
     let began = Instant::now();
     let keys = guarded(|| {

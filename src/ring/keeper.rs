@@ -12,6 +12,7 @@ use super::slots::HeldKey;
 use super::snapshot::Snapshot;
 use super::supply::CLOSED;
 use crate::clock::Time;
+use crate::errands::Errands;
 use crate::error::Error;
 use crate::rotation::Rotation;
 use crate::source::bulletin::Heard;
@@ -209,6 +210,7 @@ impl Keeper {
             rotate,
             revoked: &[], // it was told at once
             bulletin: None,
+            log: &Errands::AT_ONCE,
         };
         let stands_in = match still_waits {
             true => Ok(()),

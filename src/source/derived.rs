@@ -186,13 +186,14 @@ impl StekSource for DerivedSource {
     fn load(&mut self, query: &SourceQuery<'_>) -> Result<Vec<SourceKey>, SourceError> {
         for (secret, other) in self.secrets.drain(..) {
             let rotation = other.as_ref().unwrap_or(query.rotation);
-            info!(
-                fingerprint = %secret.fingerprint,
-                seals = other.is_none(),
-                origin = secret.origin.0 / 1_000,
-                interval = ?rotation.sealing_time(),
-                "deriving STEKs from a secret; its fingerprint must be the same on all nodes"
-            );
+            let (fingerprint, seals) = (secret.fingerprint, other.is_none());
+            let (origin, interval) = (secret.origin.0 / 1_000, rotation.sealing_time());
+            query.log.tell(move || {
+                info!(
+                    %fingerprint, seals, origin, ?interval,
+                    "deriving STEKs from a secret; its fingerprint must be the same on all nodes"
+                );
+            });
             self.epochs.push(match other {
                 None => Epochs::sealing(&secret, *query.rotation)?,
                 Some(rotation) => Epochs::opening(&secret, rotation)?,

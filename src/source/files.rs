@@ -244,16 +244,20 @@ impl KeyFiles {
             return wrong;
         }
         listed.retain(|key| !gone.contains(&key.name));
-        for name in &gone {
-            warn!(key = %name, "STEK removed from key files that are otherwise invalid; wiping it");
+        for &key in &gone {
+            query.log.tell(move || {
+                warn!(%key, "STEK removed from key files that are otherwise invalid; wiping it");
+            });
         }
         let keys = self.succession.withdraw(&gone, query);
         Box::new(Withdrawal { keys, cause: wrong })
     }
 
-    fn advise(&mut self, advice: Vec<String>) {
+    fn advise(&mut self, advice: Vec<String>, query: &SourceQuery<'_>) {
         for advice in advice.iter().filter(|advice| !self.advice.contains(advice)) {
-            warn!(%advice, "key files are usable, but should be improved");
+            let advice = advice.clone();
+            let line = move || warn!(%advice, "key files are usable, but should be improved");
+            query.log.tell(line);
         }
         self.advice = advice;
     }
@@ -268,7 +272,7 @@ impl StekSource for KeyFiles {
         let at_start = self.listed.is_none();
         let wanted = steks.get(listing.sealing).map(|stek| *stek.name());
         self.missing.clear();
-        self.advise(listing.advice);
+        self.advise(listing.advice, query);
         let modified = listing.keys.iter().map(|key| key.modified);
         let modified: Vec<_> = modified.collect();
         let listed = steks.iter().zip(listing.keys).map(|(stek, key)| Listed {

@@ -80,6 +80,7 @@ impl StekSource for RandomSource {
 mod tests {
     use super::*;
     use crate::aead::Sealing;
+    use crate::errands::Errands;
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
     const START: Time = Time(1_000_000_000);
@@ -98,6 +99,7 @@ mod tests {
             rotate,
             revoked,
             bulletin: None,
+            log: &Errands::AT_ONCE,
         };
         source.load(&query).unwrap()
     }

@@ -174,19 +174,22 @@ impl<B: Backend> Shared<B> {
         if let Some(bulletin) = query.bulletin {
             held.forget(&bulletin.forgotten, bulletin.dropped);
         }
-        self.note_overflow(held.overflows(&before));
+        self.note_overflow(held.overflows(&before), query);
         self.held = Some(held.clone());
         held.clone()
     }
 
-    fn note_overflow(&mut self, overflows: bool) {
+    fn note_overflow(&mut self, overflows: bool, query: &SourceQuery<'_>) {
         if overflows {
             self.overflows = self.overflows.saturating_add(1);
-            warn!(
-                place = %self.backend.place(),
-                "too many STEKs were revoked, or scopes forgotten, to remember each: all that are as \
-                 old as the oldest of them are withdrawn too"
-            );
+            let place = self.backend.place();
+            query.log.tell(move || {
+                warn!(
+                    %place,
+                    "too many STEKs were revoked, or scopes forgotten, to remember each: all that \
+                     are as old as the oldest of them are withdrawn too"
+                );
+            });
         }
     }
 
@@ -198,29 +201,25 @@ impl<B: Backend> Shared<B> {
         held: &Record,
         query: &SourceQuery<'_>,
     ) -> Vec<SourceKey> {
-        self.note_overflow(next.overflows);
+        self.note_overflow(next.overflows, query);
         let Next {
             mut record, loss, ..
         } = next;
-        let (place, version) = (self.backend.place(), record.version);
-        match loss {
-            Some(Loss::Missing) => {
-                warn!(%place, version, "the STEK record was missing; wrote it again");
-            }
-            Some(Loss::RolledBack { found }) => warn!(
-                %place, found, version,
-                "an old copy of the STEK record was restored; added what it lacked"
-            ),
-            None => {}
+        if let Some(loss) = loss {
+            let (place, version) = (self.backend.place(), record.version);
+            query.log.tell(move || loss.tell(&place, version));
         }
-        let ours = Schedule::of(query.rotation);
-        let agrees = record.schedule == ours;
+        let (theirs, ours) = (record.schedule, Schedule::of(query.rotation));
+        let agrees = theirs == ours;
         if !agrees && self.agrees != Some(false) {
-            warn!(
-                %place, theirs = %record.schedule, %ours,
-                "another process rotates STEKs on another schedule; configure all alike, until then \
-                 some clients may get full handshakes"
-            );
+            let place = self.backend.place();
+            query.log.tell(move || {
+                warn!(
+                    %place, %theirs, %ours,
+                    "another process rotates STEKs on another schedule; configure all alike, until \
+                     then some clients may get full handshakes"
+                );
+            });
         }
         self.agrees = Some(agrees);
         if let Some(bulletin) = query.bulletin {
@@ -269,6 +268,18 @@ enum Loss {
     RolledBack {
         found: u64,
     },
+}
+
+impl Loss {
+    fn tell(self, place: &str, version: u64) {
+        match self {
+            Self::Missing => warn!(%place, version, "the STEK record was missing; wrote it again"),
+            Self::RolledBack { found } => warn!(
+                %place, found, version,
+                "an old copy of the STEK record was restored; added what it lacked"
+            ),
+        }
+    }
 }
 
 impl Next {

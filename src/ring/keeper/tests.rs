@@ -65,6 +65,7 @@ fn a_key_that_its_source_makes_anew_goes_on_wearing_out() {
             rotate: false,
             revoked: &[],
             bulletin: None,
+            log: &Errands::AT_ONCE,
         };
         let answer = source.load(&query).unwrap();
         take(&mut keeper, &settings, answer);

@@ -11,6 +11,7 @@ use stateright::{Model, Property};
 
 use super::*;
 use crate::aead::Sealing;
+use crate::errands::Errands;
 use crate::models;
 use crate::stek::KeyName;
 
@@ -114,6 +115,7 @@ impl Fleet {
             rotate: false,
             revoked: &[],
             bulletin: None,
+            log: &Errands::AT_ONCE,
         });
         answer.unwrap_or_default()
     }

@@ -4,6 +4,7 @@ use test_support::log::Log;
 
 use super::*;
 use crate::aead::Sealing;
+use crate::errands::Errands;
 use crate::source::bulletin::Bulletin;
 use crate::stek::KeyName;
 
@@ -50,6 +51,7 @@ impl Node {
             rotate: false,
             revoked: &self.revoked,
             bulletin: None,
+            log: &Errands::AT_ONCE,
         })
     }
 
@@ -65,6 +67,7 @@ impl Node {
             rotate: false,
             revoked: &self.revoked,
             bulletin: Some(&bulletin),
+            log: &Errands::AT_ONCE,
         };
         let keys = self.source.load(&query).unwrap();
         (keys.len(), bulletin.do_others_stay())

@@ -78,7 +78,7 @@ impl Succession {
             }
             if takes_over {
                 key.seals_since = query.now;
-                key.warn_if_early(query.monotonic);
+                key.warn_if_early(query);
             }
             // It keeps sealing even if the wall clock was set back.
             key.seals_since = key.seals_since.min(query.now);
@@ -125,13 +125,16 @@ impl KeyInUse {
         }
     }
 
-    fn warn_if_early(&self, monotonic: Duration) {
-        if self.everywhere_from > monotonic {
-            warn!(
-                key = %self.stek.name(),
-                "STEK seals before other nodes may have it, because no other is listed; list \
-                 the old key after the new one"
-            );
+    fn warn_if_early(&self, query: &SourceQuery<'_>) {
+        if self.everywhere_from > query.monotonic {
+            let key = *self.stek.name();
+            query.log.tell(move || {
+                warn!(
+                    %key,
+                    "STEK seals before other nodes may have it, because no other is listed; list \
+                     the old key after the new one"
+                );
+            });
         }
     }
 }

@@ -7,6 +7,7 @@ use super::listing::tests::{key, list, permit};
 use super::*;
 use crate::aead::Sealing;
 use crate::clock::Time;
+use crate::errands::Errands;
 use crate::rotation::Rotation;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -70,6 +71,7 @@ impl Files {
             rotate: false,
             revoked: &self.revoked,
             bulletin: None,
+            log: &Errands::AT_ONCE,
         })
     }
 

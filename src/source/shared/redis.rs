@@ -266,17 +266,18 @@ impl RedisValue {
         let difference = ours.since(theirs).max(theirs.since(ours));
         let allowed = query.rotation.ahead();
         let differs = difference > allowed;
-        if differs && !self.clock_differs {
-            warn!(
-                redis = %self.address, ?difference, ?allowed,
+        if std::mem::replace(&mut self.clock_differs, differs) == differs {
+            return;
+        }
+        let redis = self.address.clone();
+        query.log.tell(move || match differs {
+            true => warn!(
+                %redis, ?difference, ?allowed,
                 "this host's clock and that of Redis differ by more than STEKs are published \
                  ahead: correct whichever is wrong"
-            );
-        }
-        if !differs && self.clock_differs {
-            info!(redis = %self.address, "this host's clock and that of Redis agree again");
-        }
-        self.clock_differs = differs;
+            ),
+            false => info!(%redis, "this host's clock and that of Redis agree again"),
+        });
     }
 }
 

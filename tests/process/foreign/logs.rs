@@ -1,9 +1,12 @@
-//! Log subscribers of the whole process that panic or hang, where a store has something to log.
+//! Log subscribers of the whole process that panic or hang, where a store or a source has something
+//! to log.
 #![cfg(unix)]
 
+use rustls_resumption::source::{DerivedSource, KeyDirectory};
 use rustls_resumption::store::{
     RedisClient, RedisStore, SharedStore, StoreError, StoreKey, StoreLookup, contract,
 };
+use tempfile::TempDir;
 use test_support::redis::RedisServer;
 use tokio::runtime::Builder;
 use tracing::{dispatcher, subscriber};
@@ -112,6 +115,64 @@ fn a_store_whose_log_hangs_serves_times_out_and_comes_up_again() {
             serves(&mut server, client);
         }
         assert!(wheel.is_stuck());
+        drop(brake);
+    });
+}
+
+/// Sources that have something to log whenever they are asked, until it is logged.
+fn sources_answer() -> Resumption {
+    let parent = TempDir::new().unwrap();
+    let directory = || KeyDirectory::new(parent.path().join("keys")).unwrap();
+    let other = Rotation::new().interval(60 * SECOND);
+    let builder = Resumption::builder().stek_source(directory());
+    let other = returns(move || builder.rotation(other).build().unwrap());
+    wait_until("ready", || other.ready());
+    let builder = Resumption::builder().stek_source(directory());
+    let shares = returns(move || builder.build().unwrap());
+    wait_until("ready", || shares.ready());
+    // Whoever was not the last to write.
+    let differs = |one: &Resumption| one.stats().steks.fleet_agrees == Some(false);
+    wait_until("told", || differs(&other) || differs(&shares));
+    let secret: Vec<u8> = (100..150).collect();
+    let builder = Resumption::builder().stek_source(DerivedSource::new(&secret).unwrap());
+    let derives = returns(move || builder.build().unwrap());
+    wait_until("ready", || {
+        derives.ready() && !derives.stats().steks.fallen_back
+    });
+    derives
+}
+
+#[test]
+fn a_source_whose_log_panics_answers() {
+    alone(|| {
+        // Such a directory is told of where it is made known, on the caller's thread.
+        log_to(|| {
+            let thread = thread::current();
+            let is_ours = |name: &str| name.starts_with("resumption-");
+            assert!(!thread.name().is_some_and(is_ours), "on purpose");
+        });
+        let resumption = sources_answer();
+        wait_until("counted", || resumption.stats().housekeeper.lost > 0);
+    });
+}
+
+#[test]
+fn a_source_whose_log_hangs_answers() {
+    alone(|| {
+        let (brake, wheel) = brake();
+        brake.stop();
+        let theirs = wheel.clone();
+        log_to(move || {
+            let thread = thread::current();
+            if thread
+                .name()
+                .is_some_and(|name| name.starts_with("resumption-"))
+            {
+                theirs.turn();
+            }
+        });
+        sources_answer();
+        wait_until("stuck", || wheel.is_stuck());
         drop(brake);
     });
 }

@@ -10,6 +10,7 @@ use stateright::{Model, Property};
 
 use super::*;
 use crate::aead::Sealing;
+use crate::errands::Errands;
 use crate::models;
 use crate::rotation::Rotation;
 
@@ -156,6 +157,7 @@ impl Fleet {
             rotate: false,
             revoked: &[],
             bulletin: None,
+            log: &Errands::AT_ONCE,
         };
         let wanted = Some(self.name(seals));
         node.keys = node.succession.update(listed, wanted, at_start, &query);

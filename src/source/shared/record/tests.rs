@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::withdrawn::{MAX_SCOPES, MAX_TOMBSTONES};
 use super::*;
+use crate::errands::Errands;
 use crate::rotation::Window;
 use crate::source::shared::kek;
 
@@ -27,6 +28,7 @@ pub(in crate::source::shared) fn query<'a>(
         rotate,
         revoked,
         bulletin: None,
+        log: &Errands::AT_ONCE,
     }
 }
 
