@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{trace, warn};
 
 use super::resumption_acceptor::ResumptionAcceptor;
+use crate::errands::{Errands, guarded};
 
 /// The connections of a listener once their handshakes are done: a stream for servers that take one,
 /// such as tonic's `serve_with_incoming`, or [`accept`](Incoming::accept) for a loop or trait of
@@ -54,6 +55,7 @@ pub struct Incoming {
     handshakes: JoinSet<io::Result<TlsStream<TcpStream>>>,
     /// Until the listener is tried again.
     pause: Option<Pin<Box<Sleep>>>,
+    log: Errands,
 }
 
 /// How long until a listener that failed is tried again.
@@ -75,6 +77,7 @@ impl Incoming {
             timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             handshakes: JoinSet::new(),
             pause: None,
+            log: Errands::new(true),
         }
     }
 
@@ -98,7 +101,7 @@ impl Incoming {
             match self.handshakes.poll_join_next(context) {
                 Poll::Ready(Some(Ok(Ok(stream)))) => return Poll::Ready(stream),
                 Poll::Ready(Some(Ok(Err(error)))) => {
-                    trace!(%error, "handshake failed");
+                    guarded(|| trace!(%error, "handshake failed")); // the next must be served
                     continue;
                 }
                 Poll::Ready(Some(Err(_panic))) => continue, // tokio has told of it
@@ -110,7 +113,7 @@ impl Incoming {
             }
             match ready!(self.listener.poll_accept(context)) {
                 Ok((tcp, _)) => self.begin(tcp),
-                Err(error) => self.pause = pause_after(&error),
+                Err(error) => self.pause = pause_after(error, &self.log),
             }
         }
     }
@@ -125,13 +128,15 @@ impl Incoming {
 
 /// What is waited for when nothing could be accepted; nothing if only the connection failed that was
 /// to be.
-fn pause_after(error: &io::Error) -> Option<Pin<Box<Sleep>>> {
+fn pause_after(error: io::Error, log: &Errands) -> Option<Pin<Box<Sleep>>> {
     match error.kind() {
         io::ErrorKind::ConnectionAborted
         | io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset => None,
         _ => {
-            warn!(%error, "no connection can be accepted; trying again in a second");
+            log.tell(move || {
+                warn!(%error, "no connection can be accepted; trying again in a second");
+            });
             Some(Box::pin(sleep(PAUSE)))
         }
     }
@@ -162,9 +167,9 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_hangs_up_delays_nobody_and_a_want_of_files_is_waited_out() {
         let hung_up = io::Error::from(io::ErrorKind::ConnectionAborted);
-        assert!(pause_after(&hung_up).is_none());
+        assert!(pause_after(hung_up, &Errands::AT_ONCE).is_none());
         let too_many_files = io::Error::from_raw_os_error(24);
-        assert!(pause_after(&too_many_files).is_some());
+        assert!(pause_after(too_many_files, &Errands::AT_ONCE).is_some());
     }
 
     #[tokio::test]
