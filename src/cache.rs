@@ -14,10 +14,12 @@ use crate::process::Process;
 use crate::scope::{ScopeState, times_forgotten};
 use crate::session::{Session, Version};
 use crate::stats::{CacheCount, CacheStats};
+use crate::stek::KeyName;
 use crate::sync::{Mutex, MutexGuard};
 use crate::terms::Terms;
 
 mod certificates;
+pub(crate) mod copies;
 #[cfg(test)]
 mod crowding;
 mod index;
@@ -152,14 +154,15 @@ impl Cache {
             self.counters.add(CacheCount::MalformedStore);
             return false;
         };
-        if value.len() > terms.max_session_len {
+        let (bytes, _) = self.parts(&value);
+        if bytes.len() > terms.max_session_len {
             id.zeroize();
             self.counters.add(CacheCount::TooLong);
             return false;
         }
         let number = at.scope.number(); // before anything that may be forgotten meanwhile
         let now = terms.read();
-        let session = Session::parse(&value);
+        let session = Session::parse(bytes);
         let time = now.on(terms.basis);
         let (lineage, _) = context::lineage(session.as_ref(), &at.scope, time);
         let lineage = at.mark(lineage);
@@ -209,11 +212,12 @@ impl Cache {
         let now = terms.read();
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
-        if value.len() > terms.max_session_len {
+        let (bytes, _) = self.parts(&value);
+        if bytes.len() > terms.max_session_len {
             self.counters.add(CacheCount::TooLong);
             return;
         }
-        let cut = Issuers::cut(&value, Session::parse(&value).as_ref());
+        let cut = Issuers::cut(&value, Session::parse(bytes).as_ref());
         let (value, issuers) = Value::of(std::mem::take(&mut *value), cut);
         let entry = Entry {
             value,
@@ -265,14 +269,26 @@ impl Cache {
         self.lock(key).is_some_and(|shard| shard.holds(key, now))
     }
 
-    /// Reads a TLS 1.2 session.
-    pub(crate) fn get(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
-        let found = self.find(terms, at, id);
+    /// Reads a TLS 1.2 session, unless a STEK sealed it in a shared store that does not open.
+    pub(crate) fn get(
+        &self,
+        terms: &Terms,
+        at: &Installation,
+        id: &[u8],
+        opens: impl FnOnce(&KeyName) -> bool,
+    ) -> Option<Vec<u8>> {
+        let found = self.find(terms, at, id, opens);
         trace!(hit = found.is_some(), "session looked up");
         found
     }
 
-    fn find(&self, terms: &Terms, at: &Installation, id: &[u8]) -> Option<Vec<u8>> {
+    fn find(
+        &self,
+        terms: &Terms,
+        at: &Installation,
+        id: &[u8],
+        opens: impl FnOnce(&KeyName) -> bool,
+    ) -> Option<Vec<u8>> {
         context::miss(NOT_FOUND);
         let id = self.well_formed(id)?;
         let (after, now) = (times_forgotten(), terms.read());
@@ -286,6 +302,10 @@ impl Cache {
                 false => shard.miss(),
             }
         }?;
+        let (_, name) = self.parts(&value);
+        if name.is_some_and(|name| !opens(&name)) {
+            return None;
+        }
         self.give(terms, at, value, lineage, (after, now))
     }
 
@@ -342,6 +362,14 @@ impl Cache {
         self.settings.ttl.min(left)
     }
 
+    /// The session in a value, and which STEK sealed it in a shared store.
+    fn parts<'a>(&self, value: &'a [u8]) -> (&'a [u8], Option<KeyName>) {
+        match self.settings.keeps_copies {
+            true => copies::split(value),
+            false => (value, None),
+        }
+    }
+
     /// What rustls is given, noted in the context of its handshake: the session, if the full
     /// handshake would admit its client.
     fn give(
@@ -352,7 +380,9 @@ impl Cache {
         lineage: Lineage,
         (after, now): (u64, Now),
     ) -> Option<Vec<u8>> {
-        let parsed = Session::parse(&session);
+        let (bytes, key_name) = self.parts(&session);
+        let len = bytes.len();
+        let parsed = Session::parse(bytes);
         if !at.admits(terms, parsed.as_ref(), lineage) {
             self.counters.add(CacheCount::ClientAuth);
             return None;
@@ -364,11 +394,12 @@ impl Cache {
             },
             lineage,
             at: now.on(terms.basis),
-            key_name: None,
+            key_name,
             after,
         };
         context::give(parsed.as_ref(), given);
         let tag = parsed.and_then(|session| session.tag);
+        session.truncate(len);
         Session::untag(tag, &mut session);
         Some(std::mem::take(&mut *session))
     }

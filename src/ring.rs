@@ -137,12 +137,6 @@ impl Ring {
         self.supply.is_lost()
     }
 
-    /// How many STEKs were dropped before they expired: whenever it has grown, what was sealed under
-    /// some does not open any more.
-    pub(crate) fn withdrawn(&self) -> u64 {
-        self.keeper.lock().withdrawn()
-    }
-
     /// Which clock decides.
     pub(crate) fn basis(&self) -> Basis {
         match self.supply.is_shared {

@@ -17,7 +17,9 @@ impl StoresServerSessions for SessionCache {
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.inner.cache.get(&self.inner.terms, &self.at, key)
+        self.inner
+            .cache
+            .get(&self.inner.terms, &self.at, key, |_| true)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {

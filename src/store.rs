@@ -21,7 +21,7 @@ mod value;
 
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
-pub(crate) use sharing::{Miss, Sharing, SharingSettings};
+pub(crate) use sharing::{Miss, Opened, Sharing, SharingSettings};
 
 #[cfg(feature = "redis")]
 pub use crate::redis::RedisClient;

@@ -25,6 +25,9 @@ pub(crate) struct CacheSettings {
     pub(crate) bytes: Option<usize>,
     pub(crate) ttl: Duration,
     pub(crate) shards: Option<usize>,
+    /// Whether what it is given are copies of what is in a shared store, [with the names of
+    /// STEKs](super::copies).
+    pub(crate) keeps_copies: bool,
 }
 
 impl Default for CacheSettings {
@@ -34,6 +37,7 @@ impl Default for CacheSettings {
             bytes: None,
             ttl: DEFAULT_TTL,
             shards: None,
+            keeps_copies: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,8 +45,6 @@ pub(crate) struct Inner {
     life: Life,
     /// Locked while what others forgot is followed.
     following: Mutex<()>,
-    /// How many STEKs had been withdrawn when the cache was last emptied because of that.
-    copies_since: AtomicU64,
 }
 
 /// What belongs to one process alone: its thread, and what that process was told.
@@ -110,7 +108,6 @@ impl Inner {
             handshakes: Arc::new(Counters::new()),
             life: Life::begin(),
             following: Mutex::new(()),
-            copies_since: AtomicU64::new(0),
         }
     }
 
@@ -136,7 +133,7 @@ impl Inner {
         if let Some(ring) = &inner.ring {
             ring.follow_with(move || {
                 if let Some(inner) = weak.upgrade() {
-                    inner.follow_source();
+                    inner.follow_others();
                 }
             });
         }
@@ -164,7 +161,6 @@ impl Inner {
             handshakes: Arc::clone(&self.handshakes),
             life: Life::begin(),
             following: Mutex::new(()),
-            copies_since: AtomicU64::new(0),
             outside,
             terms,
         };
@@ -178,34 +174,10 @@ impl Inner {
         heir
     }
 
-    /// Does what the answers of the source ask for.
-    pub(super) fn follow_source(&self) {
-        self.drop_copies();
+    /// Forgets what other processes forgot, and what was forgotten before they could be told.
+    pub(super) fn follow_others(&self) {
         // Whoever finds no news goes by it that those before are followed.
         let _following = self.following.lock();
-        self.follow_others();
-    }
-
-    /// Drops what the cache has of sessions that are in the shared store, if STEKs were withdrawn
-    /// under which some may be sealed there. Those of the others are fetched anew. Returns how many
-    /// were dropped.
-    pub(super) fn drop_copies(&self) -> usize {
-        let Some((_, ring)) = self.sharing() else {
-            return 0;
-        };
-        let withdrawn = ring.withdrawn();
-        if self.copies_since.load(Ordering::Acquire) >= withdrawn {
-            return 0;
-        }
-        self.scopes.number_anew(&self.cache);
-        let dropped = self.cache.drop_all(None);
-        // Last: whoever finds it goes by it that they are dropped.
-        self.copies_since.fetch_max(withdrawn, Ordering::AcqRel);
-        dropped
-    }
-
-    /// Forgets what other processes forgot, and what was forgotten before they could be told.
-    fn follow_others(&self) {
         if !self.terms.generations.take_news() {
             return;
         }

@@ -63,9 +63,8 @@ impl Resumption {
     /// may have been in use by somebody else, call [`revoke_all`](Resumption::revoke_all): what they
     /// resumed was sealed anew by others.
     ///
-    /// Beside a shared store, what the cache has of its sessions is dropped, whichever STEK sealed
-    /// it: what the others sealed is fetched anew. Without one, sessions in the cache stay: no STEK
-    /// sealed them.
+    /// Of TLS 1.2 sessions that it sealed in a shared store the copies in the cache do not resume
+    /// either. Other sessions in the cache stay: no STEK sealed them.
     ///
     /// That is done at once. Then the source is asked for a successor, and given a second and a
     /// half to answer; if it does not, a local random STEK takes over. From async code call it

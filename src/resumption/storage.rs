@@ -6,11 +6,12 @@ use tracing::trace;
 use zeroize::Zeroizing;
 
 use super::inner::{Followed, Inner, Root};
-use crate::cache::{Fetched, NOT_FOUND};
+use crate::cache::{Fetched, NOT_FOUND, copies};
 use crate::context::{self, Claimed, Taken};
 use crate::installation::Installation;
 use crate::session::{Session, Tag, Version};
-use crate::store::{Miss, Sharing};
+use crate::stek::KeyName;
+use crate::store::{Miss, Opened, Sharing};
 
 /// What [`Resumption::install`](crate::Resumption::install) makes the `session_storage` of a
 /// configuration: the cache, or cache and shared store, in the configuration's scope. It is also
@@ -49,13 +50,17 @@ impl Storage {
         let (Some((sharing, ring)), Ok(fixed)) = (self.inner.sharing(), fixed) else {
             return cache.put(terms, &self.at, id, value);
         };
-        let shared = sharing.write(ring, terms, &self.at, fixed, &value);
+        let sealed_by = sharing.write(ring, terms, &self.at, fixed, &value);
+        let is_shared = sealed_by.is_some();
         match Session::parse(&value).map(|session| session.version) {
-            Some(Version::Tls12) => cache.put(terms, &self.at, id, value) || shared,
+            Some(Version::Tls12) => {
+                let copy = copies::with_name(value, sealed_by);
+                cache.put(terms, &self.at, id, copy) || is_shared
+            }
             // Another node may claim a TLS 1.3 session, so it must not be found here.
             Some(Version::Tls13) | None => {
                 drop((Zeroizing::new(id), Zeroizing::new(value)));
-                shared
+                is_shared
             }
         }
     }
@@ -66,7 +71,16 @@ impl Storage {
             context::miss(NOT_FOUND);
             return None;
         }
-        self.inner.cache.get(&self.inner.terms, &self.at, id)
+        let Inner { cache, terms, .. } = &**self.inner;
+        let opens = |name: &KeyName| {
+            let sharing = self.inner.sharing();
+            let opens = sharing.is_none_or(|(sharing, ring)| sharing.opens(ring, terms, name));
+            if !opens {
+                context::miss("unknown_key_name");
+            }
+            opens
+        };
+        cache.get(terms, &self.at, id, opens)
     }
 
     pub(crate) fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
@@ -160,10 +174,16 @@ impl Storage {
         let scope = &self.at.scope;
         let scope_number = scope.number();
         let opened = sharing.fetch(ring, terms, scope, id).await?;
+        let Opened {
+            mut bytes,
+            given,
+            expires,
+        } = opened;
+        let bytes = std::mem::take(&mut *bytes);
         let fetched = Fetched {
-            value: opened.bytes,
-            lineage: opened.given.lineage,
-            expires: opened.expires,
+            value: Zeroizing::new(copies::with_name(bytes, given.key_name)),
+            lineage: given.lineage,
+            expires,
             scope_number,
         };
         cache.put_fetched(terms, scope, id, fetched);

@@ -155,7 +155,7 @@ impl Ring {
             terms.generations.hear(&heard.forgotten, heard.others);
         }
         // With these STEKs may come what others sealed before the calls that were heard of.
-        self.follow.call();
+        guarded(|| self.follow.call());
         if let Some(publisher) = outside.publisher.as_ref().filter(|_| self.supply.is_shared) {
             let (publisher, name) = (publisher.clone(), self.supply.name);
             outside
@@ -167,8 +167,7 @@ impl Ring {
         let (outcome, is_due_sooner) = {
             let mut keeper = self.keeper.lock();
             let name = self.supply.name;
-            let taken =
-                keeper.take_answer(&self.settings, name, answer, now, monotonic, &mut events);
+            let taken = keeper.take_answer(&self.settings, name, answer, monotonic, &mut events);
             let (snapshot, made) = keeper.advance(
                 &self.settings,
                 now,
@@ -183,7 +182,6 @@ impl Ring {
             let outcome = taken.and_then(|()| made.map_err(|error| error.to_string()));
             (outcome, keeper.is_due_sooner())
         };
-        self.follow.call();
         let (waiting, after) = self.supply.end(source, manners, outcome.is_ok(), monotonic);
         events::tell(events, &outside.log);
         for waiting in waiting {

@@ -64,22 +64,17 @@ impl Held {
         }
     }
 
-    /// Holds these keys of the source and no others. Returns the names of those that went, and when
-    /// each would have expired.
-    pub(super) fn replace(
-        &mut self,
-        keys: Vec<SourceKey>,
-        ahead: Duration,
-    ) -> Vec<(KeyName, Time)> {
+    /// Holds these keys of the source and no others. Returns the names of those that went.
+    pub(super) fn replace(&mut self, keys: Vec<SourceKey>, ahead: Duration) -> Vec<KeyName> {
         let is_held = |key: &&SourceKey| self.get(key.stek.name()).is_some_and(|it| !it.is_local);
         let mut gone = Vec::new();
         if keys.iter().filter(is_held).count() != self.sourced {
             let listed: HashSet<_> = keys.iter().map(|key| key.stek.name()).collect();
             let sourced = self.keys().filter(|held| !held.is_local);
-            let sourced = sourced.map(|held| (*held.key.stek.name(), held.key.window.expires));
-            gone.extend(sourced.filter(|(name, _)| !listed.contains(name)));
+            let names = sourced.map(|held| *held.key.stek.name());
+            gone.extend(names.filter(|name| !listed.contains(name)));
         }
-        for (name, _) in &gone {
+        for name in &gone {
             self.take(name);
         }
         // Built anew, since the order in which they are listed may be another.

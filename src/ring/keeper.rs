@@ -43,8 +43,6 @@ pub(crate) struct Keeper {
     /// The active STEK, once it was found to be older than the interval.
     over_age: Option<KeyName>,
     rotations: u64,
-    /// How many STEKs of the source were dropped before they expired: revoked, or not listed any more.
-    withdrawn: u64,
     overflows: u64,
     pub(super) health: Health,
     /// The time of the last snapshot, and when the next is due unless anything changes.
@@ -118,7 +116,6 @@ impl Keeper {
                 continue;
             }
             events.push(Event::RevokedElsewhere(*name));
-            self.withdrawn = self.withdrawn.saturating_add(1);
             self.held.revoke(&[*name]);
             self.is_changed = true;
         }
@@ -130,7 +127,6 @@ impl Keeper {
         settings: &RingSettings,
         source: &'static str,
         answer: Answer,
-        now: Time,
         monotonic: Duration,
         events: &mut Vec<Event>,
     ) -> Result<(), String> {
@@ -150,14 +146,14 @@ impl Keeper {
                 self.is_changed |= !(answer.others_stay && keys.is_empty());
                 match answer.others_stay {
                     true => self.held.add(keys, ahead),
-                    false => self.replace(keys, ahead, now, events),
+                    false => self.replace(keys, ahead, events),
                 }
                 Ok(())
             }
             Err(Failure { trouble, left }) => {
                 if let Some(mut left) = left {
                     left.retain(|key| !self.revoked.contains(key.stek.name()));
-                    self.replace(left, ahead, now, events);
+                    self.replace(left, ahead, events);
                     self.is_changed = true;
                 }
                 events.extend(self.health.note_failure(source, &trouble, monotonic));
@@ -166,17 +162,9 @@ impl Keeper {
         }
     }
 
-    fn replace(
-        &mut self,
-        keys: Vec<SourceKey>,
-        ahead: Duration,
-        now: Time,
-        events: &mut Vec<Event>,
-    ) {
+    fn replace(&mut self, keys: Vec<SourceKey>, ahead: Duration, events: &mut Vec<Event>) {
         let unlisted = self.held.replace(keys, ahead);
-        let early = unlisted.iter().filter(|(_, expires)| now < *expires);
-        self.withdrawn = self.withdrawn.saturating_add(early.count() as u64);
-        self.note_expired(unlisted.into_iter().map(|(name, _)| name), events);
+        self.note_expired(unlisted, events);
     }
 
     /// Does what the time asks for: wipes, falls back, says who seals. Returns the new snapshot if
@@ -265,7 +253,7 @@ impl Keeper {
         Ok(keys)
     }
 
-    fn note_expired(&mut self, names: impl IntoIterator<Item = KeyName>, events: &mut Vec<Event>) {
+    fn note_expired(&mut self, names: Vec<KeyName>, events: &mut Vec<Event>) {
         for name in names {
             events.push(Event::Expired(name));
             self.held.note_expired(name);
@@ -324,7 +312,6 @@ impl Keeper {
         let names: Vec<_> = ends.iter().map(|(name, _)| *name).collect();
         events.extend(names.iter().copied().map(Event::Revoked));
         self.fallback.revoke(name);
-        self.withdrawn = self.withdrawn.saturating_add(names.len() as u64);
         // One that is not here may come yet, with a source that is away or another process.
         if let Some(name) = name.filter(|_| ends.is_empty()) {
             ends.push((*name, monotonic.saturating_add(WEEK)));
@@ -336,10 +323,6 @@ impl Keeper {
         self.held.revoke(&gone);
         self.is_changed |= !ends.is_empty();
         names.len()
-    }
-
-    pub(crate) fn withdrawn(&self) -> u64 {
-        self.withdrawn
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -314,6 +314,7 @@ impl Known {
         let mut is_any = false;
         for (digest, own) in &mut self.own {
             let Some(there) = self.forgotten.get_mut(digest) else {
+                own.told = Told::Done(self.others.generation); // as far as all others
                 continue;
             };
             own.told = match own.told {

@@ -150,16 +150,6 @@ impl Scopes {
         }
     }
 
-    /// Puts everything that is in the cache out of reach, and nothing else.
-    pub(crate) fn number_anew(&self, cache: &impl HoldsScopes) {
-        let known = &mut *self.known.lock();
-        let states: Vec<_> = known.states.values().map(Arc::clone).collect();
-        for state in states {
-            let number = self.fresh_number(known, cache);
-            state.number.store(number, Ordering::Release);
-        }
-    }
-
     /// A number that is not in use. When there is none, the cache is emptied and all scopes are
     /// numbered anew.
     fn fresh_number(&self, known: &mut Known, cache: &impl HoldsScopes) -> u32 {

@@ -68,8 +68,7 @@ declare! {
                 entries,
                 /// The byte budget was used up.
                 bytes,
-                /// Their scope was forgotten, or everything was revoked; or they were copies of what
-                /// is in the shared store, and a STEK was withdrawn.
+                /// Their scope was forgotten, or everything was revoked.
                 forgotten,
                 /// Another session was stored under the same ID.
                 replaced,

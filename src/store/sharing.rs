@@ -16,6 +16,7 @@ use crate::ring::{Ring, SharingKey};
 use crate::scope::{ScopeState, times_forgotten};
 use crate::session::{Session, Version};
 use crate::stats::{StoreCount, StoreStats};
+use crate::stek::KeyName;
 use crate::terms::Terms;
 
 /// Seals sessions for a [`SharedStore`] and opens what comes back, under the store keys of the ring
@@ -65,7 +66,8 @@ impl Sharing {
         self.settings.deadline
     }
 
-    /// Queues a session to be written to the store. Never blocks.
+    /// Queues a session to be written to the store. Never blocks. Returns the name of the STEK that
+    /// sealed it, if it was.
     pub(crate) fn write(
         &self,
         ring: &Ring,
@@ -73,14 +75,14 @@ impl Sharing {
         at: &Installation,
         id: &[u8; 32],
         session: &[u8],
-    ) -> bool {
+    ) -> Option<KeyName> {
         let written = self.try_write(ring, terms, at, id, session);
         match written {
-            Ok(()) => trace!("session shared"),
+            Ok(_) => trace!("session shared"),
             Err(why) => trace!(?why, "session not shared"),
         }
         self.counts.add(written.err().unwrap_or(StoreCount::Shared));
-        written.is_ok()
+        written.ok()
     }
 
     fn try_write(
@@ -90,7 +92,7 @@ impl Sharing {
         at: &Installation,
         id: &[u8; 32],
         bytes: &[u8],
-    ) -> Result<(), StoreCount> {
+    ) -> Result<KeyName, StoreCount> {
         let generation = at.scope.generation(); // before its times
         let session = Session::parse(bytes).ok_or(StoreCount::MalformedToShare)?;
         if bytes.len() > terms.max_session_len {
@@ -137,7 +139,7 @@ impl Sharing {
         };
         let value = value::seal(&key.stek, &binding, &times, bytes).ok_or(StoreCount::NoKey)?;
         match self.store.write(binding.key(), value, expires.since(now)) {
-            true => Ok(()),
+            true => Ok(*key.stek.name()),
             false => Err(StoreCount::NotTaken),
         }
     }
@@ -203,6 +205,15 @@ impl Sharing {
         trace!(?why, "claimed session refused");
         self.counts.add(why);
         false
+    }
+
+    /// Whether what this STEK sealed may still resume.
+    pub(crate) fn opens(&self, ring: &Ring, terms: &Terms, name: &KeyName) -> bool {
+        let opens = ring.opening_key(terms, name).is_some();
+        if !opens {
+            self.counts.add(StoreCount::UnknownKeyName);
+        }
+        opens
     }
 
     /// Fetches a TLS 1.2 session, which stays in the store.

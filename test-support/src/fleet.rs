@@ -106,6 +106,8 @@ pub struct MemoryStore {
     pub fetches: AtomicU64,
     /// Whether look-ups are never answered.
     pub hangs: AtomicBool,
+    /// Whether it takes no more.
+    pub is_full: AtomicBool,
 }
 
 impl MemoryStore {
@@ -133,8 +135,11 @@ impl SharedStore for MemoryStore {
     }
 
     fn write(&self, key: StoreKey, value: Vec<u8>, _ttl: Duration) -> bool {
-        self.values.lock().unwrap().insert(key, value);
-        true
+        let takes = !self.is_full.load(Ordering::Relaxed);
+        if takes {
+            self.values.lock().unwrap().insert(key, value);
+        }
+        takes
     }
 }
 

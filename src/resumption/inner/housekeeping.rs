@@ -84,7 +84,7 @@ impl Inner {
     pub(crate) fn step_ring(&self) -> Duration {
         let step = |ring: &Arc<Ring>| ring.step(&self.terms, &self.outside);
         let idle = self.ring.as_ref().map_or(Duration::MAX, step);
-        self.follow_source();
+        self.follow_others();
         idle
     }
 

@@ -10,8 +10,7 @@ use crate::stek::KeyName;
 impl Inner {
     pub(crate) fn revoke(&self, name: &KeyName) -> Withdrawn {
         let steks = self.revoke_keys(Some(name));
-        let sessions = self.drop_copies();
-        self.withdrawn(steks, sessions, 0)
+        self.withdrawn(steks, 0, 0)
     }
 
     /// Every key and every session.

@@ -6,8 +6,6 @@ use crate::ring::supply::Manners;
 use crate::source::{StekSource, source_fn};
 use crate::stek::Stek;
 
-const NOW: Time = Time(1_800_000_000_000);
-
 fn answer(keys: Result<Vec<SourceKey>, Failure>) -> Answer {
     Answer {
         keys,
@@ -25,14 +23,7 @@ fn answer(keys: Result<Vec<SourceKey>, Failure>) -> Answer {
 /// Has the keeper take these keys.
 fn take(keeper: &mut Keeper, settings: &RingSettings, keys: Vec<SourceKey>) {
     let answer = answer(Ok(keys));
-    let taken = keeper.take_answer(
-        settings,
-        "test",
-        answer,
-        NOW,
-        Duration::ZERO,
-        &mut Vec::new(),
-    );
+    let taken = keeper.take_answer(settings, "test", answer, Duration::ZERO, &mut Vec::new());
     taken.unwrap();
 }
 
@@ -86,7 +77,7 @@ fn what_last_went_wrong_is_kept_with_its_time() {
     let at = Duration::from_secs;
     let mut told = |keys: Result<Vec<SourceKey>, Failure>, now: Duration| {
         let events = &mut Vec::new();
-        let _ = keeper.take_answer(&settings, "test", answer(keys), NOW, now, events);
+        let _ = keeper.take_answer(&settings, "test", answer(keys), now, events);
         let trouble = keeper.stats(at(10)).last_trouble;
         trouble.map(|trouble| trouble.to_string())
     };
@@ -102,14 +93,7 @@ fn trouble_is_told_once_and_whether_there_was_an_answer_before() {
     let (settings, mut keeper) = (RingSettings::default(), Keeper::default());
     let told = |keeper: &mut Keeper, keys| {
         let mut events = Vec::new();
-        let _ = keeper.take_answer(
-            &settings,
-            "test",
-            answer(keys),
-            NOW,
-            Duration::ZERO,
-            &mut events,
-        );
+        let _ = keeper.take_answer(&settings, "test", answer(keys), Duration::ZERO, &mut events);
         events
     };
     let failed = |why: &str| Err(why.to_owned().into());
@@ -141,14 +125,7 @@ fn nobody_knows_whether_the_fleet_agrees_while_the_source_fails() {
             fleet_agrees: Some(true),
             ..answer(keys)
         };
-        let _ = keeper.take_answer(
-            &settings,
-            "test",
-            answer,
-            NOW,
-            Duration::ZERO,
-            &mut Vec::new(),
-        );
+        let _ = keeper.take_answer(&settings, "test", answer, Duration::ZERO, &mut Vec::new());
         keeper.stats(Duration::ZERO).fleet_agrees
     };
     assert_eq!(answers(Ok(Vec::new())), Some(true));
@@ -168,7 +145,7 @@ fn no_fleet_agrees_with_a_node_whose_local_keys_seal() {
             ..answer(Ok(keys))
         };
         let events = &mut Vec::new();
-        let taken = keeper.take_answer(&settings, "test", answer, NOW, Duration::ZERO, events);
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
         taken.unwrap();
         advance(&mut keeper, &settings, NOW);
         let stats = keeper.stats(Duration::ZERO);
@@ -296,6 +273,8 @@ fn scheduled(settings: &RingSettings, activates: Time) -> SourceKey {
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const NOW: Time = Time(1_800_000_000_000);
+
 #[test]
 fn something_is_due_when_it_changes_or_the_clock_goes_back_and_not_in_between() {
     let settings = RingSettings::default();
@@ -363,7 +342,7 @@ fn a_name_stays_known_when_its_key_expired_or_was_revoked_here_or_elsewhere() {
         ..answer(Ok(Vec::new()))
     };
     let events = &mut Vec::new();
-    let taken = keeper.take_answer(&settings, "test", answer, NOW, Duration::ZERO, events);
+    let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
     taken.unwrap();
     let stats = keeper.stats(Duration::ZERO);
     assert_eq!((stats.overflows, stats.fleet_agrees), (7, Some(true)));
@@ -387,7 +366,7 @@ fn an_answer_changes_something_unless_nothing_is_new_and_the_others_stay() {
             ..answer(Ok(keys))
         };
         let events = &mut Vec::new();
-        let taken = keeper.take_answer(&settings, "test", answer, NOW, Duration::ZERO, events);
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
         assert!(taken.is_ok() && keeper.continues());
         assert_eq!(keeper.is_changed, is_changed);
     }
@@ -405,7 +384,7 @@ fn too_many_keys_are_refused_and_what_was_not_taken_is_not_continued() {
         let mut keeper = Keeper::default();
         let answer = answer(Ok(vec![key.clone(); number]));
         let events = &mut Vec::new();
-        let taken = keeper.take_answer(&settings, "test", answer, NOW, Duration::ZERO, events);
+        let taken = keeper.take_answer(&settings, "test", answer, Duration::ZERO, events);
         let error = taken.unwrap_err();
         assert!(error.contains(said), "{error}");
         assert!(!keeper.continues());

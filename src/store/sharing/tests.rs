@@ -136,8 +136,10 @@ impl Node {
 
     fn write(&self, session: &[u8]) -> bool {
         let (ring, terms) = self.parts();
-        self.sharing
-            .write(ring, terms, &self.cache.at, &ID, session)
+        let sealed_by = self
+            .sharing
+            .write(ring, terms, &self.cache.at, &ID, session);
+        sealed_by.is_some()
     }
 
     /// A session of a handshake that began then.
