@@ -154,7 +154,7 @@ impl Cache {
             self.counters.add(CacheCount::MalformedStore);
             return false;
         };
-        let (bytes, _) = self.parts(&value);
+        let bytes = self.session(&value);
         if bytes.len() > terms.max_session_len {
             id.zeroize();
             self.counters.add(CacheCount::TooLong);
@@ -212,7 +212,7 @@ impl Cache {
         let now = terms.read();
         let time = now.on(terms.basis);
         let stay = self.stay(terms, lineage, time).min(expires.since(time));
-        let (bytes, _) = self.parts(&value);
+        let bytes = self.session(&value);
         if bytes.len() > terms.max_session_len {
             self.counters.add(CacheCount::TooLong);
             return;
@@ -302,11 +302,14 @@ impl Cache {
                 false => shard.miss(),
             }
         }?;
-        let (_, name) = self.parts(&value);
-        if name.is_some_and(|name| !opens(&name)) {
+        let sealed_by = match self.settings.keeps_copies {
+            true => copies::take_name(&mut value),
+            false => None,
+        };
+        if sealed_by.is_some_and(|name| !opens(&name)) {
             return None;
         }
-        self.give(terms, at, value, lineage, (after, now))
+        self.give(terms, at, value, lineage, sealed_by, (after, now))
     }
 
     /// Removes a TLS 1.3 session and returns it.
@@ -331,7 +334,8 @@ impl Cache {
             self.spare.take_back_room(&mut shard);
             taken
         }?;
-        self.give(terms, at, value.into_session(), lineage, (after, now))
+        let value = value.into_session();
+        self.give(terms, at, value, lineage, None, (after, now))
     }
 
     /// Counts a TLS 1.3 session that rustls asked for although nobody had claimed it.
@@ -362,27 +366,27 @@ impl Cache {
         self.settings.ttl.min(left)
     }
 
-    /// The session in a value, and which STEK sealed it in a shared store.
-    fn parts<'a>(&self, value: &'a [u8]) -> (&'a [u8], Option<KeyName>) {
+    /// The session in what is put.
+    fn session<'a>(&self, value: &'a [u8]) -> &'a [u8] {
         match self.settings.keeps_copies {
-            true => copies::split(value),
-            false => (value, None),
+            true => copies::session(value),
+            false => value,
         }
     }
 
     /// What rustls is given, noted in the context of its handshake: the session, if the full
     /// handshake would admit its client.
+    #[inline(always)] // each caller has its own kind of session
     fn give(
         &self,
         terms: &Terms,
         at: &Installation,
         mut session: Zeroizing<Vec<u8>>,
         lineage: Lineage,
+        key_name: Option<KeyName>,
         (after, now): (u64, Now),
     ) -> Option<Vec<u8>> {
-        let (bytes, key_name) = self.parts(&session);
-        let len = bytes.len();
-        let parsed = Session::parse(bytes);
+        let parsed = Session::parse(&session);
         if !at.admits(terms, parsed.as_ref(), lineage) {
             self.counters.add(CacheCount::ClientAuth);
             return None;
@@ -399,7 +403,6 @@ impl Cache {
         };
         context::give(parsed.as_ref(), given);
         let tag = parsed.and_then(|session| session.tag);
-        session.truncate(len);
         Session::untag(tag, &mut session);
         Some(std::mem::take(&mut *session))
     }

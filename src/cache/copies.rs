@@ -16,13 +16,17 @@ pub(crate) fn with_name(session: Vec<u8>, name: Option<KeyName>) -> Vec<u8> {
     [&Zeroizing::new(session)[..], &name].concat()
 }
 
-/// The session in what was made so, and the name.
-pub(super) fn split(value: &[u8]) -> (&[u8], Option<KeyName>) {
-    match value.split_last_chunk() {
-        Some((session, &NOT_SEALED)) => (session, None),
-        Some((session, &name)) => (session, Some(KeyName::from_bytes(name))),
-        None => (value, None),
-    }
+/// The session in what was made so.
+pub(super) fn session(copy: &[u8]) -> &[u8] {
+    let session = copy.split_last_chunk::<{ KeyName::LEN }>();
+    session.map_or(copy, |(session, _)| session)
+}
+
+/// Leaves the session.
+pub(super) fn take_name(copy: &mut Vec<u8>) -> Option<KeyName> {
+    let name = *copy.last_chunk()?;
+    copy.truncate(session(copy).len());
+    (name != NOT_SEALED).then(|| KeyName::from_bytes(name))
 }
 
 #[cfg(test)]
@@ -32,9 +36,18 @@ mod tests {
     #[test]
     fn a_session_has_the_name_that_it_was_given() {
         for name in [None, Some(KeyName::from_bytes([7; KeyName::LEN]))] {
-            let named = with_name(b"session".to_vec(), name);
-            assert_eq!(split(&named), (&b"session"[..], name));
+            let mut copy = with_name(b"session".to_vec(), name);
+            assert_eq!(session(&copy), b"session");
+            assert_eq!(take_name(&mut copy), name);
+            assert_eq!(copy, b"session");
         }
-        assert_eq!(split(b"short"), (&b"short"[..], None));
+    }
+
+    #[test]
+    fn what_is_too_short_for_a_name_has_none() {
+        let mut short = b"short".to_vec();
+        assert_eq!(session(&short), b"short");
+        assert_eq!(take_name(&mut short), None);
+        assert_eq!(short, b"short");
     }
 }
