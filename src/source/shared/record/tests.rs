@@ -7,6 +7,7 @@ use super::withdrawn::{MAX_SCOPES, MAX_TOMBSTONES};
 use super::*;
 use crate::errands::Errands;
 use crate::rotation::Window;
+#[cfg(feature = "redis")]
 use crate::source::shared::kek;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -72,6 +73,7 @@ pub(in crate::source::shared) fn golden() -> Record {
 }
 
 /// The page `choosing` says so.
+#[cfg(feature = "redis")]
 #[test]
 fn what_lies_in_redis_is_109_bytes_longer_than_its_keys_of_64() {
     let mut record = golden();
