@@ -254,7 +254,7 @@ impl Generations {
     /// The greatest generation of any scope, or 0 if there are none.
     pub(crate) fn greatest(&self) -> u64 {
         match self.are_carried() {
-            true => self.known.lock().greatest(),
+            true => self.greatest.load(Ordering::Acquire),
             false => 0,
         }
     }
