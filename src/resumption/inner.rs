@@ -163,8 +163,8 @@ impl Inner {
             following: Mutex::new(()),
             outside,
             terms,
-        };
-        let heir = heir.shared();
+        }
+        .shared();
         if self.life.is_closed.load(Ordering::Acquire) {
             heir.close();
         } else if self.terms.pulse.is_armed() {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ResumptionBuilder;
-use crate::cache::CacheSettings;
 use crate::cache::DEFAULT_TTL;
 use crate::client_auth::Rechecks;
 use crate::error::Error;
@@ -51,11 +50,8 @@ impl ResumptionBuilder {
             deadline: self.store_deadline,
         };
         self.terms.client_auth = Arc::new(Rechecks::new(self.recheck_interval));
-        let cache = CacheSettings {
-            keeps_copies: self.store.is_some(),
-            ..self.cache
-        };
-        let mut inner = Inner::new(self.terms, cache, Some(self.publisher));
+        self.cache.keeps_copies = self.store.is_some();
+        let mut inner = Inner::new(self.terms, self.cache, Some(self.publisher));
         inner.unverified_client_certificates = self.unverified_client_certificates;
         inner.makes_tickets = !self.stateful;
         inner.keeps_tags = self.session_lineage;
