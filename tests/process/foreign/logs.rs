@@ -119,6 +119,12 @@ fn a_store_whose_log_hangs_serves_times_out_and_comes_up_again() {
     });
 }
 
+fn is_on_thread_of_ours() -> bool {
+    let thread = thread::current();
+    let name = thread.name();
+    name.is_some_and(|name| name.starts_with("resumption-"))
+}
+
 /// Sources that have something to log whenever they are asked, until it is logged.
 fn sources_answer() -> Resumption {
     let parent = TempDir::new().unwrap();
@@ -146,11 +152,7 @@ fn sources_answer() -> Resumption {
 fn a_source_whose_log_panics_answers() {
     alone(|| {
         // Such a directory is told of where it is made known, on the caller's thread.
-        log_to(|| {
-            let thread = thread::current();
-            let is_ours = |name: &str| name.starts_with("resumption-");
-            assert!(!thread.name().is_some_and(is_ours), "on purpose");
-        });
+        log_to(|| assert!(!is_on_thread_of_ours(), "on purpose"));
         let resumption = sources_answer();
         wait_until("counted", || resumption.stats().housekeeper.lost > 0);
     });
@@ -163,11 +165,7 @@ fn a_source_whose_log_hangs_answers() {
         brake.stop();
         let theirs = wheel.clone();
         log_to(move || {
-            let thread = thread::current();
-            if thread
-                .name()
-                .is_some_and(|name| name.starts_with("resumption-"))
-            {
+            if is_on_thread_of_ours() {
                 theirs.turn();
             }
         });
