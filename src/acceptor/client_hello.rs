@@ -65,6 +65,8 @@ impl Offer {
             match kind {
                 SESSION_TICKET => offer.has_ticket = !body.is_empty(),
                 EARLY_DATA => offer.early_data = true,
+                // It comes last, or rustls refuses the ClientHello (§4.2.11).
+                PRE_SHARED_KEY if !extensions.is_empty() => return None,
                 PRE_SHARED_KEY => offer.read_identities(body)?,
                 SUPPORTED_VERSIONS => {
                     let mut versions = whole(&mut body, Reader::vector::<1>)?.chunks_exact(2);
@@ -270,6 +272,10 @@ mod tests {
             let body = hello(&[6; 32], &[VERSIONS, DHE, (PRE_SHARED_KEY, &psk[..len])]);
             let offer = Offer::read(&records(&body, 50));
             assert!(offer.identities.len() <= 1, "{len}");
+        }
+        for behind in [VERSIONS, (PRE_SHARED_KEY, &psk)] {
+            let body = hello(&[6; 32], &[DHE, (PRE_SHARED_KEY, &psk), behind]);
+            assert_eq!(Offer::read(&records(&body, 50)), Offer::default());
         }
         for garbage in [&[0xff; 500][..], &[22; 500], b"GET / HTTP/1.1\r\n\r\n"] {
             assert_eq!(Offer::read(garbage), Offer::default());

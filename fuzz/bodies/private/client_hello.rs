@@ -99,6 +99,7 @@ mod plain {
             let mut extension = extensions.vector(2)?;
             match kind {
                 35 => offer.has_ticket = !extension.0.is_empty(),
+                41 if !extensions.0.is_empty() => return None, // it comes last
                 41 => {
                     let ids = identities(extension.vector(2)?)?;
                     offer.has_identities = !ids.is_empty();
