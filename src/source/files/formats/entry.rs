@@ -30,9 +30,6 @@ pub(in crate::source::files) const NAME_LEN: usize = 16;
 pub(in crate::source::files) const SHORT: usize = 48;
 pub(in crate::source::files) const LONG: usize = 80;
 
-/// How many keys of a list HAProxy itself uses, unless it was built otherwise.
-pub(in crate::source::files) const HAPROXY_KEYS: usize = 3;
-
 impl FileKey {
     /// A key of nginx, Apache, HAProxy or Traffic Server.
     pub(in crate::source::files) fn new(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {

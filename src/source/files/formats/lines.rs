@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use super::content::Content;
-use super::entry::{FileKey, HAPROXY_KEYS, MAX_KEYS, Place};
+use super::entry::{FileKey, MAX_KEYS, Place};
 use super::wrong::{FormatError, WrongLine};
 use crate::clock::Time;
 use crate::source::text::is_text;
@@ -42,13 +42,6 @@ pub(super) fn parse(text: &str) -> Content {
         return Content::refused(FormatError::Empty);
     }
     content.sealing = content.keys.len().saturating_sub(2);
-    if content.keys.len() > HAPROXY_KEYS {
-        let keys = content.keys.len();
-        content.advice.push(format!(
-            "{keys} keys, of which HAProxy uses the last {HAPROXY_KEYS}: here every listed key \
-             opens, so remove those that are no longer in use"
-        ));
-    }
     content
 }
 

@@ -219,8 +219,9 @@ fn usable_but_poor_keys_give_advice() {
         listing.advice[0]
             .ends_with("/0: 48 bytes, of which 32 are secret: a key of 80 bytes has 64")
     );
+    // HAProxy uses the last three keys of a list, and `stek` keeps more: each opens tickets here.
     let listing = read(&[list(&[1, 2, 3, 4]).as_bytes()]).unwrap();
-    assert!(listing.advice[0].contains("/0: 4 keys, of which HAProxy uses the last 3"));
+    assert!(listing.advice.is_empty(), "{:?}", listing.advice);
 }
 
 #[cfg(unix)]
