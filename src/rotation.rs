@@ -79,7 +79,9 @@ impl Rotation {
     }
 
     /// How long after retiring a STEK still opens, so how long every ticket opens at least. It is
-    /// also the hint that clients get. From 1 second to [`Rotation::MAX_TICKET_LIFETIME`].
+    /// also the hint that clients get. From 1 second to [`Rotation::MAX_TICKET_LIFETIME`]. No longer
+    /// than [`max_session_age`](crate::ResumptionBuilder::max_session_age) in effect, 24 hours by
+    /// default: for more, raise that too.
     ///
     /// Defaults to [`Rotation::DEFAULT_TICKET_LIFETIME`].
     #[must_use]
@@ -88,8 +90,8 @@ impl Rotation {
         self
     }
 
-    /// How long before it seals a STEK opens: at least the clock skew within the fleet plus the
-    /// time that a new key takes to reach every node. At most the interval.
+    /// How long a new STEK opens tickets before it seals any: at least the clock skew within the
+    /// fleet plus the time that a new key takes to reach every node. At most the interval.
     ///
     /// Defaults to [`Rotation::DEFAULT_PUBLISH_AHEAD`], or half the interval if that is less.
     #[must_use]

@@ -79,8 +79,8 @@ impl SessionCache {
         }
     }
 
-    /// Drops and wipes what this scope stored up to now; no handshake finds it any more. Takes time
-    /// in proportion to the cache, in small steps between which handshakes go on.
+    /// Drops and wipes what all scopes of this name stored up to now; no handshake finds it any
+    /// more. Takes time in proportion to the cache, in small steps between which handshakes go on.
     pub fn forget(&self, scope: impl Into<Scope>) {
         // What it returns says nothing of a cache that no process shares.
         let _ = self.inner.here().forget(Which::Named(&scope.into()));

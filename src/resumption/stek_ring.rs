@@ -71,18 +71,22 @@ impl StekRing {
         Self::with_rotation(Rotation::new())
     }
 
-    /// The same on another schedule.
+    /// The same on another schedule. A ticket lifetime of more than
+    /// [`ResumptionBuilder::DEFAULT_MAX_SESSION_AGE`](crate::ResumptionBuilder::DEFAULT_MAX_SESSION_AGE)
+    /// is cut to that: no session resumes later.
     ///
     /// # Errors
     ///
     /// [`Error::Duration`] if the schedule cannot work, else as [`StekRing::new`].
     pub fn with_rotation(rotation: Rotation) -> Result<Self, Error> {
-        let settings = RingSettings {
+        let mut settings = RingSettings {
             rotation,
             ..RingSettings::default()
         };
         settings.validate()?;
-        let ring = Self::with(settings, None, Terms::default())?;
+        let terms = Terms::default();
+        settings.rotation = settings.rotation.at_most(terms.max_session_age);
+        let ring = Self::with(settings, None, terms)?;
         ring.inner.start_housekeeper()?;
         Ok(ring)
     }
@@ -125,21 +129,19 @@ impl StekRing {
     }
 
     /// Makes another STEK seal from now on. What the retired one sealed still opens for the ticket
-    /// lifetime: after an incident, call [`StekRing::revoke`]. It waits as
+    /// lifetime: after an incident, call [`StekRing::revoke_all`]. It waits as
     /// [`Resumption::rotate_now`](crate::Resumption::rotate_now) does.
     ///
     /// # Errors
     ///
-    /// [`Error::Source`] if the source failed, or rotates by its schedule only.
+    /// As of [`Resumption::rotate_now`](crate::Resumption::rotate_now).
     pub fn rotate_now(&self) -> Result<(), Error> {
         self.inner.here().rotate_now()
     }
 
     /// Drops and wipes one STEK and refuses what it sealed, from the next handshake on. If it was
-    /// the one that seals, another takes over.
-    ///
-    /// A shared source goes on giving the key to other processes: see the page
-    /// [`operating`](crate::docs::operating).
+    /// the one that seals, another takes over. For a key that nobody has used: after an incident,
+    /// call [`StekRing::revoke_all`].
     pub fn revoke(&self, name: &KeyName) -> Withdrawn {
         self.inner.here().revoke(name)
     }
@@ -149,7 +151,7 @@ impl StekRing {
         self.inner.here().revoke_all()
     }
 
-    /// Refuses what this scope sealed up to now, from the next handshake on.
+    /// Refuses what all scopes of this name sealed up to now, from the next handshake on.
     pub fn forget(&self, scope: impl Into<Scope>) -> Withdrawn {
         self.inner.here().forget(Which::Named(&scope.into()))
     }
@@ -227,5 +229,12 @@ mod tests {
                 "StekRing {{ scope: {scope:?}, rotation: {rotation:?}, active: {active:?}, .. }}"
             )
         );
+    }
+
+    #[test]
+    fn no_ticket_is_said_to_last_longer_than_sessions_do() {
+        let week = Rotation::new().ticket_lifetime(Rotation::MAX_TICKET_LIFETIME);
+        let ring = StekRing::with_rotation(week).unwrap();
+        assert_eq!(ring.ticket_lifetime(), Duration::from_secs(24 * 60 * 60));
     }
 }
