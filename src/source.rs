@@ -125,19 +125,22 @@ impl StekSource for Box<dyn StekSource> {
 }
 
 /// Makes a [`StekSource`] of a closure. It counts as [shared](StekSource::is_shared), since other
-/// processes may use the same key management system.
+/// processes may use the same key management system. What seals on one node must open on all: so a
+/// key opens for [`publish_ahead`](crate::Rotation::publish_ahead), here as the next one, before it
+/// seals.
 ///
 /// ```
 /// use rustls_resumption::Resumption;
 /// use rustls_resumption::source::{SourceKey, source_fn};
-/// # fn fetch_from_vault() -> Result<(Vec<u8>, Vec<u8>), std::io::Error> {
-/// #     Ok(((0..32).collect(), (1..33).collect()))
+/// # fn fetch_from_vault() -> Result<[Vec<u8>; 3], std::io::Error> {
+/// #     Ok([(0..32).collect(), (1..33).collect(), (2..34).collect()])
 /// # }
 ///
 /// let vault = source_fn("vault", |query| {
-///     let (current, previous) = fetch_from_vault()?;
+///     let [next, current, previous] = fetch_from_vault()?;
 ///     Ok(vec![
 ///         SourceKey::sealing(query.stek(&current)?),
+///         SourceKey::opening(query.stek(&next)?),
 ///         SourceKey::opening(query.stek(&previous)?),
 ///     ])
 /// });
@@ -210,6 +213,22 @@ impl SourceQuery<'_> {
     /// The ring's schedule.
     pub fn rotation(&self) -> &Rotation {
         self.rotation
+    }
+
+    /// How long each STEK should seal: [`Rotation::interval`].
+    pub fn interval(&self) -> Duration {
+        self.rotation.sealing_time()
+    }
+
+    /// How long a STEK should open after it sealed last: [`Rotation::ticket_lifetime`], or
+    /// [`max_session_age`](crate::ResumptionBuilder::max_session_age) if that is shorter.
+    pub fn ticket_lifetime(&self) -> Duration {
+        self.rotation.lifetime()
+    }
+
+    /// How long a STEK should open before it seals: [`Rotation::publish_ahead`].
+    pub fn publish_ahead(&self) -> Duration {
+        self.rotation.ahead()
     }
 
     /// Whether another STEK must seal from now on, whatever the schedule says.
@@ -348,6 +367,16 @@ mod tests {
         assert_eq!(query.now(), time);
         assert_eq!(query.monotonic(), Duration::from_secs(5));
         assert_eq!(*query.rotation(), rotation);
+        let spans = (
+            query.interval(),
+            query.ticket_lifetime(),
+            query.publish_ahead(),
+        );
+        let hours = Duration::from_secs(12 * 60 * 60);
+        assert_eq!(
+            spans,
+            (Duration::from_secs(60), hours, Duration::from_secs(30))
+        );
         assert!(query.rotate());
         let quiet = SourceQuery {
             rotate: false,

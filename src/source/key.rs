@@ -23,7 +23,8 @@ impl SourceKey {
     };
 
     /// A STEK that seals and opens for as long as the source lists it. Of several that may seal,
-    /// the first listed one does.
+    /// the first listed one does. It seals at once, also where no other node has it yet: list it as
+    /// [`SourceKey::opening`] on all of them before.
     pub fn sealing(stek: impl Into<Arc<Stek>>) -> Self {
         Self::with_window(stek, Self::ALWAYS)
     }
