@@ -45,7 +45,14 @@ pub enum Outcome {
     Declined,
     /// A full handshake: of what the client offered nothing was there, or could be opened.
     NotFound {
-        /// Why, by the name that the metrics have for it: `unknown_key_name`, `not_found`, ….
+        /// Why.
+        ///
+        /// | it is | of what the client offered |
+        /// | --- | --- |
+        /// | `not_found`, `not_claimed` | a session that was not there: [`Misses`](crate::stats::Misses) has the reasons |
+        /// | a reason of [`Refused`](crate::stats::Refused), as `unknown_key_name` | a ticket that was refused |
+        /// | `no_certificate`, `too_many_certificates`, `certificate_expired`, `certificate_revoked`, `certificate_unknown_issuer`, `certificate_not_verified`, `certificate_refused` | a session whose client a full handshake would refuse: [`ClientRefused`](crate::stats::ClientRefused) |
+        /// | `ticket_when_stateful` | a TLS 1.2 ticket, in stateful mode |
         why: &'static str,
     },
     /// A full handshake: the client offered no session.

@@ -21,6 +21,8 @@ fn each_refusal_has_a_name_and_a_counter_of_its_own() {
     let names: HashSet<_> = ALL.map(Refusal::name).into();
     assert_eq!(names.len(), ALL.len());
     assert!(names.iter().all(|name| name.contains("certificate")));
+    let told = include_str!("../handshake.rs");
+    assert!(names.iter().all(|name| told.contains(&format!("`{name}`"))));
     let counts: HashSet<_> = ALL.map(|refusal| refusal.count() as usize).into();
     assert_eq!(counts.len(), ALL.len());
 }

@@ -63,4 +63,4 @@ pub(crate) enum Taken {
 }
 
 /// Why a ticket is not opened in stateful mode.
-pub(crate) const NO_TICKETS: &str = "no_tickets";
+pub(crate) const NO_TICKETS: &str = "ticket_when_stateful";
