@@ -9,7 +9,7 @@ use std::{fmt, io};
 /// with it, and what would be accepted.
 ///
 /// It becomes a [`std::io::Error`] or a `rustls::Error` by `?`, which the functions that set up
-/// a server mostly return. For others there is `.map_err(std::io::Error::other)`.
+/// a server mostly return. For others there is `.map_err(std::io::Error::from)`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -28,7 +28,8 @@
 #![cfg_attr(rustls_resumption_docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
-// Panicking operations are denied; each exception states why it cannot panic.
+// Panicking operations are warned of, and CI denies warnings; each exception states why it cannot
+// panic.
 #![cfg_attr(
     not(test),
     warn(

@@ -81,7 +81,7 @@ impl Resumption {
     /// Sessions resume only between configurations installed with the same scope.
     ///
     /// Whether the configuration asks clients for certificates, and whether it insists, is learnt
-    /// by a handshake in memory (some 0.5 ms). A session without certificates resumes only where
+    /// by a handshake in memory (some 0.2 ms). A session without certificates resumes only where
     /// the full handshake would admit its client without one. Sessions *with* certificates are not
     /// kept at all, since nothing could tell later whether the certificate is still valid: give the
     /// verifier with [`install_with_client_verifier`](Resumption::install_with_client_verifier).

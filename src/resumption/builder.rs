@@ -94,7 +94,7 @@ impl ResumptionBuilder {
     /// How long set-up waits for a STEK source that does not answer, by default: 5 seconds.
     pub const DEFAULT_SOURCE_DEADLINE: Duration = DEFAULT_SOURCE_DEADLINE;
 
-    /// How long a handshake takes, at most, by default: 60 seconds.
+    /// How long you promise that a handshake takes, at most, by default: 60 seconds.
     pub const DEFAULT_INCIDENT_WINDOW: Duration = DEFAULT_INCIDENT_WINDOW;
 
     /// The longest session that is kept, by default: 16 KiB.
@@ -137,12 +137,13 @@ impl ResumptionBuilder {
         self.cache_entries(entries)
     }
 
-    /// How long a handshake takes, at most: a promise of yours, for rustls has no timeout. A session
-    /// whose handshake was not followed from its beginning is not made for so long after
-    /// [`revoke_all`](crate::Resumption::revoke_all) or [`forget`](crate::Resumption::forget), since
-    /// that may have begun before; where the source of STEKs is shared with other processes but cannot
-    /// tell them of the call ([`Reach::Each`](crate::Reach::Each)), for the time that their clocks may
-    /// differ, and 5 seconds, more. Where handshakes are [followed](crate::Resumption::follow) it does
+    /// How long a handshake takes, at most: a promise of yours, which nothing here enforces, for
+    /// rustls has no timeout. A session whose handshake was not followed from its beginning is not
+    /// made for so long after [`revoke_all`](crate::Resumption::revoke_all) or
+    /// [`forget`](crate::Resumption::forget), since that may have begun before; where the source of
+    /// STEKs is shared with other processes but cannot tell them of the call
+    /// ([`Reach::Each`](crate::Reach::Each)), for 5 seconds more and the time by which their clocks
+    /// may differ: 5 minutes, or `publish_ahead` if that is longer. Where handshakes are [followed](crate::Resumption::follow) it does
     /// not matter. At most an hour.
     ///
     /// Defaults to [`ResumptionBuilder::DEFAULT_INCIDENT_WINDOW`].
@@ -175,8 +176,8 @@ impl ResumptionBuilder {
         self
     }
 
-    /// Into how many shards the cache is divided, rounded up to a power of two. Fewer are made
-    /// where a shard would hold less than 64 sessions or 64 KiB.
+    /// Into how many shards the cache is divided, at least 1, rounded up to a power of two. Fewer are
+    /// made where a shard would hold less than 64 sessions or 64 KiB, and no more than 4,096.
     ///
     /// Defaults to four times the cores.
     pub fn cache_shards(mut self, shards: usize) -> Self {
@@ -215,7 +216,9 @@ impl ResumptionBuilder {
         self
     }
 
-    /// The schedule of STEKs.
+    /// The schedule of STEKs. A ticket lifetime beyond
+    /// [`max_session_age`](ResumptionBuilder::max_session_age) is cut to that: no session would
+    /// resume later.
     ///
     /// Defaults to [`Rotation::new`]; in stateful mode with a ticket lifetime of
     /// [`SessionCache::DEFAULT_TTL`](crate::SessionCache::DEFAULT_TTL), because no session in a

@@ -69,7 +69,7 @@ use epochs::{EpochQuery, Epochs, Fingerprint, SharedSecret};
 ///
 /// # Cost
 ///
-/// A new epoch costs about 0.1 ms, however long ago the origin or the last epoch is; at the start,
+/// A new epoch costs about 0.2 ms, however long ago the origin or the last epoch is; at the start,
 /// each STEK that still opens costs about 15 µs. A schedule under which more than 50,000 STEKs
 /// would open at once is refused.
 pub struct DerivedSource {

@@ -49,7 +49,7 @@ use connection::Connection;
 ///
 /// One value per session, with an expiry. Its key is `rustls-resumption:session:` (or another
 /// [prefix](RedisStore::prefix)) and a hash of 64 hexadecimal digits. A value is 57 bytes longer
-/// than the session, which is about 150 bytes and the client's certificate chain, if there is one.
+/// than the session, which is 60 to 100 bytes and the client's certificate chain, if there is one.
 /// Redis sees no secret and no session ID.
 ///
 /// Each handshake writes one value for each TLS 1.3 ticket that rustls sends (2 by default). One

@@ -19,7 +19,9 @@ impl ResumptionBuilder {
     /// # Errors
     ///
     /// [`Error::Config`] or [`Error::Duration`] naming the setting that cannot work,
-    /// [`Error::Random`] or [`Error::Thread`] if the system gives no random bytes or no thread.
+    /// [`Error::Source`] if the source of STEKs does not even tell its name, [`Error::Random`] or
+    /// [`Error::Thread`] if the system gives no random bytes or no thread. A source that fails to
+    /// answer is no error: local random STEKs seal until it does.
     pub fn build(mut self) -> Result<Resumption, Error> {
         self.ring.sealing = self.sealing.unwrap_or_default();
         self.ring.rotation = self.rotation.unwrap_or_else(|| match self.stateful {

@@ -26,7 +26,7 @@ use crate::kdf::Kdf;
 /// ```
 ///
 /// So a step over years costs no more than one over an hour: at most [`HEIGHT`] derivations, about
-/// 0.1 ms, and as many secrets of 32 bytes are kept.
+/// 0.2 ms, and as many secrets of 32 bytes are kept.
 pub(super) struct Ratchet {
     /// Together they cover every epoch that is not forgotten, each once.
     nodes: Vec<Node>,
