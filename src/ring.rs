@@ -100,7 +100,7 @@ impl Ring {
         let inherited = self.keeper.try_lock();
         let mut keeper = match inherited {
             Some(mut keeper) => std::mem::take(&mut *keeper),
-            None => Keeper::of(&snapshot, &self.settings, monotonic),
+            None => Keeper::of(&snapshot, &self.settings),
         };
         self.snapshot.store(Arc::default());
         let supply = self.supply.heir(keeper.sourced());

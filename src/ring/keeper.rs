@@ -57,7 +57,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// What a snapshot tells, where nothing else can be known.
-    pub(crate) fn of(snapshot: &Snapshot, settings: &RingSettings, monotonic: Duration) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, settings: &RingSettings) -> Self {
         let mut keeper = Self::default();
         keeper.held.inherit_revoked(snapshot.revoked_openings());
         let (local, sourced) = snapshot.keys().partition::<Vec<_>, _>(|held| held.is_local);
@@ -67,8 +67,7 @@ impl Keeper {
             .held
             .replace(keys(sourced), settings.rotation.ahead());
         for name in snapshot.revoked() {
-            let until = monotonic.saturating_add(WEEK);
-            keeper.revoked.add(name, until);
+            keeper.revoked.add(name, Duration::MAX); // until when is not known
             keeper.held.revoke(&[name]);
         }
         keeper.is_changed = true;
@@ -302,7 +301,9 @@ impl Keeper {
     ) -> usize {
         let mut ends = Vec::new();
         let mut note = |held: &HeldKey| {
-            let left = held.key.window.expires.since(now).min(WEEK);
+            // At least so long: by a clock that is ahead it may have expired already. A source that
+            // leaves out what was revoked never lists it again, until this is forgotten.
+            let left = held.key.window.expires.since(now).max(WEEK);
             ends.push((*held.key.stek.name(), monotonic.saturating_add(left)));
         };
         match name {
@@ -314,7 +315,7 @@ impl Keeper {
         self.fallback.revoke(name);
         // One that is not here may come yet, with a source that is away or another process.
         if let Some(name) = name.filter(|_| ends.is_empty()) {
-            ends.push((*name, monotonic.saturating_add(WEEK)));
+            ends.push((*name, Duration::MAX));
         }
         for (name, until) in &ends {
             self.revoked.add(*name, *until);

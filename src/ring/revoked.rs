@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::stek::KeyName;
 
 /// The names of STEKs that were revoked here, each for as long as its key could come back: until it
-/// would have expired, and for a week after a source last listed it.
+/// would have expired, and for a week at least, also after a source last listed it.
 ///
 /// By monotonic time: a wall clock that was ahead for a while must not make it forget.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Revoked {
     count: u64,
 }
 
-/// How long one is remembered whose key would never expire.
+/// How long one is remembered at least.
 pub(super) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Revoked {

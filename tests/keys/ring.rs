@@ -175,6 +175,10 @@ fn a_schedule_of_milliseconds_is_kept_by_the_timer_thread() {
 }
 
 /// A key that seals for an hour, and opens for another.
+fn secret(number: u8) -> [u8; 32] {
+    std::array::from_fn(|i| number + i as u8)
+}
+
 fn hourly(query: &SourceQuery<'_>, born: SystemTime) -> Result<Vec<SourceKey>, SourceError> {
     let stek = query.stek(b"0123456789abcdef0123456789abcdef")?;
     let key = SourceKey::scheduled(stek, born, born, born + HOUR, born + 2 * HOUR)?;
@@ -270,6 +274,35 @@ fn a_source_that_panics_counts_as_failed() {
     assert_eq!(resumption.stats().steks.keys, 2, "local; the other expired");
     let error = resumption.rotate_now().unwrap_err().to_string();
     assert_eq!(error, "STEK source `bug`: it panicked");
+}
+
+#[test]
+fn what_was_revoked_stays_so_for_as_long_as_a_source_may_come_back_with_it() {
+    let time = FakeClock::new();
+    // It leaves out what was revoked, as it may, and so never lists it until that is forgotten.
+    let source = source_fn("vault", |query| {
+        let steks = [1, 2].map(|byte| query.stek(&secret(byte)).unwrap());
+        let left = steks
+            .into_iter()
+            .filter(|stek| !query.revoked().contains(stek.name()));
+        Ok(left.map(SourceKey::sealing).collect())
+    });
+    let resumption = Resumption::builder()
+        .stek_source(source)
+        .clock(time.clock())
+        .build()
+        .unwrap();
+    let ring = resumption.ticketer("a");
+    let ticket = ring.encrypt(b"session").unwrap();
+    let revoked = resumption.stats().steks.active.unwrap();
+    assert_eq!(resumption.revoke(&revoked).steks, 1);
+    for _ in 0..60 {
+        time.advance(12 * HOUR);
+        resumption.step();
+        let names: Vec<_> = resumption.steks().iter().map(|stek| stek.name).collect();
+        assert!(names.len() == 1 && !names.contains(&revoked), "{names:?}");
+        assert!(ring.decrypt(&ticket).is_none());
+    }
 }
 
 /// A source whose owner shuts down while it is asked to rotate.

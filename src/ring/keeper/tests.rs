@@ -244,7 +244,7 @@ fn an_heir_holds_what_the_snapshot_holds_and_refuses_what_was_revoked() {
     let snapshot = keeper.held.snapshot(std::slice::from_ref(&local));
     assert_eq!(snapshot.revoked_openings().len(), 1);
 
-    let mut heir = Keeper::of(&snapshot, &settings, Duration::ZERO);
+    let mut heir = Keeper::of(&snapshot, &settings);
     let listed: Vec<_> = heir.sourced().map(name).collect();
     assert_eq!(listed, [name(&sourced)]);
     let listed: Vec<_> = heir.fallback.keys().iter().map(name).collect();

@@ -40,9 +40,6 @@ impl Succession {
     ) -> Vec<SourceKey> {
         let mut before = std::mem::take(&mut self.keys);
         for (stek, modified) in listed {
-            if query.revoked.contains(stek.name()) {
-                continue;
-            }
             let same = |key: &KeyInUse| key.stek.name() == stek.name();
             self.keys.push(match before.iter().position(same) {
                 Some(index) => before.swap_remove(index),
@@ -69,7 +66,7 @@ impl Succession {
         at_start: bool,
         query: &SourceQuery<'_>,
     ) -> Vec<SourceKey> {
-        let active = self.choose(wanted, query.monotonic);
+        let active = self.choose(wanted, query);
         let takes_over = !at_start && active != self.active;
         self.active = active;
         let keys = self.keys.iter_mut().map(|key| {
@@ -93,19 +90,19 @@ impl Succession {
 
     /// The key that seals: the wanted one, once every node has it; until then the one that sealed
     /// before or, at the start, another that every node has. Failing all these, the wanted one
-    /// seals at once.
-    fn choose(&self, wanted: Option<KeyName>, monotonic: Duration) -> Option<KeyName> {
-        let listed = |name: Option<KeyName>| {
-            let mut keys = self.keys.iter();
-            keys.find(|key| Some(*key.stek.name()) == name)
-        };
-        let is_everywhere = |key: &&KeyInUse| key.everywhere_from <= monotonic;
+    /// seals at once. Never one that was revoked: that is listed all the same, for a ring forgets in
+    /// time what is not.
+    fn choose(&self, wanted: Option<KeyName>, query: &SourceQuery<'_>) -> Option<KeyName> {
+        let may_seal = |key: &&KeyInUse| !query.revoked.contains(key.stek.name());
+        let keys = || self.keys.iter().filter(may_seal);
+        let listed = |name: Option<KeyName>| keys().find(|key| Some(*key.stek.name()) == name);
+        let is_everywhere = |key: &&KeyInUse| key.everywhere_from <= query.monotonic;
         let chosen = listed(wanted)
             .filter(is_everywhere)
             .or_else(|| listed(self.active))
-            .or_else(|| self.keys.iter().find(is_everywhere))
+            .or_else(|| keys().find(is_everywhere))
             .or_else(|| listed(wanted))
-            .or_else(|| self.keys.first());
+            .or_else(|| keys().next());
         chosen.map(|key| *key.stek.name())
     }
 }

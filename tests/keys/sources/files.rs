@@ -444,6 +444,19 @@ fn a_revoked_key_stays_revoked_although_it_is_listed() {
         assert_eq!(active(&node), name(9), "another that every node has");
         node.pass(SECOND);
     }
+    for _ in 0..100 {
+        node.pass(6 * HOUR); // and is so for weeks
+        let names: Vec<_> = node
+            .resumption
+            .steks()
+            .iter()
+            .map(|stek| stek.name)
+            .collect();
+        assert!(
+            active(&node) == name(9) && !names.contains(&name(10)),
+            "{names:?}"
+        );
+    }
     let error = node.resumption.rotate_now().unwrap_err().to_string();
     assert!(error.starts_with("STEK source `file`: rotates by its schedule only"));
 }
