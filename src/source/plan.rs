@@ -135,7 +135,9 @@ impl Planner<'_> {
         for key in keys.iter_mut().filter(|key| key.window.seals(self.now)) {
             key.window.retires = self.now;
             let expires = end.plus(self.rotation.lifetime());
-            key.window.expires = key.window.expires.min(expires);
+            // Nobody takes a record in which a key opens for longer than that.
+            let latest = self.now.plus(Rotation::MAX_TICKET_LIFETIME);
+            key.window.expires = key.window.expires.min(expires).min(latest);
         }
     }
 }

@@ -34,6 +34,22 @@ impl Host {
     }
 }
 
+#[test]
+fn a_rotation_by_hand_whatever_the_clocks_leaves_a_record_that_all_can_read() {
+    let longest = Rotation::new().ticket_lifetime(Rotation::MAX_TICKET_LIFETIME);
+    for place_off in WRONG {
+        let place = Memory::default();
+        let [mut ours, mut other] = hosts(&place);
+        for rotate in [false, true, false] {
+            set(&place, place_off);
+            ours.node.ask_by(&query(NOW, &longest, rotate, &[]));
+        }
+        let names = other.node.ask_by(&query(NOW, &longest, false, &[]));
+        assert!(names.len() > 1, "{place_off} hours: {names:?}");
+        in_record(&place);
+    }
+}
+
 fn hosts<const N: usize>(place: &Memory) -> [Host; N] {
     [(); N].map(|()| Host {
         node: place.node(),
