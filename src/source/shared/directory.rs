@@ -205,12 +205,13 @@ impl Backend for Directory {
         if found.map(|found| found.checksum) != basis.checksum {
             return Ok(false);
         }
-        let replaced = match draft {
-            Some(draft) => draft.put(&lock)?,
-            None => {
+        let replaced = match draft.map(|draft| draft.put(&lock)) {
+            // There may be room for a file, and for no further name.
+            None | Some(Err(Trouble::NoRoom(_))) if next.withdraws => {
                 overwrite(folder, &record, &lock)?;
                 None
             }
+            put => put.transpose().map_err(Trouble::into_inner)?.flatten(),
         };
         drop(lock);
         folder.sync()?;

@@ -19,7 +19,8 @@ pub(super) struct Draft<'a> {
     file: Option<File>,
 }
 
-/// Why there is no draft.
+/// Why there is no draft, or why it does not take the record's place.
+#[derive(Debug)]
 pub(super) enum Trouble {
     /// There is no room for it.
     NoRoom(String),
@@ -71,11 +72,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes the record's place. Returns what was there, which is still to be wiped.
-    pub(super) fn put(mut self, _: &Lock<'_>) -> Result<Option<Replaced<'a>>, String> {
+    pub(super) fn put(mut self, _: &Lock<'_>) -> Result<Option<Replaced<'a>>, Trouble> {
         let replaced = Replaced::link(self.folder)?;
         let here = &self.folder.fd;
         renameat(here, &*self.name, here, RECORD)
-            .map_err(|error| self.folder.trouble(RECORD, &error))?;
+            .map_err(|error| Trouble::new(self.folder, RECORD, error.into()))?;
         self.file = None;
         Ok(replaced)
     }
@@ -117,16 +118,17 @@ pub(super) struct Replaced<'a> {
 
 impl<'a> Replaced<'a> {
     /// Gives the record another name, by which it is found if this process is killed.
-    fn link(folder: &'a Folder) -> Result<Option<Self>, String> {
-        let Some(file) = folder.open_file(RECORD, OFlags::WRONLY)? else {
+    fn link(folder: &'a Folder) -> Result<Option<Self>, Trouble> {
+        let there = folder.open_file(RECORD, OFlags::WRONLY);
+        let Some(file) = there.map_err(Trouble::Other)? else {
             return Ok(None);
         };
-        let name = name("old")?;
+        let name = name("old").map_err(Trouble::Other)?;
         // It was not renamed yet, so nobody else has it locked but who wipes a leftover of it.
         let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
         let here = &folder.fd;
         linkat(here, RECORD, here, &*name, AtFlags::empty())
-            .map_err(|error| folder.trouble(&name, &error))?;
+            .map_err(|error| Trouble::new(folder, &name, error.into()))?;
         Ok(Some(Self { folder, name, file }))
     }
 

@@ -37,7 +37,7 @@ use crate::source::shared::record::encoding::FORMAT;
 pub(super) const RECORD: &CStr = c"steks.2";
 
 /// What the names of the files beside the record begin with.
-pub(super) const BESIDE: &str = "steks.2.";
+pub(super) const BESIDE: [&str; 2] = ["steks.2.new", "steks.2.old"];
 
 /// Another format is another file: processes of two releases do not get in each other's way.
 const _: () = assert!(FORMAT == 2);

@@ -19,7 +19,10 @@ pub(super) fn clean_up(folder: &Folder) -> Result<(), String> {
     };
     let mut left = Vec::new();
     for name in names {
-        left.extend(abandoned(folder, &name)?.map(|file| (name, file)));
+        // What cannot be opened no process of ours left: a directory, or a file of another user. Nothing
+        // in the way of the record, in any case.
+        let file = abandoned(folder, &name).unwrap_or_default();
+        left.extend(file.map(|file| (name, file)));
     }
     let record = folder.stat(RECORD)?;
     // Syncing may take its time. These files are locked, so nobody else begins to wipe them.
@@ -42,7 +45,8 @@ fn beside(folder: &Folder) -> Result<Vec<CString>, String> {
     let mut names = Vec::new();
     for entry in Dir::read_from(&folder.fd).map_err(trouble)? {
         let entry = entry.map_err(trouble)?;
-        if entry.file_name().to_bytes().starts_with(BESIDE.as_bytes()) {
+        let name = entry.file_name().to_bytes();
+        if BESIDE.iter().any(|kind| name.starts_with(kind.as_bytes())) {
             names.push(entry.file_name().to_owned());
         }
     }

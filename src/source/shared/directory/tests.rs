@@ -247,6 +247,26 @@ fn leftovers_of_a_killed_process_are_wiped_and_never_the_record() {
 }
 
 #[test]
+fn what_an_operator_puts_beside_the_record_stays_and_does_no_harm() {
+    let (_parent, mut source) = fresh();
+    let keys = load(&mut source, NOW, false).unwrap();
+    let beside = |name: &str| path(&source).join(name);
+    fs::copy(files::record(path(&source)), beside("steks.2.bak")).unwrap();
+    fs::create_dir(beside("steks.2.d")).unwrap();
+    fs::create_dir(beside("steks.2.new.d")).unwrap();
+    std::os::unix::fs::symlink("nowhere", beside("steks.2.old.link")).unwrap();
+    assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
+    let there = [
+        "steks.2",
+        "steks.2.bak",
+        "steks.2.d",
+        "steks.2.new.d",
+        "steks.2.old.link",
+    ];
+    assert_eq!(entries(&source), there);
+}
+
+#[test]
 fn expired_and_revoked_secrets_are_overwritten_and_stand_in_no_file() {
     let (_parent, mut source) = fresh();
     load(&mut source, NOW, false).unwrap();
