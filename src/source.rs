@@ -127,7 +127,9 @@ impl StekSource for Box<dyn StekSource> {
 /// Makes a [`StekSource`] of a closure. It counts as [shared](StekSource::is_shared), since other
 /// processes may use the same key management system. What seals on one node must open on all: so a
 /// key opens for [`publish_ahead`](crate::Rotation::publish_ahead), here as the next one, before it
-/// seals.
+/// seals. Nobody checks that it rotates when [`SourceQuery::rotate`] says so, after
+/// [`rotate_now`](crate::Resumption::rotate_now): one that cannot should be a [`StekSource`] whose
+/// [`can_rotate`](StekSource::can_rotate) says that.
 ///
 /// ```
 /// use rustls_resumption::Resumption;

@@ -61,6 +61,8 @@ struct Life {
     is_closed: AtomicBool,
     /// What takes the place of this in a process that was forked from it.
     heir: OnceLock<Arc<Inner>>,
+    /// Whether it took the place of another, which has the same STEKs.
+    is_heir: bool,
 }
 
 /// What is to be known of a [`Resumption`](crate::Resumption) for a handshake to be followed.
@@ -88,6 +90,7 @@ impl Life {
             is_publishing: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             heir: OnceLock::new(),
+            is_heir: false,
         }
     }
 }
@@ -159,7 +162,10 @@ impl Inner {
             unverified_client_certificates: self.unverified_client_certificates,
             sharing: self.sharing.clone(),
             handshakes: Arc::clone(&self.handshakes),
-            life: Life::begin(),
+            life: Life {
+                is_heir: true,
+                ..Life::begin()
+            },
             following: Mutex::new(()),
             outside,
             terms,

@@ -21,13 +21,15 @@ pub struct Withdrawn {
 #[non_exhaustive]
 pub enum Reach {
     /// The source of STEKs cannot tell the other processes that have them (key files, derived STEKs,
-    /// a source of your own, or one that this process lost when it was forked): make the same call in
-    /// each, or change what they are given.
+    /// a source of your own, or one that this process lost when it was forked), or this process was
+    /// forked and has random ones of its parent: make the same call in each, or change what they are
+    /// given.
     Each,
     /// The source has not taken it yet, for this reason. It is told again whenever it is asked, so
     /// that others follow as soon as it answers, if this process still runs then.
     NotYet(String),
-    /// No other process has these STEKs: there is nothing else to do.
+    /// No other process has these STEKs, but those that were forked from this one, of which it knows
+    /// nothing: there is nothing else to do.
     Nobody,
     /// The source has taken it. All that share it follow when they next ask, within seconds, and so
     /// does whoever starts later.

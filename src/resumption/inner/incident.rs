@@ -87,8 +87,9 @@ impl Inner {
                 told => told,
             };
             match (ring.is_shared(), is_carried && !ring.is_cut_off(), told) {
-                (false, _, _) => Reach::Nobody,
-                (true, false, _) => Reach::Each,
+                (false, _, _) if !self.life.is_heir => Reach::Nobody,
+                // The parent has what was random at the fork, and so may its other children.
+                (false, _, _) | (true, false, _) => Reach::Each,
                 (true, true, Ok(())) => Reach::Shared,
                 (true, true, Err(error)) => Reach::NotYet(error.to_string()),
             }
