@@ -168,10 +168,10 @@ impl ClientAuth {
         }
     }
 
-    /// Of a configuration with this verifier.
-    pub(crate) fn verified(verifier: Verifier) -> Self {
+    /// Of a configuration with this verifier, and what was learnt of it: it may have another.
+    pub(crate) fn verified(verifier: Verifier, learnt: Option<Policy>) -> Self {
         Self {
-            policy: Some(verifier.policy()),
+            policy: learnt,
             certificates: Certificates::Verified(verifier),
         }
     }
@@ -187,8 +187,8 @@ impl ClientAuth {
 
     fn policy(&self) -> Option<Policy> {
         match &self.certificates {
-            // Asked each time, for it may change its mind.
-            Certificates::Verified(verifier) => Some(verifier.policy()),
+            // Asked each time, for it may change its mind; but never less than the configuration.
+            Certificates::Verified(verifier) => Some(verifier.policy()).max(self.policy),
             Certificates::Refused | Certificates::Unverified => self.policy,
         }
     }
@@ -256,7 +256,7 @@ impl Verifier {
     }
 
     /// One that panics is taken for the strictest.
-    fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         let verifier = &self.verifier;
         let ask = || match (
             verifier.offer_client_auth(),
@@ -295,7 +295,8 @@ impl Verifier {
                 Verdict::Accepted
             }
             Err(refusal) => {
-                context::refused_afresh(now);
+                // It may have taken its time.
+                context::refused_afresh(now, clock.now().steady);
                 Verdict::Refused(refusal as u8)
             }
         };

@@ -111,7 +111,8 @@ impl Resumption {
     }
 
     /// The same for a configuration that authenticates clients. The verifier must be the one that
-    /// the configuration was built with.
+    /// the configuration was built with. Warns if what it asks of clients is not what is learnt of
+    /// the configuration; then the stricter of both decides who resumes without a certificate.
     ///
     /// A session with client certificates resumes only while the verifier accepts them, by the time
     /// of the configuration's `time_provider`. Otherwise there is a full handshake, which asks for
@@ -146,8 +147,19 @@ impl Resumption {
         scope: impl Into<Scope>,
         verifier: Arc<dyn ClientCertVerifier>,
     ) {
+        let scope = scope.into();
         let verifier = Verifier::new(verifier, Arc::clone(&config.time_provider));
-        self.install_at(config, scope.into(), ClientAuth::verified(verifier));
+        let learnt = client_auth::learn(config);
+        if let Some(policy) = learnt.filter(|policy| *policy != verifier.policy()) {
+            warn!(
+                %scope,
+                configuration = ?policy,
+                verifier = ?verifier.policy(),
+                "this verifier is not that of the configuration: the stricter of what they ask of \
+                 clients decides who resumes without a certificate"
+            );
+        }
+        self.install_at(config, scope, ClientAuth::verified(verifier, learnt));
     }
 
     fn install_at(&self, config: &mut ServerConfig, scope: Scope, client_auth: ClientAuth) {

@@ -1,5 +1,5 @@
-/// What a configuration asks of its clients.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a configuration asks of its clients, the strictest last.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Policy {
     /// No certificate is asked for.
     NotAsked,

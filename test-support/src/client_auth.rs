@@ -233,6 +233,8 @@ pub struct Watched {
     inner: Arc<dyn ClientCertVerifier>,
     asked: AtomicUsize,
     pub panics: AtomicBool,
+    /// How long it takes, on a clock that stands still else.
+    takes: Option<(FakeClock, Duration)>,
 }
 
 impl Watched {
@@ -241,6 +243,16 @@ impl Watched {
             inner,
             asked: AtomicUsize::new(0),
             panics: AtomicBool::new(false),
+            takes: None,
+        })
+    }
+
+    pub fn slow(inner: Arc<dyn ClientCertVerifier>, time: FakeClock, takes: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            asked: AtomicUsize::new(0),
+            panics: AtomicBool::new(false),
+            takes: Some((time, takes)),
         })
     }
 
@@ -261,6 +273,9 @@ impl ClientCertVerifier for Watched {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some((time, takes)) = &self.takes {
+            time.advance(*takes);
+        }
         assert!(
             !self.panics.load(Ordering::Relaxed),
             "a verifier's own trouble"

@@ -4,8 +4,10 @@
 use std::future::{Future, ready};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::NoClientAuth;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig, ServerConnection};
@@ -13,8 +15,11 @@ use rustls_resumption::{FakeClock, Resumption, ResumptionAcceptor};
 use test_support::acceptor::{met, visit};
 use test_support::client_auth::*;
 use test_support::fleet::{MemoryStore, never_learning, sharing, ways};
-use test_support::handshake::{FULL, RESUMED, VERSIONS, first_flight, kind, provider};
+use test_support::handshake::{
+    FULL, RESUMED, VERSIONS, first_flight, kind, provider, try_handshake,
+};
 use test_support::hello;
+use test_support::log::Log;
 use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::server::TlsStream;
 
@@ -137,7 +142,8 @@ async fn a_node_with_a_new_crl_resumes_nobody_it_lists_whichever_node_made_the_s
 fn a_hello_full_of_a_revoked_clients_tickets_costs_one_verification_and_of_many_clients_two() {
     let ca = Authority::make();
     // Time stands still, so that the moment for which a thread stops verifying does not pass.
-    let builder = Resumption::builder().clock(FakeClock::new().clock());
+    let time = FakeClock::new();
+    let builder = Resumption::builder().clock(time.clock());
     let resumption = builder.build().unwrap();
     let before = installed(&resumption, ca.verifier());
     let ticket_of = |certificate| {
@@ -156,7 +162,7 @@ fn a_hello_full_of_a_revoked_clients_tickets_costs_one_verification_and_of_many_
     let different = Vec::from_iter((0..room).map(sealed_again));
     let of_many = Vec::from_iter(certificates.iter().map(ticket_of));
     let crl = ca.revoke(&Vec::from_iter(&certificates));
-    for (tickets, verifications) in [(copies, 1), (different, 1), (of_many, 2)] {
+    for (tickets, verifications) in [(copies, 1), (different, 1), (of_many.clone(), 2)] {
         // On a thread of its own: a thread that saw refusals stops verifying for a moment.
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -173,6 +179,35 @@ fn a_hello_full_of_a_revoked_clients_tickets_costs_one_verification_and_of_many_
                 assert_eq!(verifier.asked(), verifications);
             });
         });
+    }
+    // Nor is one stopped any later that takes longer than the moment.
+    let verifier = ca.verifier_with(false, Some(crl));
+    let verifier = Watched::slow(verifier, time, Duration::from_millis(50));
+    let after = installed(&resumption, verifier.clone());
+    greet(&after, &hello::offering(&of_many));
+    assert_eq!(verifier.asked(), 2);
+}
+
+#[test]
+fn a_verifier_that_asks_less_than_its_configuration_lets_nobody_in() {
+    let ca = Authority::make();
+    let none = Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>;
+    for handed_over in [ca.verifier_with(true, None), none] {
+        for version in VERSIONS {
+            let resumption = Resumption::tickets().unwrap();
+            let open = installed(&resumption, ca.verifier_with(true, None));
+            let mut strict = config_with(provider(), Some(ca.verifier()), &Date::start());
+            let (log, ()) = Log::of(|| {
+                let verifier = Arc::clone(&handed_over);
+                resumption.install_with_client_verifier(&mut strict, "api", verifier);
+            });
+            let warned = |line: &String| line.contains("not that of the configuration");
+            assert!(log.warnings().iter().any(warned));
+            let nobody = client(version, None);
+            assert_eq!(kind(&nobody, &open), FULL);
+            assert_eq!(kind(&nobody, &open), RESUMED);
+            assert!(try_handshake(&nobody, &Arc::new(strict), b"").is_err());
+        }
     }
 }
 
