@@ -372,9 +372,9 @@ pub(crate) fn verified(ago: Duration) {
 }
 
 /// Notes that a fresh verification ended in a refusal.
-pub(crate) fn refused_afresh(now: Time) {
+pub(crate) fn refused_afresh(began: Time, ended: Time) {
     if with(|_| ()).is_none() {
-        last::refused_afresh(now);
+        last::refused_afresh(began, ended);
     }
 }
 

@@ -20,6 +20,9 @@ thread_local! {
     /// Fresh verifications of client certificates that ended in refusals, and when the last one
     /// did.
     static REFUSALS: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
+
+    /// All fresh verifications of a moment, and when it began.
+    static VERIFIED: Cell<(u8, Time)> = const { Cell::new((0, Time(0))) };
 }
 
 #[derive(Clone, Copy)]
@@ -95,18 +98,38 @@ pub(super) fn lineage(session: Option<&Session<'_>>, now: Time) -> Lineage {
 /// verifying for a moment.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Whether a client's certificate may be verified afresh.
+/// How many a thread verifies in such a moment, however they end: rustls may decline a session whose
+/// client was found good, and ask for the next of the ninety that a ClientHello has room for. Honest
+/// clients of whom nothing is remembered are rarely so many.
+const MAX_IN_A_MOMENT: u8 = 32;
+
+/// Takes one of the fresh verifications that there may be. False if none is left, or if `max` were
+/// refused just before.
 pub(super) fn may_verify(now: Time, max: u8) -> bool {
-    let (count, last) = REFUSALS.try_with(Cell::get).unwrap_or((0, Time(0)));
-    count < max || !(last..last.plus(PAUSE)).contains(&now)
+    let (refused, last) = REFUSALS.try_with(Cell::get).unwrap_or((0, Time(0)));
+    if refused >= max && is_within(last, now) {
+        return false;
+    }
+    let verify = VERIFIED.try_with(|verified| {
+        let (count, began) = match verified.get() {
+            running @ (_, began) if is_within(began, now) => running,
+            _ => (0, now),
+        };
+        verified.set((count.saturating_add(1), began));
+        count < MAX_IN_A_MOMENT
+    });
+    verify.unwrap_or(true) // the thread ends, and verifies no more after that
 }
 
 /// Notes that a fresh verification ended in a refusal.
-pub(super) fn refused_afresh(now: Time) {
+pub(super) fn refused_afresh(began: Time, ended: Time) {
     let _ = REFUSALS.try_with(|refusals| {
         let (count, last) = refusals.get();
-        let is_running = (last..last.plus(PAUSE)).contains(&now);
-        let running = if is_running { count } else { 0 };
-        refusals.set((running.saturating_add(1), now));
+        let running = if is_within(last, began) { count } else { 0 };
+        refusals.set((running.saturating_add(1), ended));
     });
+}
+
+fn is_within(moment: Time, now: Time) -> bool {
+    (moment..moment.plus(PAUSE)).contains(&now)
 }

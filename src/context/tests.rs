@@ -186,3 +186,25 @@ fn a_context_goes_from_thread_to_thread() {
     });
     assert!(!context.join().unwrap().unwrap().was_declined());
 }
+
+#[test]
+fn without_a_context_a_thread_verifies_little_in_a_moment_however_it_ends() {
+    let asked = |now| (0..90).filter(|_| may_verify(Time(now))).count();
+    let accepts = thread::spawn(move || [1_000, 1_019, 1_020].map(asked));
+    assert_eq!(accepts.join().unwrap(), [32, 0, 32]);
+    // Each takes longer than the moment.
+    let refuses_slowly = thread::spawn(|| {
+        let mut now = Time(1_000);
+        let mut verify = || {
+            let may = may_verify(now);
+            if may {
+                let began = now;
+                now = now.plus(Duration::from_millis(25));
+                refused_afresh(began, now);
+            }
+            may
+        };
+        (0..90).filter(|_| verify()).count()
+    });
+    assert_eq!(refuses_slowly.join().unwrap(), 2);
+}
