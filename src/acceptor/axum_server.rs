@@ -9,9 +9,11 @@ use std::time::Duration;
 use crate::sync::lock::Mutex;
 use ::axum_server::accept::Accept;
 use ::axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tracing::warn;
 
 use super::Handshake;
 use super::resumption_acceptor::ResumptionAcceptor;
@@ -40,20 +42,32 @@ pub struct AxumAcceptor {
     tls: RustlsConfig,
     timeout: Duration,
     /// For the configuration of the last connection; another may come at any time.
-    acceptor: Arc<Mutex<ResumptionAcceptor>>,
+    last: Arc<Mutex<Loaded>>,
+}
+
+#[derive(Clone)]
+struct Loaded {
+    /// As axum-server has it.
+    config: Arc<ServerConfig>,
+    acceptor: ResumptionAcceptor,
 }
 
 impl AxumAcceptor {
     /// How long a client may take for its handshake, by default: 10 seconds.
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// An acceptor for this configuration, and whatever it is reloaded with.
+    /// An acceptor for this configuration, and whatever it is reloaded with. It refuses early data,
+    /// which axum-server has no way to hand on.
     pub fn new(tls: RustlsConfig) -> Self {
-        let acceptor = ResumptionAcceptor::new(tls.get_inner());
+        let config = tls.get_inner();
+        let last = Loaded {
+            acceptor: ResumptionAcceptor::new(without_early_data(&config)),
+            config,
+        };
         Self {
             tls,
             timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
-            acceptor: Arc::new(Mutex::new(acceptor)),
+            last: Arc::new(Mutex::new(last)),
         }
     }
 
@@ -69,9 +83,10 @@ impl AxumAcceptor {
     /// Calls this at the end of each handshake, with what happened in it: for an access log, say.
     #[must_use]
     pub fn on_handshake(self, report: impl Fn(&Handshake) + Send + Sync + 'static) -> Self {
-        let acceptor = self.acceptor.lock().clone();
+        let mut last = self.last.lock().clone();
+        last.acceptor = last.acceptor.on_handshake(report);
         Self {
-            acceptor: Arc::new(Mutex::new(acceptor.on_handshake(report))),
+            last: Arc::new(Mutex::new(last)),
             ..self
         }
     }
@@ -81,14 +96,30 @@ impl AxumAcceptor {
     /// there. Connections that come together may each make the same.
     fn current(&self) -> ResumptionAcceptor {
         let config = self.tls.get_inner();
-        let last = self.acceptor.lock().clone();
-        if Arc::ptr_eq(last.config(), &config) {
-            return last;
+        let last = self.last.lock().clone();
+        if Arc::ptr_eq(&last.config, &config) {
+            return last.acceptor;
         }
-        let current = last.with_config(config);
-        let _before = mem::replace(&mut *self.acceptor.lock(), current.clone());
-        current
+        let acceptor = last.acceptor.with_config(without_early_data(&config));
+        let loaded = Loaded {
+            config,
+            acceptor: acceptor.clone(),
+        };
+        let _before = mem::replace(&mut *self.last.lock(), loaded);
+        acceptor
     }
+}
+
+/// The application behind axum-server cannot get at early data, which rustls keeps apart: what was
+/// accepted would be lost, and its client wait. What is refused it sends again.
+fn without_early_data(config: &Arc<ServerConfig>) -> Arc<ServerConfig> {
+    if config.max_early_data_size == 0 {
+        return Arc::clone(config);
+    }
+    warn!("max_early_data_size is set, but axum-server reads no early data: it is refused");
+    let mut config = ServerConfig::clone(config);
+    config.max_early_data_size = 0;
+    Arc::new(config)
 }
 
 impl<I, S> Accept<I, S> for AxumAcceptor
@@ -123,7 +154,6 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    use rustls::ServerConfig;
     use rustls::crypto::aws_lc_rs;
     use rustls::server::{ResolvesServerCertUsingSni, StoresServerSessions};
 
@@ -239,7 +269,7 @@ mod tests {
         let reached = Arc::clone(&slot);
         let try_lock = move || {
             let acceptor = reached.lock().take().unwrap();
-            tell.send(acceptor.acceptor.try_lock().is_some()).unwrap();
+            tell.send(acceptor.last.try_lock().is_some()).unwrap();
         };
         let tls = RustlsConfig::from_config(with_store(|| (), try_lock));
         let acceptor = AxumAcceptor::new(tls.clone());

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread;
 
+use axum_server::accept::Accept;
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
-use rustls_resumption::acceptor::BlockingAcceptor;
+use rustls_resumption::acceptor::{AxumAcceptor, BlockingAcceptor};
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use test_support::acceptor::{ByteByByte, Met, met, visit};
 use test_support::fleet::{never_learning, retrying_server};
@@ -270,4 +272,18 @@ fn exchange(client: &Arc<ClientConfig>, mut tcp: TcpStream, early: usize) -> io:
     rustls::Stream::new(&mut connection, &mut tcp).read_exact(&mut pong)?;
     assert_eq!(&pong, b"pong");
     Ok(())
+}
+
+#[tokio::test]
+async fn behind_axum_server_it_is_refused_since_nobody_would_read_it() {
+    let (resumption, client, server) = visited(1_000, 1_000);
+    let (log, acceptor) = Log::of(|| AxumAcceptor::new(RustlsConfig::from_config(server)));
+    let warned = |line: &String| line.contains("axum-server reads no early data");
+    assert!(log.warnings().iter().any(warned));
+    let (near, far) = duplex(1 << 18);
+    let accept = async { met(acceptor.accept(far, ()).await.unwrap().0).await };
+    let (met, visited) = tokio::join!(accept, visit(&client, near, b"early"));
+    visited.unwrap();
+    assert_eq!((met.kind, met.early), (RESUMED, Vec::new()));
+    assert_eq!(resumption.stats().acceptor.early_data_refused, 1);
 }
