@@ -1,6 +1,7 @@
 //! A TLS echo server whose clients resume, also after it was told to reload its certificate by SIGHUP
 //! (on Windows Ctrl-Break): `cargo run --release --example simple`.
 
+use std::time::Duration;
 use std::{env, error::Error, fs, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use clap::Parser;
@@ -9,6 +10,7 @@ use rustls::{HandshakeKind, ServerConfig};
 use rustls_resumption::Resumption;
 use tokio::io::{self, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
 use tokio::{select, signal};
 use tokio_rustls::TlsAcceptor;
 
@@ -39,7 +41,14 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     println!("listening on {address}, CA in {}", ca.display());
     loop {
         let (tcp, peer) = select! {
-            accepted = listener.accept() => accepted?,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    eprintln!("not accepted: {error}");
+                    sleep(Duration::from_millis(100)).await; // too many open files, say
+                    continue;
+                }
+            },
             _ = reload.recv() => {
                 match load(&ca) {
                     Ok(loaded) => {
@@ -51,9 +60,9 @@ async fn serve(address: SocketAddr) -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        let handshake = acceptor.accept(tcp);
+        let handshake = timeout(Duration::from_secs(10), acceptor.accept(tcp));
         tokio::spawn(async move {
-            let tls = handshake.await?;
+            let tls = handshake.await??;
             let resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
             println!("{peer} {}", if resumed { "resumed" } else { "full" });
             let (mut reader, mut writer) = io::split(tls);

@@ -28,7 +28,7 @@ declare! {
         counters {
             /// Sessions stored.
             stored: "resumption_cache_stored_total";
-            /// Sessions found and handed to rustls.
+            /// Sessions found.
             hits: "resumption_cache_hits_total";
             /// Sessions dropped because they expired.
             expired: "resumption_cache_expired_total";

@@ -20,7 +20,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls_resumption::{Resumption, ResumptionAcceptor};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -67,7 +67,14 @@ async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let ca = ca.display();
     println!("curl --cacert {ca} --http1.1 -H 'connection: close' {twice}");
     loop {
-        let (tcp, peer) = listener.accept().await?;
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                eprintln!("not accepted: {error}");
+                sleep(Duration::from_millis(100)).await; // too many open files, say
+                continue;
+            }
+        };
         let (acceptor, resumption) = (acceptor.clone(), resumption.clone());
         tokio::spawn(async move {
             if let Err(error) = serve(acceptor, tcp, peer, resumption).await {

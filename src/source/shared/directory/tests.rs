@@ -254,7 +254,7 @@ fn what_an_operator_puts_beside_the_record_stays_and_does_no_harm() {
     fs::copy(files::record(path(&source)), beside("steks.2.bak")).unwrap();
     fs::create_dir(beside("steks.2.d")).unwrap();
     fs::create_dir(beside("steks.2.new.d")).unwrap();
-    std::os::unix::fs::symlink("nowhere", beside("steks.2.old.link")).unwrap();
+    symlink("nowhere", beside("steks.2.old.link")).unwrap();
     assert_eq!(load(&mut source, NOW, false).unwrap(), keys);
     let there = [
         "steks.2",
