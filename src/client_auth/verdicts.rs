@@ -12,8 +12,10 @@
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 
 use crate::clock::Time;
+use crate::fips;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// How many acceptances are remembered: 16,384 in 400 kB.
@@ -32,9 +34,14 @@ pub(super) enum Verdict {
 
 /// What is remembered of the verifiers of a `Resumption`.
 pub(crate) struct Verdicts {
-    key: LessSafeKey,
+    key: MacKey,
     accepted: Table,
     refused: Table,
+}
+
+enum MacKey {
+    Gmac(LessSafeKey),
+    Hmac(hmac::Key),
 }
 
 /// Stands for a chain and the verifier that was asked about it.
@@ -44,27 +51,19 @@ pub(super) struct Digest(u128);
 impl Verdicts {
     /// `None` if the random generator fails.
     pub(crate) fn new() -> Option<Self> {
-        let mut key = [0; 16];
-        aws_lc_rs::rand::fill(&mut key).ok()?;
         Some(Self {
-            key: LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).ok()?),
+            key: MacKey::new(fips::is_on())?,
             accepted: Table::new(ACCEPTANCES),
             refused: Table::new(REFUSALS),
         })
     }
 
-    /// GMAC: the tag of AES-GCM over additional data alone. The nonce is the verifier's number, so
-    /// that one chain has another digest with each verifier. The digests never leave the process,
-    /// so it does no harm that a nonce serves for many chains.
+    /// One chain has another with each verifier.
     pub(super) fn digest(&self, verifier: u64, chain: &[u8]) -> Option<Digest> {
-        let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&verifier.to_be_bytes());
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(chain), &mut [])
-            .ok()?;
-        let tag = tag.as_ref().first_chunk().copied()?;
+        let tag = match &self.key {
+            MacKey::Gmac(key) => gmac(key, verifier, chain)?,
+            MacKey::Hmac(key) => hmac(key, verifier, chain)?,
+        };
         Some(Digest(u128::from_ne_bytes(tag)))
     }
 
@@ -85,6 +84,36 @@ impl Verdicts {
             Verdict::Refused(code) => self.refused.put(digest, code, now, until),
         }
     }
+}
+
+impl MacKey {
+    /// HMAC where every algorithm has to be approved, for GMAC is only with nonces of which none
+    /// serves twice.
+    fn new(is_fips: bool) -> Option<Self> {
+        let mut key = [0; 16];
+        aws_lc_rs::rand::fill(&mut key).ok()?;
+        Some(match is_fips {
+            true => Self::Hmac(hmac::Key::new(hmac::HMAC_SHA256, &key)),
+            false => Self::Gmac(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).ok()?)),
+        })
+    }
+}
+
+/// The tag of AES-GCM over additional data alone. The nonce is the verifier's number. The digests
+/// never leave the process, so it does no harm that a nonce serves for many chains.
+fn gmac(key: &LessSafeKey, verifier: u64, chain: &[u8]) -> Option<[u8; 16]> {
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&verifier.to_be_bytes());
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::from(chain), &mut []);
+    tag.ok()?.as_ref().first_chunk().copied()
+}
+
+fn hmac(key: &hmac::Key, verifier: u64, chain: &[u8]) -> Option<[u8; 16]> {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&verifier.to_be_bytes());
+    context.update(chain);
+    context.sign().as_ref().first_chunk().copied()
 }
 
 /// A table of digests and the times until which they hold, without locks and of a fixed size.
@@ -194,13 +223,19 @@ mod tests {
 
     #[test]
     fn chains_and_verifiers_are_told_apart() {
-        let verdicts = verdicts();
-        let digest = |verifier, chain: &[u8]| verdicts.digest(verifier, chain).unwrap();
-        assert_eq!(digest(1, b"chain"), digest(1, b"chain"));
-        assert_ne!(digest(1, b"chain"), digest(2, b"chain"));
-        assert_ne!(digest(1, b"chain"), digest(1, b"chain "));
-        let other = Verdicts::new().unwrap();
-        assert_ne!(other.digest(1, b"chain"), verdicts.digest(1, b"chain"));
+        let keyed = |is_fips| Verdicts {
+            key: MacKey::new(is_fips).unwrap(),
+            ..verdicts()
+        };
+        for is_fips in [false, true] {
+            let verdicts = keyed(is_fips);
+            let digest = |verifier, chain: &[u8]| verdicts.digest(verifier, chain).unwrap();
+            assert_eq!(digest(1, b"chain"), digest(1, b"chain"));
+            assert_ne!(digest(1, b"chain"), digest(2, b"chain"));
+            assert_ne!(digest(1, b"chain"), digest(1, b"chain "));
+            let other = keyed(is_fips);
+            assert_ne!(other.digest(1, b"chain"), verdicts.digest(1, b"chain"));
+        }
     }
 
     #[test]
