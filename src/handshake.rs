@@ -21,7 +21,8 @@ pub struct Handshake {
     /// Whether early data was accepted. `None` where the connection is out of sight: known to the
     /// acceptors of this crate, and over QUIC.
     pub early_data: Option<bool>,
-    /// Whether the client had to say hello twice. `None` as above.
+    /// Whether the client had to say hello twice. `None` where the connection is out of sight: known
+    /// to the acceptors of this crate.
     pub hello_retry: Option<bool>,
     /// How long ago the client certificates of a resumed session were last verified, where a
     /// [verifier](crate::Resumption::install_with_client_verifier) does that; a full handshake
@@ -57,7 +58,11 @@ pub enum Outcome {
     },
     /// A full handshake: the client offered no session.
     NotOffered,
-    /// The session was resumed.
+    /// The session was resumed. With [`follow`](crate::Resumption::follow) around an acceptor of
+    /// others, where the connection itself is out of sight, that is concluded from what rustls asked
+    /// for and made: a TLS 1.3 client that offers a session which rustls declines, and asks for no
+    /// new ones, passes for resumed. To decide something by it, ask `handshake_kind()` of the
+    /// connection, or use an acceptor of this crate.
     Resumed {
         /// How it was kept until then.
         by: ResumedBy,

@@ -182,6 +182,7 @@ impl Following {
 
     /// Only what is claimed is found in this handshake.
     pub(super) fn looks_up(&mut self) {
+        self.has_begun = true; // who leaves while the store is asked leaves after the ClientHello
         if let Some(context) = &mut self.context {
             context.looked_up(None);
         }

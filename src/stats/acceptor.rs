@@ -13,9 +13,10 @@ declare! {
             /// It is dropped, and the client sends it again.
             early_data_refused as EarlyDataRefused: "resumption_handshakes_early_data_refused_total";
             /// Handshakes that failed or were aborted after the ClientHello.
+            /// With `follow` around an acceptor of others also before it.
             failed as Failed: "resumption_handshakes_failed_total";
             /// Handshakes with a HelloRetryRequest.
-            /// Full and resumed ones.
+            /// Full and resumed ones, as acceptors saw them.
             hello_retries as HelloRetry: "resumption_handshakes_hello_retries_total";
         }
         reasons {

@@ -420,6 +420,14 @@ async fn a_store_that_hangs_costs_the_deadline_and_a_full_handshake() {
     assert_eq!(kind(&client, &acceptor).await, FULL);
     assert_eq!(resumption.stats().store.misses.timed_out, 1);
     assert_eq!(counted(&resumption).full.store_unavailable, 1);
+    // One that leaves meanwhile is counted too.
+    let (mut near, far) = duplex(1 << 18);
+    near.write_all(&first_flight(&client, b"")).await.unwrap();
+    let mut accept = Box::pin(acceptor.accept(far));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(accept.as_mut().poll(&mut cx).is_pending());
+    drop(accept);
+    assert_eq!(counted(&resumption).failed, 1);
     store.hangs.store(false, Ordering::Relaxed);
     assert_eq!(kind(&client, &acceptor).await, RESUMED);
 }
