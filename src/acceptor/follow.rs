@@ -26,7 +26,8 @@ impl Resumption {
     /// that this `Resumption` is [installed](Resumption::install) in: what `TlsAcceptor::accept` or
     /// `StartHandshake::into_stream` of tokio-rustls return, or an acceptor of a framework. It is a
     /// closure because some of them, `into_stream` among them, let rustls process the ClientHello
-    /// before there is a future: **call them within it.** The acceptors of
+    /// before there is a future: **call them within it.** Of what they were given before nobody knows: a
+    /// session made then passes for one of a full handshake that begins now. The acceptors of
     /// [this module](crate::acceptor) do the same themselves, and know more.
     ///
     /// ```
