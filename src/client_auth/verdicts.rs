@@ -39,6 +39,7 @@ pub(crate) struct Verdicts {
     refused: Table,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum MacKey {
     Gmac(LessSafeKey),
     Hmac(hmac::Key),
