@@ -210,6 +210,15 @@ impl RedisClient {
         }
     }
 
+    /// Refuses a client of redis that cannot connect: all other addresses are checked as they are
+    /// read.
+    pub(crate) fn checked(self) -> Result<Self, Error> {
+        if let Topology::One(info) = &self.topology {
+            check_provider("client", info)?;
+        }
+        Ok(self)
+    }
+
     /// A connection to the one server, or to the master behind the Sentinels.
     pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         match &self.topology {
@@ -248,14 +257,19 @@ fn read(field: &'static str, address: impl IntoConnectionInfo) -> Result<Connect
         let right = "redis://[user][:password@]host[:port][/database], or rediss:// for TLS";
         Error::config(field, format!("{error}: expected {right}"))
     })?;
-    if matches!(info.addr(), ConnectionAddr::TcpTls { .. })
-        && CryptoProvider::get_default().is_none()
-    {
+    check_provider(field, &info)?;
+    Ok(info)
+}
+
+/// Without one redis panics while it connects, where rustls has a choice of two.
+fn check_provider(field: &'static str, info: &ConnectionInfo) -> Result<(), Error> {
+    let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+    if is_tls && CryptoProvider::get_default().is_none() {
         let why = "TLS to Redis needs a default crypto provider, and none is installed: \
                    call `rustls::crypto::aws_lc_rs::default_provider().install_default()` first";
         return Err(Error::config(field, why));
     }
-    Ok(info)
+    Ok(())
 }
 
 fn read_all<A: IntoConnectionInfo>(
@@ -282,7 +296,7 @@ impl From<Topology> for RedisClient {
     }
 }
 
-/// One server.
+/// One server, at an address that is checked by whoever takes the client.
 impl From<Client> for RedisClient {
     fn from(client: Client) -> Self {
         Topology::One(client.get_connection_info().clone()).into()
@@ -315,6 +329,8 @@ impl fmt::Debug for RedisClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::RedisSource;
+    use crate::store::RedisStore;
 
     #[test]
     fn a_url_that_cannot_be_used_is_refused_without_showing_its_password() {
@@ -383,7 +399,22 @@ mod tests {
     #[test]
     fn tls_without_a_crypto_provider_is_refused_and_says_what_to_call() {
         assert!(CryptoProvider::get_default().is_none());
-        let error = RedisClient::open("rediss://localhost").unwrap_err();
-        assert!(error.to_string().contains("install_default()"), "{error}");
+        let url = "rediss://localhost";
+        let made_by_redis = || Client::open(url).unwrap();
+        for (error, field) in [
+            (RedisClient::open(url).unwrap_err(), "url: "),
+            (
+                RedisStore::with_client(made_by_redis()).unwrap_err(),
+                "client: ",
+            ),
+            (
+                RedisSource::with_client(made_by_redis(), &[7; 32]).unwrap_err(),
+                "client: ",
+            ),
+        ] {
+            let error = error.to_string();
+            assert!(error.starts_with(field), "{error}");
+            assert!(error.contains("install_default()"), "{error}");
+        }
     }
 }

@@ -107,9 +107,10 @@ impl RedisStore {
     ///
     /// # Errors
     ///
+    /// [`Error::Config`] if it uses TLS and no default crypto provider is installed,
     /// [`Error::Thread`] if the system gives no thread.
     pub fn with_client(client: impl Into<RedisClient>) -> Result<Self, Error> {
-        let client = client.into();
+        let client = client.into().checked()?;
         let thread = "resumption-redis";
         let remote = match client.as_cluster() {
             Some(cluster) => Remote::start_with(thread, DEFAULT_PREFIX, move |common, runtime| {

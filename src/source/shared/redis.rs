@@ -112,9 +112,10 @@ impl RedisSource {
     ///
     /// # Errors
     ///
+    /// [`Error::Config`] if it uses TLS and no default crypto provider is installed,
     /// [`Error::WeakKey`] if the KEK is too weak.
     pub fn with_client(client: impl Into<RedisClient>, kek: &[u8]) -> Result<Self, Error> {
-        let client = client.into();
+        let client = client.into().checked()?;
         let value = RedisValue {
             address: client.to_string(),
             key: String::new(),
