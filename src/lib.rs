@@ -52,6 +52,8 @@ pub mod store;
 
 mod aead;
 mod cache;
+#[cfg(feature = "redis")]
+mod caught;
 mod client_auth;
 mod clock;
 mod context;

@@ -3,6 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::queue::Write;
+use crate::caught::caught;
 use crate::stats::StoreTrouble;
 
 /// How one server is spoken with. It is displayed in logs, so it must not show a secret.
@@ -56,6 +57,19 @@ pub(in crate::store) trait Connection: Clone + Send + 'static {
 pub(in crate::store) struct Failure {
     pub(in crate::store) kind: FailureKind,
     pub(in crate::store) cause: Box<dyn StdError + Send + Sync>,
+}
+
+/// What foreign code comes to. Its panic is a failure that costs the connection: whoever keeps that
+/// makes another, as after any other.
+pub(super) async fn unless_it_panics<T>(
+    outcome: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    caught(outcome).await.unwrap_or_else(|panic| {
+        Err(Failure {
+            kind: FailureKind::Useless(StoreTrouble::Unreachable),
+            cause: panic.into(),
+        })
+    })
 }
 
 /// What a failure says of the server.

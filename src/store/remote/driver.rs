@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
-use super::backend::{Backend, Connection, Failure, FailureKind};
+use super::backend::{Backend, Connection, Failure, FailureKind, unless_it_panics};
 use super::breaker::{Breaker, Function, Generation, MAX_FAILURES};
 use super::lookup::{Answer, Lookup, Question, Unanswered};
 use super::near::Near;
@@ -173,10 +173,12 @@ impl<C: Connection> Line<C> {
             let trouble = failure.kind.trouble().unwrap_or(StoreTrouble::Misplaced);
             (trouble, failure.cause.to_string())
         };
-        let mut connection = backend.connect().await.map_err(why)?;
+        let connected = unless_it_panics(backend.connect()).await;
+        let mut connection = connected.map_err(why)?;
         let deadline = self.common.deadline();
         for _ in 0..MAX_FAILURES {
-            let Ok(tried) = timeout(deadline, connection.try_out(probe_key)).await else {
+            let trying = unless_it_panics(connection.try_out(probe_key));
+            let Ok(tried) = timeout(deadline, trying).await else {
                 continue;
             };
             let Err(failure) = tried else {
@@ -205,7 +207,7 @@ impl<C: Connection> Line<C> {
                 continue;
             }
             // A claim is what a server refuses that may not write.
-            let claim = link.connection.get_and_delete(probe_key, false);
+            let claim = unless_it_panics(link.connection.get_and_delete(probe_key, false));
             match timeout(self.common.deadline(), claim).await {
                 Ok(Ok(_)) => self.answered(link.generation, Function::Claim),
                 Ok(Err(failure)) => self.failed(link.generation, Function::Claim, &failure),
@@ -321,12 +323,12 @@ impl<C: Connection> Line<C> {
             false => Function::Fetch,
         };
         let (key, asking) = (&question.key, question.asking);
-        let answer = async {
+        let answer = unless_it_panics(async {
             match question.claim {
                 true => link.connection.get_and_delete(key, asking).await,
                 false => link.connection.get(key, asking).await,
             }
-        };
+        });
         let answer = {
             let _timed_by = self.runtime.enter(); // the caller may have no runtime, or no timers
             timeout_at(question.until.into(), answer)

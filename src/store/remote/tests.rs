@@ -7,6 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use test_support::log::Log;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::stats::StoreTrouble;
@@ -25,6 +27,10 @@ struct Memory {
     tried: Arc<AtomicU32>,
     /// How many of the first attempts to try it out it does not answer.
     late: u32,
+    /// How many of the first attempts to connect panic.
+    panics: u32,
+    /// The function that panics the next time.
+    panics_in: Arc<Mutex<&'static str>>,
 }
 
 impl Memory {
@@ -32,7 +38,11 @@ impl Memory {
         *self.failing.lock() = kind.into();
     }
 
-    fn answer(&self) -> Result<(), Failure> {
+    fn answer(&self, function: &str) -> Result<(), Failure> {
+        if *self.panics_in.lock() == function {
+            *self.panics_in.lock() = "";
+            panic!("on purpose");
+        }
         self.failing.lock().clone().map_or(Ok(()), |kind| {
             Err(Failure {
                 kind,
@@ -52,7 +62,8 @@ impl Backend for Memory {
     type Connection = Self;
 
     async fn connect(&mut self) -> Result<Self, Failure> {
-        self.connected.fetch_add(1, Ordering::Relaxed);
+        let tries = self.connected.fetch_add(1, Ordering::Relaxed);
+        assert!(tries >= self.panics, "on purpose");
         Ok(self.clone())
     }
 
@@ -66,14 +77,14 @@ impl Connection for Memory {
         if self.tried.fetch_add(1, Ordering::Relaxed) < self.late {
             return pending().await;
         }
-        self.answer()
+        self.answer("try_out")
     }
 
     async fn get(&mut self, key: &str, _asking: bool) -> Result<Option<Vec<u8>>, Failure> {
         if self.hangs.load(Ordering::Relaxed) {
             return pending().await;
         }
-        self.answer()?;
+        self.answer("get")?;
         Ok(self.values.lock().get(key).cloned())
     }
 
@@ -82,13 +93,13 @@ impl Connection for Memory {
         key: &str,
         _asking: bool,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        self.answer()?;
+        self.answer("get_and_delete")?;
         Ok(self.values.lock().remove(key))
     }
 
     async fn write(&mut self, batch: &[Write]) -> Result<Vec<Result<(), Failure>>, Failure> {
         let write = |write: &Write| {
-            self.answer()?;
+            self.answer("write")?;
             let (key, value) = (write.key.clone(), write.value.clone());
             self.values.lock().insert(key, value);
             Ok(())
@@ -287,6 +298,68 @@ fn a_server_that_is_late_at_first_is_up_without_another_connection() {
         until(&remote, |health| !health.is_down);
         assert_eq!(memory.connected.load(Ordering::Relaxed), connections);
     }
+}
+
+#[test]
+fn a_panic_while_connecting_is_told_as_trouble_and_it_is_tried_again() {
+    let memory = Memory {
+        panics: 2,
+        ..Memory::default()
+    };
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    let (log, health) = Log::of(|| {
+        runtime.block_on(async {
+            let common = Arc::new(Common::new("test:session:".into()));
+            let (single, driven) =
+                Single::new(Arc::clone(&common), memory.clone(), Handle::current());
+            tokio::spawn(driven);
+            common.begin();
+            let until = async |reached: fn(&StoreHealth) -> bool| {
+                while !reached(&single.health()) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let trouble = until(|health| health.trouble == Some(StoreTrouble::Unreachable));
+            timeout(PATIENT, trouble).await.unwrap();
+            timeout(PATIENT, until(|health| !health.is_down))
+                .await
+                .unwrap();
+            assert!(common.log.settle(PATIENT));
+            single.health()
+        })
+    });
+    assert_eq!(memory.connected.load(Ordering::Relaxed), 3);
+    let what = health.last_trouble.unwrap().what;
+    assert_eq!(&*what, r#"memory: panicked: "on purpose""#);
+    let warnings = log.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("cannot be used") && warnings[0].contains("on purpose"));
+}
+
+#[test]
+fn a_panic_of_a_connection_costs_that_connection_alone() {
+    let (memory, remote) = store();
+    let panics_in = |function| *memory.panics_in.lock() = function;
+    let is_up_after = |outages| {
+        until(&remote, |health| {
+            health.outages == outages && !health.is_down
+        });
+    };
+    panics_in("get");
+    match answer(remote.fetch(&KEY, PATIENT)) {
+        Err(StoreError::Failed(cause)) => assert!(cause.to_string().contains("on purpose")),
+        other => panic!("{other:?}"),
+    }
+    is_up_after(1);
+    panics_in("write");
+    assert!(write(&remote));
+    until(&remote, |health| health.unknown == 1);
+    is_up_after(2);
+    panics_in("get_and_delete"); // by which an idle server is tried
+    is_up_after(3);
+    assert!(write(&remote));
+    until(&remote, |health| health.written == 1);
 }
 
 #[test]

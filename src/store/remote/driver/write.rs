@@ -4,7 +4,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use super::{Line, Link, add};
-use crate::store::remote::backend::{Connection, Failure, FailureKind};
+use crate::store::remote::backend::{Connection, Failure, FailureKind, unless_it_panics};
 use crate::store::remote::breaker::{Function, Generation};
 use crate::store::remote::queue::Write;
 use crate::store::remote::route::Route;
@@ -35,7 +35,7 @@ impl<C: Connection> Line<C> {
         else {
             return add(&self.common.dropped, batch.len());
         };
-        let writing = connection.write(batch);
+        let writing = unless_it_panics(connection.write(batch));
         match timeout(self.write_timeout, writing).await {
             Ok(Ok(outcomes)) => self.settle(batch, outcomes, generation, route),
             Ok(Err(failure)) => {
