@@ -36,6 +36,11 @@ impl Cluster {
     /// How many nodes a cluster has at most, as Redis is specified.
     pub(crate) const MAX_NODES: usize = 1_000;
 
+    /// How many replicas of a range are kept. They are asked for the slots, of which two tell enough;
+    /// a server may list as many as it likes, and the nodes of a map are bounded, but not how often
+    /// it names each.
+    const MAX_REPLICAS: usize = 8;
+
     /// How long a better answer is waited for.
     const SECOND_BEST_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -135,6 +140,7 @@ impl Slots {
                 replicas: replicas
                     .iter()
                     .filter_map(|node| parse_node(node, own))
+                    .take(Cluster::MAX_REPLICAS)
                     .collect(),
             })
         };
@@ -300,6 +306,21 @@ mod tests {
         assert_eq!(Slots::parse(&Value::Array(vec![]), Some(&own)), None);
         assert_eq!(Slots::parse(&answer, None), None);
         assert_eq!(Slots::parse(&Value::Nil, None), None);
+    }
+
+    #[test]
+    fn so_many_replicas_of_a_range_are_kept_and_no_more() {
+        let range = |first, last| {
+            let master = node(Some("a"), 1);
+            let replicas = (0..100).map(|i| node(Some("b"), i));
+            let nodes = [Value::Int(first), Value::Int(last), master];
+            Value::Array(nodes.into_iter().chain(replicas).collect())
+        };
+        let answer = Value::Array(vec![range(0, 99), range(100, 16_383)]);
+        let slots = Slots::parse(&answer, None).unwrap();
+        let kept = slots.0.iter().map(|range| range.replicas.len());
+        assert_eq!(kept.collect::<Vec<_>>(), [8, 8]);
+        assert_eq!(slots.nodes().len(), 1 + 8);
     }
 
     #[test]
