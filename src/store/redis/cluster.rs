@@ -39,7 +39,8 @@ pub(super) struct Masters {
 /// Who has what.
 #[derive(Clone, Default)]
 struct Map {
-    slots: Slots,
+    /// Shared by maps that differ in nodes alone: those are added on the way of a look-up.
+    slots: Arc<Slots>,
     nodes: HashMap<Address, Node>,
 }
 
@@ -107,7 +108,7 @@ impl Masters {
         let mut changing = self.changing.lock();
         let old = self.map.load_full();
         let mut map = Map::clone(&old);
-        if old.slots != slots {
+        if *old.slots != slots {
             let masters = slots.masters().len();
             let line = move || info!(masters, "slots of the shared store's cluster");
             self.common.log.tell(line);
@@ -124,7 +125,7 @@ impl Masters {
             }
             stays
         });
-        map.slots = slots;
+        map.slots = Arc::new(slots);
         changing.trouble = None;
         self.map.store(Arc::new(map));
     }
@@ -554,6 +555,17 @@ mod tests {
         assert!(is_awake().await.is_err());
         assert!(masters.redirected(&to(":7000", false)).is_none());
         assert!(is_awake().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_redirection_adds_a_node_and_copies_no_slots() {
+        let (masters, _common) = masters();
+        masters.renew(Slots::on_loopback(&[(0, 16_383, &[1])]));
+        let slots = || Arc::clone(&masters.map.load().slots);
+        let before = slots();
+        assert!(masters.redirected(&to("127.0.0.1:2", false)).is_some());
+        assert_eq!(masters.map.load().nodes.len(), 2);
+        assert!(Arc::ptr_eq(&before, &slots()));
     }
 
     #[tokio::test]
