@@ -74,6 +74,8 @@ mod lineage;
 #[cfg(test)]
 mod models;
 mod outside;
+#[cfg(feature = "redis")]
+mod own_runtime;
 mod process;
 mod pulse;
 mod reader;

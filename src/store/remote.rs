@@ -12,12 +12,13 @@
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{io, mem, thread};
+use std::{mem, thread};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 
 use super::{StoreError, StoreKey, StoreLookup};
 use crate::error::Error;
+use crate::own_runtime::OwnRuntime;
 use crate::process::Process;
 use crate::stats::StoreHealth;
 
@@ -65,7 +66,7 @@ struct Served {
 /// Starts the thread of a store with this prefix.
 type Start = dyn Fn(Arc<str>) -> Result<(Arc<Common>, Arc<dyn Route>), Error> + Send + Sync;
 
-/// How many names may be looked up at once: one that hangs keeps its thread.
+/// How many names may be looked up at once.
 const MAX_NAMES: usize = 16;
 
 impl Remote {
@@ -88,18 +89,13 @@ impl Remote {
         make: impl Fn(Arc<Common>, Handle) -> (Arc<R>, D) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let start = move |prefix| {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(MAX_NAMES)
-                .build()
-                .map_err(Error::Thread)?;
+            let runtime = OwnRuntime::new(MAX_NAMES).map_err(Error::Thread)?;
             let common = Arc::new(Common::new(prefix));
             let (route, driven) = make(Arc::clone(&common), runtime.handle().clone());
             let work = move || {
                 runtime.block_on(driven);
-                runtime.shutdown_background(); // a name that is still looked up is left to itself
             };
-            let spawned: io::Result<_> = thread::Builder::new().name(thread.into()).spawn(work);
+            let spawned = thread::Builder::new().name(thread.into()).spawn(work);
             spawned.map_err(Error::Thread)?;
             Ok((common, route as Arc<dyn Route>))
         };

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use test_support::log::Log;
+use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
 use super::*;

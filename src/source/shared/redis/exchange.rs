@@ -7,9 +7,9 @@ use std::{io, mem, thread};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Time, millis};
+use crate::own_runtime::OwnRuntime;
 use crate::process::Process;
 use crate::redis::{Finder, RedisClient, harmless, misplaced, redirection};
 
@@ -24,7 +24,7 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1";
 
-/// How many names may be looked up at once: one that hangs keeps its thread.
+/// How many names may be looked up at once.
 const MAX_NAMES: usize = 8;
 
 /// Sends commands to Redis and waits for the answers.
@@ -145,23 +145,18 @@ impl Exchange {
 }
 
 fn start(mut worker: Worker, queue: Receiver<Job>) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MAX_NAMES)
-        .build()?;
-    let work = move |runtime: Runtime| {
+    let runtime = OwnRuntime::new(MAX_NAMES)?;
+    let work = move || {
         for job in queue {
             // Past the deadline nobody waits for the answer.
             if Instant::now() < job.deadline {
                 let answer = runtime.block_on(worker.serve(&job));
-                let _ = job.reply.send(answer);
+                let _ = answer.map(|answer| job.reply.send(answer));
             }
         }
-        drop(worker);
-        runtime.shutdown_background(); // a name that is still looked up is left to itself
     };
     let thread = thread::Builder::new().name("resumption-redis".into());
-    thread.spawn(move || work(runtime)).map(drop)
+    thread.spawn(work).map(drop)
 }
 
 /// What the command `TIME` answers.
