@@ -8,6 +8,7 @@ use redis::{
     TlsCertificates, Value, cmd,
 };
 use rustls::crypto::CryptoProvider;
+use tokio::runtime::Handle;
 
 use crate::error::Error;
 
@@ -195,8 +196,21 @@ impl RedisClient {
         self
     }
 
-    pub(crate) fn dialer(&self) -> Dialer {
-        self.dialer
+    /// Any name is that of this host, for a runtime with one thread alone.
+    #[cfg(all(test, unix))]
+    pub(crate) fn with_names_by_one_thread(mut self) -> Self {
+        self.dialer.resolve = dial::tests::by_one_thread;
+        self
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Has names resolved by this runtime, whichever connects.
+    pub(crate) fn resolved_by(mut self, resolver: &Handle) -> Self {
+        self.dialer.resolver = Some(resolver.clone());
+        self
     }
 
     /// The nodes of a Cluster, if it is one.
@@ -204,7 +218,7 @@ impl RedisClient {
         match &self.topology {
             Topology::Cluster(seeds) => Some(Cluster {
                 seeds: seeds.clone(),
-                dialer: self.dialer,
+                dialer: self.dialer.clone(),
             }),
             Topology::One(_) | Topology::Sentinels(_) => None,
         }
@@ -227,7 +241,7 @@ impl RedisClient {
                 self.check_mode(&mut connection).await?;
                 Ok(connection)
             }
-            Topology::Sentinels(sentinels) => sentinels.connect(self.dialer).await,
+            Topology::Sentinels(sentinels) => sentinels.connect(&self.dialer).await,
             Topology::Cluster(_) => {
                 let why = "a Cluster has no single server";
                 Err((ErrorKind::InvalidClientConfig, why).into())

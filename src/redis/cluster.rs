@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value_ref};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -53,8 +54,14 @@ impl Cluster {
         &self.seeds
     }
 
-    pub(crate) fn dialer(&self) -> Dialer {
-        self.dialer
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Has names resolved by this runtime, whichever connects.
+    pub(crate) fn resolved_by(mut self, resolver: &Handle) -> Self {
+        self.dialer.resolver = Some(resolver.clone());
+        self
     }
 
     pub(crate) async fn connect(
@@ -73,9 +80,9 @@ impl Cluster {
     ) -> RedisResult<Slots> {
         let mut answers = JoinSet::new();
         for node in asked {
-            let dialer = self.dialer;
+            let dialer = self.dialer.clone();
             answers.spawn(async move {
-                let slots = slots_of(&node, dialer).await;
+                let slots = slots_of(&node, &dialer).await;
                 slots.map_err(|why| format!("{}: {}", node.addr(), harmless(&why.to_string())))
             });
         }
@@ -110,7 +117,7 @@ impl Cluster {
     }
 }
 
-async fn slots_of(node: &ConnectionInfo, dialer: Dialer) -> RedisResult<Slots> {
+async fn slots_of(node: &ConnectionInfo, dialer: &Dialer) -> RedisResult<Slots> {
     let mut connection = dialer.dial(node).await?;
     let mut question = cmd("CLUSTER");
     let answer: Value = dialer.ask(&mut connection, question.arg("SLOTS")).await?;

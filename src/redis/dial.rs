@@ -8,11 +8,12 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
     RedisFuture, RedisResult,
 };
+use tokio::runtime::Handle;
 
 use super::words::without_password;
 
 /// Makes connections to single servers and gives commands, each step within a limit of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     /// For resolving a name.
     pub(crate) name_timeout: Duration,
@@ -21,6 +22,9 @@ pub(crate) struct Dialer {
     /// For a command that no handshake waits for.
     pub(crate) command_timeout: Duration,
     pub(super) resolve: Resolve,
+    /// By which names are resolved, if not by whichever runtime connects: one that somebody waits for
+    /// when it ends would wait for a name that hangs.
+    pub(super) resolver: Option<Handle>,
 }
 
 /// Asks the system for the addresses of a host, for as long as that takes.
@@ -76,7 +80,8 @@ impl Dialer {
             return Ok(vec![(address, port).into()]);
         }
         let (resolve, name) = (self.resolve, host.to_owned());
-        let asking = tokio::task::spawn_blocking(move || resolve(&name, port));
+        let resolver = self.resolver.clone().unwrap_or_else(Handle::current);
+        let asking = resolver.spawn_blocking(move || resolve(&name, port));
         let what = format!("no address of {host}");
         let found = within(self.name_timeout, &what, async {
             Ok(asking.await.map_err(io::Error::other)??)
@@ -95,6 +100,7 @@ impl Default for Dialer {
             connect_timeout: Self::CONNECT_TIMEOUT,
             command_timeout: Self::COMMAND_TIMEOUT,
             resolve: |host, port| Ok((host, port).to_socket_addrs()?.collect()),
+            resolver: None,
         }
     }
 }
@@ -138,6 +144,7 @@ pub(crate) mod tests {
     use std::thread;
 
     use test_support::redis::RedisServer;
+    use tokio::runtime::RuntimeFlavor;
 
     use super::*;
 
@@ -145,6 +152,14 @@ pub(crate) mod tests {
     pub(crate) fn slow(_host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         thread::sleep(Duration::from_millis(1_500));
         Ok(vec![(Ipv4Addr::LOCALHOST, port).into()])
+    }
+
+    /// Of a runtime with one thread alone.
+    pub(crate) fn by_one_thread(_host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::CurrentThread => Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
+            _ => Err(io::Error::other("another runtime")),
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Finder {
         self.suspects.extend(self.last.take());
     }
 
-    pub(crate) fn dialer(&self) -> Dialer {
+    pub(crate) fn dialer(&self) -> &Dialer {
         self.client.dialer()
     }
 

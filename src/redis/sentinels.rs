@@ -40,7 +40,7 @@ impl Sentinels {
     /// step has its own limit, and there is none on the whole. Until the last step of the first
     /// round has ended, Sentinels that answered are asked again: a server that hangs may be
     /// replaced before its limit is reached.
-    pub(super) async fn connect(&self, dialer: Dialer) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect(&self, dialer: &Dialer) -> RedisResult<MultiplexedConnection> {
         let mut steps = JoinSet::new();
         let mut asked = HashSet::new();
         self.ask_all(&mut steps, &mut asked, true, dialer);
@@ -68,8 +68,9 @@ impl Sentinels {
                     asked.remove(&sentinel);
                     if under_way.insert(address.clone()) {
                         let master = address.in_place_of(&self.master);
+                        let dialer = dialer.clone();
                         steps.spawn(async move {
-                            let step = match connect_to_master(&master, dialer).await {
+                            let step = match connect_to_master(&master, &dialer).await {
                                 Ok(connection) => Step::Connected(connection),
                                 Err(why) => Step::NotMaster(address, why),
                             };
@@ -109,15 +110,16 @@ impl Sentinels {
         steps: &mut JoinSet<(bool, Step)>,
         asked: &mut HashSet<usize>,
         is_first: bool,
-        dialer: Dialer,
+        dialer: &Dialer,
     ) {
         for (i, sentinel) in self.sentinels.iter().enumerate() {
             if !asked.insert(i) {
                 continue;
             }
             let (sentinel, name) = (sentinel.clone(), Arc::clone(&self.name));
+            let dialer = dialer.clone();
             steps.spawn(async move {
-                let step = match name_of_master(&sentinel, &name, dialer).await {
+                let step = match name_of_master(&sentinel, &name, &dialer).await {
                     Ok(address) => Step::Named(i, address),
                     Err(why) => Step::NotNamed(i, why),
                 };
@@ -130,7 +132,7 @@ impl Sentinels {
 async fn name_of_master(
     sentinel: &ConnectionInfo,
     name: &str,
-    dialer: Dialer,
+    dialer: &Dialer,
 ) -> RedisResult<Address> {
     let mut connection = dialer.dial(sentinel).await?;
     let mut question = cmd("SENTINEL");
@@ -143,7 +145,7 @@ async fn name_of_master(
 /// A Sentinel may not have learnt of a failover yet, or a server of its demotion.
 async fn connect_to_master(
     server: &ConnectionInfo,
-    dialer: Dialer,
+    dialer: &Dialer,
 ) -> RedisResult<MultiplexedConnection> {
     let mut connection = dialer.dial(server).await?;
     let role: Vec<Value> = dialer.ask(&mut connection, &cmd("ROLE")).await?;
@@ -202,7 +204,7 @@ mod tests {
             command_timeout,
             ..Dialer::default()
         };
-        let connected = timeout(PATIENT, sentinels.connect(dialer)).await;
+        let connected = timeout(PATIENT, sentinels.connect(&dialer)).await;
         connected.expect("it comes to an end").err().unwrap()
     }
 
@@ -268,8 +270,9 @@ mod tests {
             connect_timeout: Duration::from_secs(30),
             command_timeout: Duration::from_secs(30),
             resolve,
+            ..Dialer::default()
         };
-        let connected = sentinels.connect(dialer).await;
+        let connected = sentinels.connect(&dialer).await;
         IS_OVER.store(true, Ordering::Relaxed);
         assert!(connected.is_ok());
         assert_eq!(RESOLVED.load(Ordering::Relaxed), 1);

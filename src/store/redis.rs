@@ -116,7 +116,9 @@ impl RedisStore {
             Some(cluster) => Remote::start_with(thread, DEFAULT_PREFIX, move |common, runtime| {
                 Masters::new(cluster.clone(), common, runtime)
             })?,
-            None => Remote::start(thread, DEFAULT_PREFIX, Server { client })?,
+            None => Remote::start(thread, DEFAULT_PREFIX, move |runtime| Server {
+                client: client.clone().resolved_by(runtime),
+            })?,
         };
         Ok(Self(remote))
     }
@@ -213,6 +215,11 @@ impl Backend for Server {
 #[cfg(test)]
 mod tests {
     #[cfg(unix)]
+    use std::sync::{Arc, OnceLock};
+
+    #[cfg(unix)]
+    use test_support::fake_redis;
+    #[cfg(unix)]
     use test_support::redis::{RedisServer, as_user};
     #[cfg(unix)]
     use tokio::runtime::Builder;
@@ -229,6 +236,37 @@ mod tests {
         let client = RedisClient::open(url).unwrap().with_slow_names();
         let store = RedisStore::with_client(client).unwrap();
         until(&store, |health| !health.is_down);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_are_resolved_by_the_store_s_own_thread_whichever_runtime_connects() {
+        let server = RedisServer::start();
+        // It does not know its own address, so it has the name that it was reached by.
+        let own_port = Arc::new(OnceLock::new());
+        let port = Arc::clone(&own_port);
+        let node = fake_redis::start(move |command| {
+            let slots = || {
+                format!(
+                    "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$-1\r\n:{}\r\n",
+                    port.get().unwrap()
+                )
+            };
+            (command == "CLUSTER").then(|| slots().into_bytes())
+        });
+        own_port.set(node).unwrap();
+        let at = |port: u16| format!("redis://redis.test:{port}");
+        for client in [
+            RedisClient::open(at(server.port())).unwrap(),
+            RedisClient::cluster([at(node)]).unwrap(),
+        ] {
+            let mut runtime = Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+            let store = RedisStore::with_client(client.with_names_by_one_thread()).unwrap();
+            let store = store.lookup_runtime(runtime.handle().clone());
+            store.prepare(PATIENT);
+            until(&store, |health| health.connections == 2);
+        }
     }
 
     #[cfg(unix)]

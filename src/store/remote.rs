@@ -72,13 +72,13 @@ const MAX_NAMES: usize = 16;
 impl Remote {
     /// A store of one server, on a thread of this name, which ends after the last handle is dropped
     /// and the queue is written. It connects when it is first used; so it does, on a thread of its
-    /// own, in a process that is forked later.
-    pub(super) fn start(
+    /// own, in a process that is forked later. `backend` is told the runtime of that thread.
+    pub(super) fn start<B: Backend>(
         thread: &'static str,
         prefix: &str,
-        backend: impl Backend + Sync,
+        backend: impl Fn(&Handle) -> B + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let make = move |common, runtime| Single::new(common, backend.clone(), runtime);
+        let make = move |common, runtime| Single::new(common, backend(&runtime), runtime);
         Self::start_with(thread, prefix, make)
     }
 

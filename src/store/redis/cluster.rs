@@ -61,7 +61,7 @@ impl Masters {
         common: Arc<Common>,
         runtime: Handle,
     ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
-        let cluster = Arc::new(cluster);
+        let cluster = Arc::new(cluster.resolved_by(&runtime));
         let drivers = Arc::<Mutex<JoinSet<()>>>::default();
         let masters = Arc::new_cyclic(|this| Self {
             common: Arc::clone(&common),

@@ -112,9 +112,14 @@ impl Connection for Memory {
 const KEY: StoreKey = StoreKey([0xab; StoreKey::LEN]);
 const PATIENT: Duration = Duration::from_secs(30);
 
+fn start(memory: &Memory) -> Remote {
+    let memory = memory.clone();
+    Remote::start("memory", "test", move |_| memory.clone()).unwrap()
+}
+
 fn store() -> (Memory, Remote) {
     let memory = Memory::default();
-    let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+    let remote = start(&memory);
     until(&remote, |health| !health.is_down);
     (memory, remote)
 }
@@ -265,7 +270,7 @@ fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
 fn a_server_that_answers_but_does_not_do_what_is_needed_stays_down_and_says_why() {
     let memory = Memory::default();
     memory.fail(FailureKind::Refused(StoreTrouble::NotPermitted));
-    let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+    let remote = start(&memory);
     until(&remote, |health| {
         // That is noted a moment later.
         health.trouble == Some(StoreTrouble::NotPermitted) && health.last_trouble.is_some()
@@ -294,7 +299,7 @@ fn a_server_that_is_late_at_first_is_up_without_another_connection() {
             late,
             ..Memory::default()
         };
-        let remote = Remote::start("memory", "test", memory.clone()).unwrap();
+        let remote = start(&memory);
         remote.prepare(Duration::from_millis(1));
         until(&remote, |health| !health.is_down);
         assert_eq!(memory.connected.load(Ordering::Relaxed), connections);
@@ -366,7 +371,7 @@ fn a_panic_of_a_connection_costs_that_connection_alone() {
 #[test]
 fn nothing_is_connected_before_it_is_used() {
     let memory = Memory::default();
-    let remote = Remote::start("memory", "test", memory).unwrap();
+    let remote = start(&memory);
     assert_eq!(remote.served.common.health().connections, 0);
     assert!(!remote.served.common.has_begun());
     remote.prepare(Duration::from_secs(2));
