@@ -271,6 +271,25 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_panic_of_redis_while_it_connects_is_told_in_its_words() {
+        let port = fake_redis::start(|_| None);
+        // Nobody checks that there is a crypto provider.
+        let client = redis::Client::open(format!("rediss://127.0.0.1:{port}")).unwrap();
+        let client: RedisClient = client.into();
+        let server = move |_: &Handle| Server {
+            client: client.clone(),
+        };
+        let store = RedisStore(Remote::start("test", DEFAULT_PREFIX, server).unwrap());
+        until(&store, |health| health.last_trouble.is_some());
+        let what = store.health().last_trouble.unwrap().what;
+        assert!(
+            what.contains("panicked: ") && what.contains("CryptoProvider"),
+            "{what}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn one_prefix_in_redis_is_all_that_either_connection_needs_rights_to() {
         let server = RedisServer::start();
         server.ask("ACL SETUSER user on >p +get +set +getdel ~eu:session:*");

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
 
+use crate::caught::caught;
 use crate::clock::{Time, millis};
 use crate::own_runtime::OwnRuntime;
 use crate::process::Process;
@@ -150,13 +151,18 @@ fn start(mut worker: Worker, queue: Receiver<Job>) -> io::Result<()> {
         for job in queue {
             // Past the deadline nobody waits for the answer.
             if Instant::now() < job.deadline {
-                let answer = runtime.block_on(worker.serve(&job));
-                let _ = answer.map(|answer| job.reply.send(answer));
+                let serving = caught(worker.serve(&job));
+                let answer = runtime.block_on(serving);
+                let _ = answer.map(|answer| job.reply.send(answer.unwrap_or_else(panicked)));
             }
         }
     };
     let thread = thread::Builder::new().name("resumption-redis".into());
     thread.spawn(work).map(drop)
+}
+
+fn panicked(said: String) -> RedisResult<Value> {
+    Err((ErrorKind::Client, "its client", said).into())
 }
 
 /// What the command `TIME` answers.
@@ -293,6 +299,22 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(30);
         let found = exchange.read("key", 10, deadline);
         found.map(|found| found.value)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_panic_is_told_as_what_it_is_and_the_next_command_is_served() {
+        let port = fake_redis::start(|_| None);
+        // Nobody checks that there is a crypto provider.
+        let client = redis::Client::open(format!("rediss://127.0.0.1:{port}")).unwrap();
+        let mut exchange = Exchange::new(client.into());
+        for _ in 0..2 {
+            let why = read(&mut exchange).unwrap_err();
+            assert!(
+                why.contains("panicked: ") && why.contains("CryptoProvider"),
+                "{why}"
+            );
+        }
     }
 
     #[cfg(unix)]
