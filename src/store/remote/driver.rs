@@ -147,7 +147,7 @@ impl<C: Connection> Line<C> {
                 }
                 Err((trouble, error)) => {
                     // First: whoever sees that there is trouble wants to know which.
-                    self.common.note_trouble(&format!("{backend}: {error}"));
+                    self.note_trouble(&error);
                     self.breaker.note(trouble);
                     if last_error.as_ref() != Some(&error) {
                         last_error = Some(error.clone());
@@ -250,7 +250,7 @@ impl<C: Connection> Line<C> {
             FailureKind::Useless(trouble) => breaker.useless(generation, trouble),
             FailureKind::Refused(trouble) => breaker.refused(generation, function, trouble),
             FailureKind::Full => {
-                self.common.note_trouble(&failure.cause.to_string());
+                self.note_trouble(&failure.cause.to_string());
                 if breaker.full(generation) {
                     self.warn_of_full(failure);
                 }
@@ -297,14 +297,16 @@ impl<C: Connection> Line<C> {
         self.common.log.tell(move || line(&server));
     }
 
+    fn note_trouble(&self, cause: &str) {
+        self.common
+            .note_trouble(&format!("{}: {cause}", self.server));
+    }
+
     fn opened(&self, cause: String) {
         if self.is_near {
             add(&self.common.lookup_runtime_outages, 1);
-            self.common
-                .note_trouble(&format!("{}: {cause}", self.server));
-        } else {
-            self.common.note_trouble(&cause);
         }
+        self.note_trouble(&cause);
         *self.cause.lock() = cause;
         self.is_lost.notify_one();
         self.common.wake.notify_one();

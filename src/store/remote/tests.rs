@@ -235,6 +235,9 @@ fn a_full_server_refuses_writes_without_opening_the_breaker() {
         assert!(write(&remote));
         until(&remote, |health| health.refused == refused);
     }
+    until(&remote, |health| health.last_trouble.is_some());
+    let what = remote.health().last_trouble.unwrap().what;
+    assert_eq!(&*what, "memory: told to");
     memory.fail(None);
     assert!(write(&remote));
     until(&remote, |health| health.written == 1);
@@ -263,7 +266,7 @@ fn refusals_in_a_row_open_the_breaker_and_it_closes_by_itself() {
     assert_eq!((health.connections, health.outages), (2, 1));
     assert_eq!(health.trouble, None);
     let last = health.last_trouble.unwrap();
-    assert_eq!((&*last.what, last.is_over), ("told to", true));
+    assert_eq!((&*last.what, last.is_over), ("memory: told to", true));
 }
 
 #[test]
