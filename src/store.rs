@@ -160,7 +160,8 @@ pub enum StoreError {
     Failed(Box<dyn StdError + Send + Sync>),
     /// The store did not answer in time.
     TimedOut,
-    /// The store was not asked: the circuit breaker is open.
+    /// The store was not asked: the circuit breaker is open, or no server is known to have the key.
+    /// Or the server that was asked sent us to another in vain.
     Unavailable,
 }
 

@@ -62,11 +62,12 @@ declare! {
                 not_found as NotFound,
                 /// No answer by the deadline.
                 timed_out as TimedOut,
-                /// The store was not asked, because the circuit breaker is open.
+                /// The store was not asked, because the circuit breaker is open, or no server is known
+                /// to have the key; or the server that was asked sent us to another in vain.
                 unavailable as Unavailable,
                 /// The store was not asked, because too many look-ups were under way.
                 busy as Busy,
-                /// The store answered with an error.
+                /// The store answered with an error, lost the connection, or panicked.
                 failed as Failed,
                 /// What the store returned is not the value of a session.
                 malformed as Malformed,
@@ -104,7 +105,8 @@ declare! {
         counters {
             /// Sessions known to have been written.
             written: "resumption_store_written_total";
-            /// Dropped unsent, because the connection was lost while they waited.
+            /// Not done by any server.
+            /// The connection was lost while they waited, or the server sent us to another in vain.
             dropped: "resumption_store_not_written_total", a reason of NOT_WRITTEN;
             /// Refused by the store, for example because it is full.
             refused: "resumption_store_not_written_total", a reason of NOT_WRITTEN;

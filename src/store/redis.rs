@@ -59,7 +59,7 @@ use connection::Connection;
 ///
 /// | event | effect |
 /// | --- | --- |
-/// | Redis fails to answer 3 times in a row, or to do what is asked of it; it is demoted to a replica; the connection is lost | the circuit breaker opens: nobody waits for Redis, and TLS 1.3 clients get no tickets. The store reconnects by itself, in growing pauses of up to a second, and the breaker closes once Redis has written, read and claimed a value within the deadline. An idle connection is tried four times a second. [`StoreHealth::trouble`] says what is wrong |
+/// | Redis fails to answer 3 times in a row, or to do what is asked of it; it is demoted to a replica; the connection is lost | the circuit breaker opens: nobody waits for Redis, and TLS 1.3 clients get no tickets. The store reconnects by itself, in growing pauses of up to a second, and the breaker closes once Redis answers a write, a read and a claim within the deadline, none with an error other than that it is full. An idle connection is tried four times a second. [`StoreHealth::trouble`] says what is wrong |
 /// | a master of a Cluster fails | the same for its slots alone; other nodes are asked who has them now |
 /// | a master says that another has a key | it is asked once, within the deadline: a redirection proves that nothing was done |
 /// | the outcome of a write is unknown | it is not repeated: the session may have been claimed meanwhile, and could then be claimed again |
