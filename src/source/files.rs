@@ -85,7 +85,7 @@ use succession::Succession;
 /// in [`source_failures`](crate::stats::StekStats::source_failures), and the source recovers by
 /// itself once the files are valid. That applies to a file that
 ///
-/// - is missing, not a regular file, or longer than 16 KiB;
+/// - is missing, not a regular file, or longer than 32 KiB;
 /// - may be read by anyone or changed by others than its owner (on Unix);
 /// - has another length, or a line that is not a key;
 /// - holds a key of which a part (AES or HMAC key) is all one byte, a key with the name of another

@@ -82,3 +82,33 @@ pub(crate) fn prepare(
     inspect(&temporary, Sealing::Aes256GcmSiv)?;
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A key of H2O, as long and with times as late as there are.
+    fn longest() -> Key {
+        let times = Times {
+            not_before: u64::MAX,
+            not_after: u64::MAX,
+        };
+        let mut key = Key::random(112).unwrap();
+        key.times = Some(times);
+        key
+    }
+
+    #[test]
+    fn the_most_keys_are_read_in_the_longest_format() {
+        let directory = TempDir::new().unwrap();
+        let files = [directory.path().join("keys.yaml")];
+        let keys: Vec<Key> = (0..64).map(|_| longest()).collect();
+        for written in prepare(&files, Format::H2o, &keys).unwrap() {
+            written.commit().unwrap();
+        }
+        let set = KeySet::read(&files).unwrap();
+        assert_eq!((set.format, set.keys.len()), (Format::H2o, 64));
+    }
+}

@@ -16,8 +16,8 @@ pub(super) struct Contents {
     pub(super) wrong: Option<String>,
 }
 
-/// The longest file that is read: more than a list of the most keys takes.
-pub(super) const MAX_LEN: usize = 16 * 1024;
+/// The longest file that is read: more than a list of the most keys takes, in H2O's format too.
+pub(super) const MAX_LEN: usize = 32 * 1024;
 const TOO_LONG: usize = MAX_LEN + 1;
 
 impl Contents {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_may_be_of_16_kib() {
-        assert_eq!(MAX_LEN, 16_384);
+    fn a_file_may_be_of_32_kib() {
+        assert_eq!(MAX_LEN, 32_768);
     }
 }

@@ -73,7 +73,7 @@ fn every_error_names_its_file() {
         (good[..79].to_vec(), "/1: 79 bytes"),
         (b"not a key".to_vec(), "/1: line 1: not base64"),
         (vec![b'\n'; MAX_LEN], "/1: empty"),
-        (vec![b'\n'; MAX_LEN + 1], "/1: more than 16384 bytes"),
+        (vec![b'\n'; MAX_LEN + 1], "/1: more than 32768 bytes"),
         (
             list(&[5, 6]).into_bytes(),
             "/1: a list of keys must be the only file",
