@@ -79,8 +79,20 @@ pub(crate) fn prepare(
     let written = written.collect::<Result<Vec<_>, _>>()?;
     let temporary = written.iter().map(Replacement::temporary);
     let temporary: Vec<PathBuf> = temporary.map(Path::to_path_buf).collect();
-    inspect(&temporary, Sealing::Aes256GcmSiv)?;
-    Ok(written)
+    match inspect(&temporary, Sealing::Aes256GcmSiv) {
+        Ok(_) => Ok(written),
+        Err(error) => Err(refused(&error, &temporary, files)),
+    }
+}
+
+/// What would be refused, by the names of the files that it was for: those it is in will be gone.
+fn refused(error: &Error, temporary: &[PathBuf], files: &[PathBuf]) -> Error {
+    let mut told = error.to_string();
+    for (temporary, file) in temporary.iter().zip(files) {
+        let [temporary, file] = [temporary, file].map(|path| path.display().to_string());
+        told = told.replace(&temporary, &file);
+    }
+    Error::Wrong(told)
 }
 
 #[cfg(test)]
@@ -110,5 +122,20 @@ mod tests {
         }
         let set = KeySet::read(&files).unwrap();
         assert_eq!((set.format, set.keys.len()), (Format::H2o, 64));
+    }
+
+    #[test]
+    fn what_would_be_refused_is_told_by_the_name_of_its_own_file() {
+        let directory = TempDir::new().unwrap();
+        let files = ["new", "old"].map(|name| directory.path().join(name));
+        let keys = [Key::random(80).unwrap(), Key::from_bytes(&[7; 80], None)];
+        let Err(error) = prepare(&files, Format::Nginx, &keys) else {
+            panic!("a weak key");
+        };
+        let old = files[1].display();
+        let told = format!("the keys would be refused: weak key in {old}: all bytes are equal");
+        assert!(error.to_string().starts_with(&told), "{error}");
+        let left = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(left, 0);
     }
 }
