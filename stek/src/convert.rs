@@ -42,14 +42,14 @@ fn ordered(set: KeySet, to: Format, schedule: &Schedule) -> Result<Vec<Key>, Err
             (active, next, keys)
         }
         Format::H2o => {
-            let begins = |key: &Key| key.times.map_or(0, |times| times.not_before);
-            let begun = begins(&keys[sealing]);
-            keys.sort_by_key(begins);
-            let (mut until, next): (Vec<_>, Vec<_>) =
-                keys.into_iter().partition(|key| begins(key) <= begun);
-            let active = until.pop();
+            // By its index: others may begin at the same time.
+            let active = keys.remove(sealing);
+            keys.sort_by_key(Key::begins);
+            let (mut until, next): (Vec<_>, Vec<_>) = keys
+                .into_iter()
+                .partition(|key| key.begins() <= active.begins());
             until.reverse();
-            (active, next, until)
+            (Some(active), next, until)
         }
         Format::Nginx | Format::TrafficServer => {
             let active = Some(keys.remove(sealing));

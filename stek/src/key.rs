@@ -53,6 +53,11 @@ impl Key {
         &self.bytes
     }
 
+    /// When H2O begins to seal with it.
+    pub(crate) fn begins(&self) -> u64 {
+        self.times.map_or(0, |times| times.not_before)
+    }
+
     /// The parts, unless the key has 48 bytes, of which nginx and Apache make different ones.
     pub(crate) fn parts(&self) -> Option<Parts<'_>> {
         let hmac = match self.bytes.len() {

@@ -456,6 +456,30 @@ fn keys_keep_their_names_in_every_format_they_fit() {
 }
 
 #[test]
+fn convert_keeps_the_key_that_seals_where_two_of_h2o_begin_together() {
+    let entry = || {
+        let host = Host::new(&["keys"]);
+        let rest = ["--format", "h2o", "--clock", "1700000000"];
+        done(&stek(&["new"], &host.files, &rest));
+        fs::read_to_string(&host.files[0]).unwrap()
+    };
+    let from = Host::made("h2o");
+    fs::write(&from.files[0], entry() + &entry()).unwrap();
+    assert_eq!(from.sealing(), from.names()[0]);
+    for (format, out) in [
+        ("nginx", &["0", "1"][..]),
+        ("haproxy", &["0"]),
+        ("h2o", &["0"]),
+    ] {
+        let to = Host::new(out);
+        let mut rest = vec!["--to", format, "--out"];
+        rest.extend(to.files.iter().map(|file| file.to_str().unwrap()));
+        done(&stek(&["convert"], &from.files, &rest));
+        assert_eq!(to.sealing(), from.sealing(), "{format}");
+    }
+}
+
+#[test]
 fn check_reports_what_the_server_would_and_show_prints_no_secret() {
     let host = Host::made("haproxy");
     host.rotate(SystemTime::now());
