@@ -72,7 +72,7 @@ pub(crate) fn make(files: &[PathBuf], format: Format, keys: &[Key]) -> Result<()
 
 pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Result<(), Error> {
     let _lock = file::lock(files)?;
-    let set = KeySet::read(files)?;
+    let mut set = KeySet::read(files)?;
     let time = schedule.time();
     let not_due = schedule.not_due(&set, time);
     // H2O's keys are dropped by their dates, whenever that is.
@@ -83,6 +83,12 @@ pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Resul
         return Ok(());
     }
     let before = set.keys.len();
+    if set.format == Format::H2o {
+        if now {
+            set.keys = schedule.bring_back(set.keys, seconds(time));
+        }
+        schedule.suspect(&set.keys, seconds(time));
+    }
     let new = Key::random(match set.format {
         Format::Nginx | Format::Haproxy => set.keys[set.sealing].as_bytes().len(),
         format => format.key_len(),
@@ -128,6 +134,10 @@ fn counted(keys: usize) -> String {
     }
 }
 
+fn time_between(start: u64, end: u64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(end.saturating_sub(start)))
+}
+
 pub(crate) fn seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
@@ -136,24 +146,82 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
 impl Schedule {
     /// How long it is until the next rotation. A timer may be early by a tenth of the interval.
     fn not_due(&self, set: &KeySet, now: SystemTime) -> Result<Option<Duration>, Error> {
-        // H2O's new key is dated by when it begins.
-        let begins = set.keys.iter().filter_map(|key| key.times);
-        let begins = begins.map(|times| times.not_before).max();
-        let last = match begins {
-            Some(begins) => UNIX_EPOCH
-                .checked_add(Duration::from_secs(begins).saturating_sub(self.publish_ahead)),
-            None => Some(set.modified),
+        let is_dated = set.format == Format::H2o;
+        let last = match is_dated {
+            true => self.last_made(&set.keys, seconds(now)),
+            false => Some(set.modified),
         };
-        // A time beyond all that can be told is in the future too.
-        let passed = last.and_then(|last| now.duration_since(last).ok());
-        let Some(passed) = passed else {
-            return Err(Error::Wrong(
-                "the last rotation lies in the future: correct the clock, or rotate with --now"
-                    .to_owned(),
-            ));
+        let passed = last.map(|last| now.duration_since(last));
+        let wait = match passed {
+            Some(Ok(passed)) => self.least_interval().saturating_sub(passed),
+            // Of H2O's keys, `convert` dates one as if it were made by the next rotation.
+            Some(Err(early)) if is_dated => self.least_interval().saturating_add(early.duration()),
+            _ => {
+                return Err(Error::Wrong(
+                    "the last rotation lies in the future: correct the clock, or rotate with --now"
+                        .to_owned(),
+                ));
+            }
         };
-        let wait = self.least_interval().checked_sub(passed);
-        Ok(wait.filter(|wait| !wait.is_zero()))
+        Ok(Some(wait).filter(|wait| !wait.is_zero()))
+    }
+
+    /// When the newest of H2O's keys was made: it is dated by when it begins. One that begins too
+    /// late does not count, or a clock that was ahead once would stop rotation until then.
+    fn last_made(&self, keys: &[Key], now: u64) -> Option<SystemTime> {
+        let made = Duration::from_secs(self.newest(keys, now)?).saturating_sub(self.publish_ahead);
+        // A time beyond all that can be told is in the future.
+        UNIX_EPOCH.checked_add(made)
+    }
+
+    /// When the newest of H2O's keys begins, of those that do not begin too late.
+    fn newest(&self, keys: &[Key], now: u64) -> Option<u64> {
+        let begins = keys.iter().map(Key::begins);
+        begins.filter(|begins| *begins <= self.latest(now)).max()
+    }
+
+    /// When a key begins at the latest if no clock was wrong: that of the next rotation, which
+    /// `convert` may have dated.
+    fn latest(&self, now: u64) -> u64 {
+        let ahead = self.interval.saturating_add(self.publish_ahead);
+        now.saturating_add(ahead.as_secs())
+    }
+
+    /// Warns if the dates of H2O's keys and the clock do not go together.
+    fn suspect(&self, keys: &[Key], now: u64) {
+        let last = keys.iter().map(Key::begins).max().unwrap_or(now);
+        if last > self.latest(now) {
+            warn!(
+                "a key begins only in {}, so a clock was ahead when it was made. Rotation goes on \
+                 without it; --now dates it back",
+                time_between(now, last)
+            );
+        }
+    }
+
+    /// H2O's keys that begin too late are dated like the one that seals, and opened as long: servers
+    /// have them, and may have sealed with them if their clocks were ahead too, or if all keys begin
+    /// too late.
+    fn bring_back(&self, keys: Vec<Key>, now: u64) -> Vec<Key> {
+        let latest = self.latest(now);
+        let is_late = |key: &Key| key.begins() > latest;
+        let (mut late, mut keys): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_late);
+        let begun = keys.iter().map(Key::begins).filter(|begins| *begins <= now);
+        let first = keys.iter().map(Key::begins).min();
+        let seals = begun.max().or(first).unwrap_or(now);
+        if !late.is_empty() {
+            warn!(
+                "{} would have begun far too late: dated back",
+                counted(late.len())
+            );
+        }
+        // Of those that begin at the same time the first seals.
+        late.sort_by_key(Key::begins);
+        for mut key in late {
+            key.times = Some(self.times(seals));
+            keys.push(key);
+        }
+        keys
     }
 
     fn least_interval(&self) -> Duration {
@@ -221,16 +289,13 @@ impl Schedule {
     }
 
     /// The new key begins when every node has it. One whose successor has long begun is dropped.
-    fn succeed(&self, keys: Vec<Key>, mut new: Key, now: u64) -> Result<Vec<Key>, Error> {
-        let begins = keys.iter().filter_map(|key| key.times);
-        let mut begins: Vec<u64> = begins.map(|times| times.not_before).collect();
-        begins.sort_unstable();
+    fn succeed(&self, mut keys: Vec<Key>, mut new: Key, now: u64) -> Result<Vec<Key>, Error> {
         new.times = Some(self.times(now.saturating_add(self.publish_ahead.as_secs())));
+        let mut begins: Vec<u64> = keys.iter().map(Key::begins).collect();
+        begins.sort_unstable();
         let open = self.lifetime.saturating_add(self.publish_ahead).as_secs();
-        let mut keys = keys;
         keys.retain(|key| {
-            let begun = key.times.map_or(0, |times| times.not_before);
-            let successor = begins.iter().find(|time| **time > begun);
+            let successor = begins.iter().find(|time| **time > key.begins());
             successor.is_none_or(|retired| retired.saturating_add(open) >= now)
         });
         keys.push(new);
@@ -240,10 +305,13 @@ impl Schedule {
 
     /// H2O seals with a key until the next begins; longer, should that be late.
     pub(crate) fn times(&self, not_before: u64) -> Times {
-        let life = self.interval.as_secs().saturating_mul(2);
         Times {
             not_before,
-            not_after: not_before.saturating_add(life),
+            not_after: not_before.saturating_add(self.life()),
         }
+    }
+
+    fn life(&self) -> u64 {
+        self.interval.as_secs().saturating_mul(2)
     }
 }

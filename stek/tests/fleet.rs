@@ -71,13 +71,14 @@ impl Host {
 
     /// Rotates at this time, by the clock of the test.
     fn rotate(&self, time: SystemTime) -> String {
-        let clock = time
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs()
-            .to_string();
-        let rest = ["--now", "--lifetime", "3h", "--clock", &clock];
-        done(&stek(&["rotate"], &self.files, &rest))
+        done(&self.run(&["rotate", "--now"], time))
+    }
+
+    /// Runs with this time, by the clock of the test.
+    fn run(&self, args: &[&str], time: SystemTime) -> Output {
+        let clock = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let rest = ["--lifetime", "3h", "--clock", &clock.to_string()];
+        stek(args, &self.files, &rest)
     }
 
     /// Copies the files of another, as whatever ships them does.
@@ -421,6 +422,68 @@ fn times_beyond_all_that_there_are_are_refused_like_any_others() {
     fs::write(&host.files[0], dated.collect::<Vec<_>>().join("\n")).unwrap();
     let said = refused(&stek(&["rotate"], &host.files, &[]), 1);
     assert!(said.contains("lies in the future"), "{said}");
+}
+
+#[test]
+fn a_list_that_was_converted_to_h2o_is_rotated_after_the_key_that_is_published_ahead() {
+    let (from, to) = (Host::made("haproxy"), Host::new(&["keys"]));
+    let now = SystemTime::now();
+    let out = format!("--out={}", to.files[0].display());
+    done(&from.run(&["convert", "--to", "h2o", &out], now));
+    let rotate = |after| done(&to.run(&["rotate"], now + after));
+    // It begins in an hour, so in time the next is made 54 minutes after it might have been.
+    let said = rotate(SECOND);
+    assert_eq!(said, "nothing to do: the next rotation is in 1h 48m 59s\n");
+    assert!(rotate(108 * MINUTE).starts_with("nothing to do"));
+    assert!(rotate(109 * MINUTE + SECOND).starts_with("made 1 key, dropped 0"));
+}
+
+#[test]
+fn a_key_of_h2o_made_by_a_clock_that_was_ahead_does_not_stop_rotation() {
+    const AHEAD: &str = "so a clock was ahead when it was made";
+    for ahead in [24 * HOUR, 365 * 24 * HOUR] {
+        let host = Host::new(&["keys"]);
+        let start = SystemTime::now() - 4 * HOUR;
+        done(&host.run(&["new", "--format", "h2o"], start));
+        let rotate = |args: &[&str], time| {
+            let output = host.run(&[&["rotate"], args].concat(), time);
+            let warning = String::from_utf8(output.stderr.clone()).unwrap();
+            (done(&output), warning)
+        };
+        let (said, _) = rotate(&[], start + HOUR + ahead);
+        assert!(said.starts_with("made 1 key, dropped 0"), "{said}");
+        for hour in 1..4 {
+            let (said, warning) = rotate(&[], start + hour * HOUR);
+            assert!(said.starts_with("made 1 key, dropped 0"), "{said}");
+            assert!(warning.contains(AHEAD), "{warning}");
+            // What is said at each run is read by nobody.
+            let (said, warning) = rotate(&[], start + hour * HOUR + MINUTE);
+            assert!(said.starts_with("nothing to do"), "{said}");
+            assert_eq!(warning, "");
+        }
+        let (names, sealing) = (host.names(), host.sealing());
+        let (_, warning) = rotate(&["--now"], start + 4 * HOUR);
+        assert!(warning.contains("1 key would have begun far too late: dated back"));
+        assert!(names.iter().all(|name| host.names().contains(name)));
+        assert_eq!(host.sealing(), sealing, "until the new one begins");
+        let (said, warning) = rotate(&[], start + 5 * HOUR);
+        assert!(said.starts_with("made 1 key"), "{said}");
+        assert_eq!(warning, "");
+    }
+}
+
+#[test]
+fn now_dates_the_only_key_of_h2o_back_and_it_seals_until_the_next_begins() {
+    let (host, now) = (Host::new(&["keys"]), SystemTime::now());
+    let ahead = now + 365 * 24 * HOUR;
+    done(&host.run(&["new", "--format", "h2o"], ahead));
+    let sealing = host.sealing();
+    let said = refused(&host.run(&["rotate"], now), 1);
+    assert!(said.contains("lies in the future: correct"), "{said}");
+    host.rotate(now);
+    assert_eq!((host.sealing(), host.names().len()), (sealing, 2));
+    let said = done(&host.run(&["rotate"], now + MINUTE));
+    assert!(said.starts_with("nothing to do"), "{said}");
 }
 
 #[test]
