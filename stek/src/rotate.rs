@@ -197,6 +197,14 @@ impl Schedule {
                 time_between(now, last)
             );
         }
+        let newest = self.newest(keys, now).unwrap_or(now);
+        if now.saturating_sub(newest) > self.life() {
+            warn!(
+                "the newest key began {} ago: rotations were missed, or the clock is ahead. Old keys \
+                 are kept until the next rotation",
+                time_between(newest, now)
+            );
+        }
     }
 
     /// H2O's keys that begin too late are dated like the one that seals, and opened as long: servers
@@ -291,6 +299,10 @@ impl Schedule {
     /// The new key begins when every node has it. One whose successor has long begun is dropped.
     fn succeed(&self, mut keys: Vec<Key>, mut new: Key, now: u64) -> Result<Vec<Key>, Error> {
         new.times = Some(self.times(now.saturating_add(self.publish_ahead.as_secs())));
+        // A clock that is far ahead must not drop what is in use. It looks like the end of a long
+        // pause, after which old keys may as well go with the rotation after this one.
+        let newest = self.newest(&keys, now).unwrap_or(now);
+        let now = now.min(newest.saturating_add(self.interval.as_secs()));
         let mut begins: Vec<u64> = keys.iter().map(Key::begins).collect();
         begins.sort_unstable();
         let open = self.lifetime.saturating_add(self.publish_ahead).as_secs();

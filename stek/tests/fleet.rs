@@ -487,6 +487,28 @@ fn now_dates_the_only_key_of_h2o_back_and_it_seals_until_the_next_begins() {
 }
 
 #[test]
+fn one_run_whose_clock_is_ahead_drops_no_key_of_h2o_early_and_after_a_pause_the_next_does() {
+    let start = SystemTime::now();
+    for pause in [8 * HOUR, 30 * 24 * HOUR, 3_650 * 24 * HOUR] {
+        let host = Host::new(&["keys"]);
+        done(&host.run(&["new", "--format", "h2o"], start));
+        for hour in 1..9 {
+            done(&host.run(&["rotate"], start + hour * HOUR));
+        }
+        let before = host.names();
+        // Like a run in time, which drops the one that sealed until four hours ago.
+        let ahead = host.run(&["rotate"], start + 9 * HOUR + pause);
+        let warning = String::from_utf8(ahead.stderr.clone()).unwrap();
+        assert!(warning.contains("rotations were missed, or the clock is ahead"));
+        assert!(done(&ahead).starts_with("made 1 key, dropped 1"));
+        assert_eq!(host.names()[..before.len() - 1], before[1..]);
+        let next = host.run(&["rotate"], start + 10 * HOUR + pause);
+        assert_eq!(String::from_utf8(next.stderr.clone()).unwrap(), "");
+        assert!(done(&next).contains(": 3 keys in all"));
+    }
+}
+
+#[test]
 fn keys_keep_their_names_in_every_format_they_fit() {
     let sorted = |host: &Host| {
         let mut names = host.names();
