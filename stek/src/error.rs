@@ -20,6 +20,7 @@ pub(crate) enum Error {
     /// The same, after some of several files were replaced.
     Halfway {
         done: usize,
+        left: usize,
         cause: Box<Self>,
     },
     Random,
@@ -29,6 +30,18 @@ impl Error {
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |cause| Self::File { path, doing, cause }
+    }
+
+    /// What it is after so many of the files were replaced.
+    pub(crate) fn after(self, done: usize, files: usize) -> Self {
+        match done {
+            0 => self,
+            done => Self::Halfway {
+                done,
+                left: files.saturating_sub(done),
+                cause: Box::new(self),
+            },
+        }
     }
 
     pub(crate) fn exit_status(&self) -> u8 {
@@ -48,7 +61,12 @@ impl fmt::Display for Error {
             Self::File { path, doing, cause } => {
                 write!(f, "{}: cannot {doing} it: {cause}", path.display())
             }
-            Self::Halfway { done, cause } => write!(
+            Self::Halfway { left: 0, cause, .. } => write!(
+                f,
+                "{cause}\nstek: all is replaced, but a power failure may bring back what was there. \
+                 No key is lost: mend the cause, and run `sync` before you ship the keys"
+            ),
+            Self::Halfway { done, cause, .. } => write!(
                 f,
                 "{cause}\nstek: the last {done} of the files are already replaced. No key is lost: \
                  mend the cause and rotate again with --now"

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// New content that waits beside the file that it is to replace, until [`commit`](Self::commit).
+/// New content that waits beside the file that it is to replace, until [`replace`](Self::replace).
 pub(crate) struct Replacement {
     temporary: PathBuf,
     path: PathBuf,
@@ -43,18 +43,18 @@ impl Replacement {
         &self.temporary
     }
 
-    /// Puts it in its place, for good.
-    pub(crate) fn commit(self) -> Result<(), Error> {
+    /// Puts it in its place, where it is for good after [`sync_directory`].
+    pub(crate) fn replace(self) -> Result<PathBuf, Error> {
         let replaced = fs::rename(&self.temporary, &self.path);
         replaced.map_err(Error::file(&self.path, "replace"))?;
-        sync_directory(&self.path).map_err(Error::file(&self.path, "make sure of"))
+        Ok(self.path.clone())
     }
 
-    /// Puts it where nothing is yet.
-    pub(crate) fn commit_new(self) -> Result<(), Error> {
+    /// The same where nothing is yet.
+    pub(crate) fn make(self) -> Result<PathBuf, Error> {
         let linked = fs::hard_link(&self.temporary, &self.path);
         linked.map_err(Error::file(&self.path, "make"))?;
-        sync_directory(&self.path).map_err(Error::file(&self.path, "make sure of"))
+        Ok(self.path.clone())
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn clean_up(_path: &Path) -> Result<(), Error> {
 }
 
 /// Overwrites a file, as far as that goes, and removes it.
-fn wipe(path: &Path) -> io::Result<()> {
+pub(crate) fn wipe(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Ok(mut file) = open_to_wipe(path) {
         let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -159,7 +159,8 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes sure that a file which was put there is there after a power failure.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(directory(path))?.sync_all(),
         false => Ok(()),

@@ -58,16 +58,7 @@ pub(crate) fn make(files: &[PathBuf], format: Format, keys: &[Key]) -> Result<()
         )));
     }
     let prepared = set::prepare(files, format, keys)?;
-    for (made, file) in prepared.into_iter().enumerate() {
-        if let Err(error) = file.commit_new() {
-            // Half a set is of no use, and nobody reads it yet.
-            for file in files.iter().take(made) {
-                let _ = std::fs::remove_file(file);
-            }
-            return Err(error);
-        }
-    }
-    Ok(())
+    set::make(prepared, file::sync_directory)
 }
 
 pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Result<(), Error> {
@@ -100,16 +91,7 @@ pub(crate) fn rotate(files: &[PathBuf], now: bool, schedule: &Schedule) -> Resul
         Format::H2o => schedule.succeed(set.keys, new, seconds(time))?,
     };
     let prepared = set::prepare(files, set.format, &keys)?;
-    // The oldest first, so that no key is ever missing.
-    for (done, file) in prepared.into_iter().rev().enumerate() {
-        file.commit().map_err(|cause| match done {
-            0 => cause,
-            done => Error::Halfway {
-                done,
-                cause: Box::new(cause),
-            },
-        })?;
-    }
+    set::replace(prepared, file::sync_directory)?;
     let dropped = (before + 1).saturating_sub(keys.len());
     say!(
         "made 1 key, dropped {dropped}: {} in all. Ship them to every node within {}",
