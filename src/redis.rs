@@ -90,6 +90,10 @@ impl RedisClient {
     /// at once before each connection, and the first server that one of them names, and that
     /// considers itself the master, is taken.
     ///
+    /// Whoever answers in place of a Sentinel chooses to whom the master's password is sent: where the
+    /// network is not trusted, give the Sentinels by `rediss://` too, and
+    /// [`certificates`](RedisClient::certificates) of a CA of your own.
+    ///
     /// # Errors
     ///
     /// [`Error::Config`] if an address cannot be used, or there is none.
