@@ -1,17 +1,21 @@
 //! What a cache keeps of sessions that are in a shared store, once a STEK is withdrawn that sealed
 //! some of them there.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use rustls::server::StoresServerSessions;
 use rustls::version::TLS12;
+use rustls_resumption::acceptor::Outcome;
 use rustls_resumption::source::{SourceKey, source_fn};
 use rustls_resumption::{FakeClock, KeyName, Resumption, ResumptionAcceptor};
 use test_support::acceptor::{acceptor, kind};
 use test_support::fleet::{MemoryStore, SECRET, sharing};
 use test_support::handshake::{FULL, RESUMED, client, server_config};
+use test_support::session::tls12;
 
 const ANOTHER: &[u8; 32] = b"vutsrqponmlkjihgfedcba9876543210";
 
@@ -124,4 +128,35 @@ async fn what_did_not_get_to_the_store_resumes_whatever_is_withdrawn() {
     assert_eq!(node.resumption.stats().store.not_shared.not_taken, 1);
     assert_eq!(node.resumption.revoke(&node.active()).steks, 1);
     assert_eq!(node.kind(&client).await, RESUMED);
+}
+
+#[test]
+fn why_a_copy_does_not_resume_is_told() {
+    let node = Node::new(&Arc::default());
+    let storage = node.resumption.session_storage("api");
+    assert!(storage.put(vec![7; 32], tls12(&[7; 48])));
+    let ask = || Ok::<_, Infallible>(storage.get(&[7; 32]));
+    let (found, _) = node.resumption.follow_blocking(ask).unwrap();
+    assert!(found.is_some());
+    let _ = node.resumption.revoke(&node.active());
+    let (found, told) = node.resumption.follow_blocking(ask).unwrap();
+    let why = "unknown_key_name";
+    assert_eq!((found, told.outcome), (None, Outcome::NotFound { why }));
+}
+
+#[test]
+fn a_session_is_kept_if_the_store_or_the_cache_has_it() {
+    for (entries, is_full, is_kept) in [
+        (100, false, true),
+        (0, false, true),
+        (100, true, true),
+        (0, true, false),
+    ] {
+        let store = Arc::new(MemoryStore::default());
+        store.is_full.store(is_full, Ordering::Relaxed);
+        let resumption = sharing(&store).cache_entries(entries).build().unwrap();
+        let storage = resumption.session_storage("api");
+        let kept = storage.put(vec![7; 32], tls12(&[7; 48]));
+        assert_eq!(kept, is_kept, "{entries} {is_full}");
+    }
 }
