@@ -350,9 +350,10 @@ fn a_panic_while_connecting_is_told_as_trouble_and_it_is_tried_again() {
 fn a_panic_of_a_connection_costs_that_connection_alone() {
     let (memory, remote) = store();
     let panics_in = |function| *memory.panics_in.lock() = function;
-    let is_up_after = |outages| {
+    let is_up_after = |outages: u64| {
         until(&remote, |health| {
-            health.outages == outages && !health.is_down
+            // Counted one after the other, so only who connected once more is up again.
+            health.connections == outages + 1 && !health.is_down
         });
     };
     panics_in("get");
