@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls::server::StoresServerSessions;
 use rustls::version::TLS12;
 use rustls_resumption::acceptor::Outcome;
 use rustls_resumption::source::{SourceKey, source_fn};
