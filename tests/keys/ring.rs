@@ -175,6 +175,11 @@ fn a_schedule_of_milliseconds_is_kept_by_the_timer_thread() {
 }
 
 /// A key that seals for an hour, and opens for another.
+fn with_source(time: &FakeClock, source: impl StekSource + 'static) -> Resumption {
+    let builder = Resumption::builder().stek_source(source);
+    builder.clock(time.clock()).build().unwrap()
+}
+
 fn secret(number: u8) -> [u8; 32] {
     std::array::from_fn(|i| number + i as u8)
 }
@@ -197,11 +202,7 @@ fn a_custom_source_works_and_its_failure_keeps_the_keys_until_they_expire() {
         }
         hourly(query, born)
     });
-    let resumption = Resumption::builder()
-        .stek_source(source)
-        .clock(time.clock())
-        .build()
-        .unwrap();
+    let resumption = with_source(&time, source);
     let ring = resumption.ticketer("a");
     assert!(resumption.ready());
     let ticket = ring.encrypt(b"session").unwrap();
@@ -257,11 +258,7 @@ fn a_source_that_panics_counts_as_failed() {
         assert!(answers == 1, "a fault in the source");
         hourly(query, born)
     });
-    let resumption = Resumption::builder()
-        .stek_source(source)
-        .clock(time.clock())
-        .build()
-        .unwrap();
+    let resumption = with_source(&time, source);
     let ring = resumption.ticketer("a");
     let ticket = ring.encrypt(b"session").unwrap();
     time.advance(HOUR);
@@ -287,11 +284,7 @@ fn what_was_revoked_stays_so_for_as_long_as_a_source_may_come_back_with_it() {
             .filter(|stek| !query.revoked().contains(stek.name()));
         Ok(left.map(SourceKey::sealing).collect())
     });
-    let resumption = Resumption::builder()
-        .stek_source(source)
-        .clock(time.clock())
-        .build()
-        .unwrap();
+    let resumption = with_source(&time, source);
     let ring = resumption.ticketer("a");
     let ticket = ring.encrypt(b"session").unwrap();
     let revoked = resumption.stats().steks.active.unwrap();
