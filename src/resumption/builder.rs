@@ -240,8 +240,9 @@ impl ResumptionBuilder {
     /// clients get full handshakes.
     ///
     /// Meant for stateful mode. There TLS 1.3 sessions live in the store alone; TLS 1.2 sessions
-    /// live in the store and in the cache, and none are made where that has no room for any. In ticket mode only the sessions of TLS 1.2 clients are
-    /// stored, also of those that use tickets: rarely worth a store.
+    /// live in the store and in the cache, and none are made where that has no room for any. In
+    /// ticket mode only the sessions of TLS 1.2 clients are stored, also of those that use tickets:
+    /// rarely worth a store.
     ///
     /// Defaults to none.
     pub fn shared_store(mut self, store: impl SharedStore + 'static) -> Self {
