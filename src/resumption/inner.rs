@@ -118,9 +118,11 @@ impl Inner {
     /// stands for the random source.
     pub(crate) fn add_ring(
         &mut self,
-        settings: RingSettings,
+        mut settings: RingSettings,
         source: Option<Introduced>,
     ) -> Result<(), Error> {
+        // Neither a key nor a ticket need be kept once it opens nothing.
+        settings.rotation = settings.rotation.at_most(self.terms.max_session_age);
         self.terms.max_skew = self.terms.max_skew.max(settings.rotation.ahead());
         let ring = Ring::new(settings, source, &self.terms.clock);
         self.terms.basis = ring.basis();

@@ -79,14 +79,12 @@ impl StekRing {
     ///
     /// [`Error::Duration`] if the schedule cannot work, else as [`StekRing::new`].
     pub fn with_rotation(rotation: Rotation) -> Result<Self, Error> {
-        let mut settings = RingSettings {
+        let settings = RingSettings {
             rotation,
             ..RingSettings::default()
         };
         settings.validate()?;
-        let terms = Terms::default();
-        settings.rotation = settings.rotation.at_most(terms.max_session_age);
-        let ring = Self::with(settings, None, terms)?;
+        let ring = Self::with(settings, None, Terms::default())?;
         ring.inner.start_housekeeper()?;
         Ok(ring)
     }

@@ -29,8 +29,6 @@ impl ResumptionBuilder {
             false => Rotation::new(),
         });
         self.validate()?;
-        // Neither a key nor a ticket need be kept once it opens nothing.
-        self.ring.rotation = self.ring.rotation.at_most(self.terms.max_session_age);
         let has_housekeeper = self.terms.clock.runs() && !self.manual;
         let time_passes = self.terms.clock.runs();
         let introduced = |source| Introduced::new(source, time_passes);
